@@ -1,0 +1,93 @@
+"""ModelVersion: the immutable record of one result. Written only by the controller."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from .base import API_VERSION, ATOMIC, Digest, Model, Name, Report, Rule, Timestamp, Word, list_map
+from .meta import Metric, ObjectMeta
+
+
+class Lineage(Model):
+    """From what, with what and by what the result was made."""
+
+    job: Annotated[Name, Field(description="FineTuneJob that made it.")]
+    job_uid: Annotated[Word, Field(description="Its metadata.uid.")]
+    base: Annotated[Word, Field(description="URI of the base model.")]
+    base_digest: Annotated[Digest, Field(description="SHA-256 over the base model's files.")]
+    dataset_digest: Annotated[Digest, Field(description="SHA-256 over the prepared rows.")]
+    hyperparameters: Annotated[
+        tuple[Metric, ...],
+        Field(max_length=64, description="Resolved settings of the training.", json_schema_extra=list_map("name")),
+    ] = ()
+    libraries: Annotated[
+        tuple[Metric, ...],
+        Field(max_length=64, description="Versions of the libraries that ran.", json_schema_extra=list_map("name")),
+    ] = ()
+    image: Annotated[Word, Field(description="Trainer image, by digest where the runtime tells it.")] = ""
+
+
+class GateVerdict(Model):
+    """One gate, as it was judged."""
+
+    metric: Annotated[Word, Field(description="Metric that was judged.")]
+    rule: Annotated[Word, Field(description="The gate in words.")]
+    value: Annotated[Word, Field(description="What the tuned model reached.")]
+    threshold: Annotated[Word, Field(description="What it had to reach.")]
+    baseline: Annotated[Word, Field(description="What the base model reached.")] = ""
+    passed: Annotated[bool, Field(description="Whether the gate passed.")]
+
+
+class Storage(Model):
+    """Where the files are."""
+
+    claim_name: Annotated[Word, Field(description="PersistentVolumeClaim that holds them; empty on the desktop.")] = ""
+    path: Annotated[Word, Field(description="Folder on the claim.")]
+
+
+class ModelVersionSpec(Model):
+    """The record. It never changes."""
+
+    model: Annotated[Name, Field(description="Name of the model.")]
+    version: Annotated[int, Field(ge=1, le=2**31 - 1, description="Number of the version, from 1.")]
+    task: Annotated[Literal["TextClassification", "TextGeneration"], Field(description="What the model does.")]
+    verdict: Annotated[
+        Literal["Accepted", "Rejected"], Field(description="Whether every gate passed; only then it may be served.")
+    ]
+    digest: Annotated[Digest, Field(description="SHA-256 over the model's files.")]
+    storage: Annotated[Storage, Field(description="Where the files are.")]
+    metrics: Annotated[
+        tuple[Metric, ...],
+        Field(max_length=32, description="The tuned model on the test split.", json_schema_extra=list_map("name")),
+    ] = ()
+    baseline: Annotated[
+        tuple[Metric, ...],
+        Field(max_length=32, description="The base model on the test split.", json_schema_extra=list_map("name")),
+    ] = ()
+    gates: Annotated[
+        tuple[GateVerdict, ...],
+        Field(max_length=16, description="The verdict, gate by gate.", json_schema_extra=ATOMIC),
+    ] = ()
+    lineage: Annotated[Lineage, Field(description="From what, with what and by what it was made.")]
+    created: Annotated[Timestamp, Field(description="When the verdict was reached.")]
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("self == oldSelf", "a ModelVersion never changes: train a new version"),
+    )
+
+
+class ModelVersionStatus(Report):
+    """Which job of the record is still to be seen; nothing more."""
+
+    observed_generation: Annotated[int, Field(description="Always the metadata.generation.")] = -1
+
+
+class ModelVersion(Model):
+    """ModelVersion is the immutable record of one result: lineage, metrics, verdict and files."""
+
+    api_version: Literal["oikyo.dev/v1alpha1"] = API_VERSION
+    kind: Literal["ModelVersion"] = "ModelVersion"
+    metadata: ObjectMeta
+    spec: ModelVersionSpec

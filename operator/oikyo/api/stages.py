@@ -1,0 +1,217 @@
+"""The stage contract: what a stage is told (spec.json), what it says while it runs, and its last words.
+
+A stage is one command, the same everywhere:
+    python -m oikyo_trainer STAGE --spec spec.json --workspace DIR
+The controller resolves a job into these models; `oikyo_trainer` reads and answers them. Both images
+import this file and nothing else of each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .base import Digest, Model, Report
+from .finetunejob import (
+    EvaluationSpec,
+    Fields,
+    GateResult,
+    Resolved,
+    Split,
+    Task,
+    TrainingSpec,
+)
+from .meta import Metric
+
+Stage = Literal["prepare", "train", "evaluate", "serve"]
+RUN_STAGES: tuple[Stage, ...] = ("prepare", "train", "evaluate")
+
+EXIT_DONE = 0
+EXIT_REFUSED = 64
+"""The user must change something; never retried (EX_USAGE)."""
+EXIT_RETRY = 75
+"""Try again (EX_TEMPFAIL)."""
+
+PORT = 9400
+"""Where a running stage serves /progress (JSON) and /metrics (Prometheus)."""
+SERVE_PORT = 8000
+"""Where the model server answers."""
+RENDEZVOUS_PORT = 29500
+TERMINATION_LOG = "/dev/termination-log"
+TERMINATION_LIMIT = 4096
+"""Bytes of last words that Kubernetes keeps."""
+
+
+class Source(Model):
+    """A source that the controller resolved: where it stands for the stage, and what the user wrote."""
+
+    uri: str
+    """As the user wrote it; kept for messages and lineage."""
+    path: str = ""
+    """Local path of a file or folder; empty for hf://, which the prepare stage downloads."""
+    format: Literal["Auto", "JSONL", "CSV", "Parquet"] = "Auto"
+
+
+class RunSpec(Model):
+    """What every stage of a run is told."""
+
+    stage: Stage
+    run: str
+    """Identity of the run: `<job name>-<first 8 of its uid>`; names its folder in the workspace."""
+    attempt: int = 1
+    """Number of this attempt of this stage, from 1; a lower one must not write."""
+    task: Task
+
+    def input_digest(self) -> str:
+        """SHA-256 over everything but the attempt: equal inputs find each other's results."""
+        body = self.model_copy(update={"attempt": 0}).json_line()
+        return "sha256:" + hashlib.sha256(body.encode()).hexdigest()
+
+
+class PrepareSpec(RunSpec):
+    """Read, check, clean, split; fetch and check the base model. CPU only."""
+
+    stage: Literal["prepare"] = "prepare"
+    model: Source
+    sources: tuple[Source, ...]
+    test_sources: tuple[Source, ...] = ()
+    fields: Fields = Fields()
+    split: Split = Split()
+    max_bad_rows: int = 0
+    min_test_rows: int = 20
+
+
+class TrainSpec(RunSpec):
+    """Train on the prepared rows."""
+
+    stage: Literal["train"] = "train"
+    dataset_digest: Digest
+    model_digest: Digest
+    training: TrainingSpec
+
+
+class EvaluateSpec(RunSpec):
+    """Measure the tuned and the base model on the test split, judge the gates, write the version."""
+
+    stage: Literal["evaluate"] = "evaluate"
+    job: str
+    job_uid: str
+    dataset_digest: Digest
+    model_digest: Digest
+    base_uri: str
+    model_name: str
+    min_version: int = 1
+    """Least number the version may get: one above what the cluster knows."""
+    training: TrainingSpec
+    evaluation: EvaluationSpec
+    image: str = ""
+
+
+class ServeSpec(Model):
+    """Serve one version."""
+
+    stage: Literal["serve"] = "serve"
+    model_name: str
+    version: int
+    task: Task
+    path: str
+    """Folder of the version, relative to the workspace."""
+    port: int = SERVE_PORT
+    max_concurrency: int = 8
+    """Requests computed or queued at once; above it the answer is 429."""
+    max_body_bytes: int = 1_048_576
+    max_new_tokens: int = 1024
+    drain_seconds: int = 45
+
+
+AnyStageSpec = Annotated[
+    PrepareSpec | TrainSpec | EvaluateSpec | ServeSpec, Field(discriminator="stage")
+]
+
+
+class PrepareResult(Report):
+    stage: Literal["prepare"] = "prepare"
+    dataset_digest: Digest
+    model_digest: Digest
+    train: int
+    validation: int
+    test: int
+    duplicates: int = 0
+    bad_rows: int = 0
+    leaked: int = 0
+    """Rows removed from the sources because they also stand in the test sources."""
+    num_labels: int = 0
+    """Classes (TextClassification), else 0."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Which column carries what, for example {"text": "question"}."""
+    resolved: tuple[Resolved, ...] = ()
+
+
+class TrainResult(Report):
+    stage: Literal["train"] = "train"
+    steps: int
+    total_steps: int
+    best_step: int = 0
+    metrics: tuple[Metric, ...] = ()
+    """train_loss, eval_loss, tokens_per_second, peak_memory_bytes, resumed_from_step…"""
+    resolved: tuple[Resolved, ...] = ()
+    model_path: str = ""
+    """Folder with the final weights (full model or adapter), relative to the workspace."""
+    notes: tuple[str, ...] = ()
+    """What a person should know: checkpoints skipped and why, early stop, and so on."""
+
+
+class EvaluateResult(Report):
+    stage: Literal["evaluate"] = "evaluate"
+    accepted: bool
+    metrics: tuple[Metric, ...]
+    baseline: tuple[Metric, ...]
+    gates: tuple[GateResult, ...]
+    version: int
+    path: str
+    """Folder of the version, relative to the workspace."""
+    digest: Digest
+    hyperparameters: tuple[Metric, ...] = ()
+    libraries: tuple[Metric, ...] = ()
+    rows: int = 0
+
+
+class Failure(Report):
+    """Why a stage could not do it."""
+
+    kind: Literal["Refused", "Retry", "Crashed"]
+    """Refused: a person must change something (exit 64). Retry: exit 75. Crashed: our bug or the machine's."""
+    reason: str
+    """CamelCase word, for example InvalidData."""
+    message: str
+    """One sentence: what, where, what was expected."""
+    evidence: str = ""
+    """File and line, log line or traceback tail."""
+    next_step: str = ""
+
+
+class LastWords(Report):
+    """The last thing a stage says, at most TERMINATION_LIMIT bytes of JSON: exactly one of the two."""
+
+    stage: Stage
+    attempt: int = 1
+    input_digest: str = ""
+    result: PrepareResult | TrainResult | EvaluateResult | None = Field(default=None, discriminator="stage")
+    failure: Failure | None = None
+
+
+class StageProgress(Report):
+    """What /progress answers while a stage runs."""
+
+    stage: Stage
+    attempt: int = 1
+    progress_percentage: int = 0
+    estimated_remaining_seconds: int | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    metrics: tuple[Metric, ...] = ()
+    """Newest first in meaning: loss, eval_loss, learning_rate, grad_norm, tokens_per_second, checkpoint_step."""
+    updated: str = ""
+    """RFC 3339, UTC."""

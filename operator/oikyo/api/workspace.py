@@ -1,0 +1,44 @@
+"""Where things lie in the workspace: paths only, relative to its root, no I/O.
+
+datasets/<digest>/      train, validation, test as Parquet; report.json; manifest.json, written last
+models/<digest>/        the base model's files, shared by every attempt and server
+runs/<run>/<stage>/     result.json, written last; train/checkpoints/checkpoint-<step>/manifest.json
+versions/<model>/<n>/   safetensors, tokenizer, README.md (model card), record.json
+A digest folder is named by the hexadecimal part alone: a colon is not portable in file names.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+MANIFEST = "manifest.json"
+RESULT = "result.json"
+RECORD = "record.json"
+
+
+def _hex(digest: str) -> str:
+    return digest.removeprefix("sha256:")
+
+
+def dataset(digest: str) -> PurePosixPath:
+    return PurePosixPath("datasets", _hex(digest))
+
+
+def model(digest: str) -> PurePosixPath:
+    return PurePosixPath("models", _hex(digest))
+
+
+def run(run: str) -> PurePosixPath:
+    return PurePosixPath("runs", run)
+
+
+def stage(run_id: str, stage: str) -> PurePosixPath:
+    return run(run_id) / stage
+
+
+def checkpoints(run_id: str) -> PurePosixPath:
+    return stage(run_id, "train") / "checkpoints"
+
+
+def version(model_name: str, number: int) -> PurePosixPath:
+    return PurePosixPath("versions", model_name, str(number))

@@ -1,0 +1,198 @@
+"""What is seen and what is decided: the two values between which the whole controller lives.
+
+Both pairs of hands (the cluster, the desktop) fill `Observed` and carry out `Decision`. Frozen, no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from oikyo.api.finetunejob import FineTuneJobStatus
+from oikyo.api.modelendpoint import ModelEndpoint, ModelEndpointSpec, ModelEndpointStatus
+from oikyo.api.modelversion import ModelVersion, ModelVersionSpec
+from oikyo.api.stages import LastWords, RunSpec, ServeSpec, StageProgress
+
+WorkerState = Literal["Pending", "Running", "Succeeded", "Failed"]
+StageState = Literal["Pending", "Running", "Succeeded", "Failed"]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One pod (or local process) of a stage."""
+
+    name: str
+    rank: int
+    state: WorkerState
+    exit_code: int | None = None
+    reason: str = ""
+    """The platform's word: OOMKilled, Evicted, ImagePullBackOff, Unschedulable, NodeLost, Error…"""
+    message: str = ""
+    """The platform's sentence, for example the scheduler's."""
+    node: str = ""
+    words: LastWords | None = None
+    terminating: bool = False
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One attempt of one stage, as it exists."""
+
+    stage: str
+    attempt: int
+    state: StageState
+    workers: tuple[Worker, ...] = ()
+    progress: StageProgress | None = None
+    words: LastWords | None = None
+    """Of rank 0, when it has said them."""
+    started: datetime | None = None
+    finished: datetime | None = None
+    warning: str = ""
+    """Newest Warning event of the Job, for waits that the pods do not explain."""
+    spec_digest: str = ""
+    """Input digest of the spec it was started with."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A PersistentVolumeClaim (or a folder)."""
+
+    name: str
+    phase: str
+    """Pending, Bound or Lost."""
+    access_modes: tuple[str, ...] = ()
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything a decision about one FineTuneJob may rest on."""
+
+    runs: tuple[StageRun, ...] = ()
+    """Every attempt of every stage that exists, ordered by stage and attempt."""
+    workspace: Claim | None = None
+    """The claim that the job uses; None when it does not exist."""
+    missing: tuple[str, ...] = ()
+    """Sentences about objects that the spec names and that do not exist or cannot be used:
+    "PersistentVolumeClaim datasets does not exist in namespace default"."""
+    version: ModelVersion | None = None
+    """The ModelVersion made by this job."""
+    versions: tuple[ModelVersion, ...] = ()
+    """All versions of the same model."""
+    endpoint: ModelEndpoint | None = None
+    """The endpoint of the same model, whoever made it."""
+    image: str = ""
+    """Trainer image, by digest where a pod's status told it."""
+    desktop: bool = False
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One attempt of one stage that must exist."""
+
+    spec: RunSpec
+    nodes: int = 1
+    processes: int = 1
+    """Processes of one node; more than one process in all means torchrun."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.spec.stage, self.spec.attempt
+
+
+@dataclass(frozen=True)
+class ClaimPlan:
+    """The workspace claim that must exist."""
+
+    name: str
+    size: str
+    access_mode: str
+    storage_class: str | None
+    owned: bool
+    """Whether it goes when the job goes."""
+
+
+@dataclass(frozen=True)
+class VersionPlan:
+    name: str
+    spec: ModelVersionSpec
+    owned: bool
+
+
+@dataclass(frozen=True)
+class EndpointPlan:
+    name: str
+    spec: ModelEndpointSpec
+    owned: bool
+
+
+@dataclass(frozen=True)
+class Children:
+    """What must exist, whole. A stage attempt that is not named here must not run; one that is named
+    and has ended stays as it is. Claims, versions and endpoints that are not named stay too."""
+
+    stages: tuple[StagePlan, ...] = ()
+    keep: frozenset[tuple[str, int]] = frozenset()
+    """Ended attempts (stage, attempt) that stay as history; all other ended attempts are removed."""
+    claim: ClaimPlan | None = None
+    version: VersionPlan | None = None
+    endpoint: EndpointPlan | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the story. A Warning's message ends with the next command to run."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What ought to be true next."""
+
+    children: Children
+    status: FineTuneJobStatus
+    """The whole next status, never a patch."""
+    events: tuple[Event, ...] = ()
+    """Told only after the status write has succeeded."""
+    wake_after: timedelta | None = None
+    """Look again after this long, even if nothing happens; None: only when something changes."""
+    delete: bool = False
+    """The job object itself is to be deleted (ttlSecondsAfterFinished)."""
+
+
+@dataclass(frozen=True)
+class EndpointObserved:
+    """Everything a decision about one ModelEndpoint may rest on."""
+
+    versions: tuple[ModelVersion, ...] = ()
+    """All versions of the model."""
+    replicas: int = 0
+    ready_replicas: int = 0
+    updated_replicas: int = 0
+    served_version: int | None = None
+    """The version that the Deployment's pod template names; None when there is no Deployment."""
+    rolled_out: bool = False
+    """The Deployment's newest template is fully available."""
+    trouble: str = ""
+    """The root cause in a server pod (ImagePullBackOff, CrashLoopBackOff, Unschedulable…), as a sentence."""
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """The server that must exist: a Deployment, Service, autoscaler and disruption budget."""
+
+    spec: ServeSpec
+    claim: str
+    endpoint: ModelEndpointSpec
+
+
+@dataclass(frozen=True)
+class EndpointDecision:
+    server: ServerPlan | None
+    status: ModelEndpointStatus
+    events: tuple[Event, ...] = ()
+    wake_after: timedelta | None = None

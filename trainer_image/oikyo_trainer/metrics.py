@@ -1,0 +1,46 @@
+"""The Prometheus series of a running stage. Names: base units, `_total` for counters, no unbounded labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from oikyo.api.stages import StageProgress
+
+SERIES = {
+    "loss": ("oikyo_train_loss", "Newest training loss"),
+    "eval_loss": ("oikyo_train_eval_loss", "Newest validation loss"),
+    "learning_rate": ("oikyo_train_learning_rate", "Learning rate of the newest step"),
+    "grad_norm": ("oikyo_train_grad_norm", "Gradient norm of the newest step"),
+    "tokens_per_second": ("oikyo_train_tokens_per_second", "Real tokens trained in a second, all ranks"),
+    "peak_memory_bytes": ("oikyo_train_memory_peak_bytes", "Largest resident memory of rank 0"),
+    "checkpoint_step": ("oikyo_checkpoint_step", "Step of the newest committed checkpoint"),
+    "checkpoint_seconds": ("oikyo_checkpoint_duration_seconds", "Seconds that the newest checkpoint took"),
+}
+"""Value name given to `Reporter.update` -> series and help."""
+
+
+class StageMetrics:
+    """One registry for one stage process."""
+
+    def __init__(self, run: str, stage: str) -> None:
+        self._registry = CollectorRegistry()
+        self._labels = {"run": run, "stage": stage}
+        self._progress = self._gauge("oikyo_stage_progress_ratio", "Share of the stage that is done, 0 to 1")
+        self._step = self._gauge("oikyo_train_step", "Optimizer steps done")
+        self._gauges = {key: self._gauge(*series) for key, series in SERIES.items()}
+
+    def _gauge(self, name: str, documentation: str) -> Gauge:
+        return Gauge(name, documentation, ("run", "stage"), registry=self._registry)
+
+    def observe(self, progress: StageProgress, values: Mapping[str, float]) -> None:
+        self._progress.labels(**self._labels).set(progress.progress_percentage / 100)
+        if progress.step is not None:
+            self._step.labels(**self._labels).set(progress.step)
+        for name, value in values.items():
+            if name in self._gauges:
+                self._gauges[name].labels(**self._labels).set(value)
+
+    def exposition(self) -> bytes:
+        return generate_latest(self._registry)
