@@ -5,7 +5,8 @@ Both pairs of hands (the cluster, the desktop) fill `Observed` and carry out `De
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -66,6 +67,21 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Mounts:
+    """Where the hands put what a URI names, as a stage sees it."""
+
+    workspace: str = "/workspace"
+    claims: Mapping[str, str] = field(default_factory=dict)
+    """Claim name -> folder; a claim that is not named lies under `claims_root`."""
+    claims_root: str = "/mnt/claims"
+    configmaps: Mapping[str, str] = field(default_factory=dict)
+    """ConfigMap name -> folder; one that is not named lies under `configmaps_root`."""
+    configmaps_root: str = "/mnt/configmaps"
+    files: str | None = None
+    """Folder against which a relative file:// path is read; None: file:// is refused (a cluster)."""
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything a decision about one FineTuneJob may rest on."""
 
@@ -84,6 +100,7 @@ class Observed:
     """The endpoint of the same model, whoever made it."""
     image: str = ""
     """Trainer image, by digest where a pod's status told it."""
+    mounts: Mounts = Mounts()
     desktop: bool = False
 
 

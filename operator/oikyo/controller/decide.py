@@ -1,0 +1,279 @@
+"""decide(job, observed, now) -> Decision: the whole state machine of a FineTuneJob. Pure.
+
+Rules are tried in order and the first that answers wins. Each declares what must exist, never a
+command: a stage that is not named must not run. The hands (cluster or desktop) make it so.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus
+from oikyo.api.meta import Diagnosis
+from oikyo.api.stages import (
+    RUN_STAGES,
+    EvaluateResult,
+    PrepareResult,
+    RunSpec,
+    TrainResult,
+)
+
+from . import reasons, report, story
+from .conditions import STAGE_CONDITION, Conditions, holds
+from .observed import Children, ClaimPlan, Decision, Observed, StagePlan
+from .policies import attempts, deadline, inputs, release
+from .resolve import claim_name, evaluate_spec, prepare_spec, processes_per_node, train_spec
+
+POLL = timedelta(seconds=5)
+"""How often the progress of a running stage is looked at."""
+PATIENCE = timedelta(seconds=15)
+"""How often something that a person must mend is looked at again."""
+
+
+def decide(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
+    """What must be true next for `job`, given everything that is `seen`."""
+    if finished(job.status):
+        return _stay(job, seen, now)
+    if job.metadata.deletion_timestamp:
+        return Decision(Children(keep=_ended(seen)), job.status)
+    if seen.version is not None:
+        return _release(job, seen, now)
+    if (refused := inputs.refusal(job, seen)) is not None:
+        return _fail(job, seen, now, reasons.INPUT_REFUSED, refused)
+    if (late := _too_late(job, seen, now)) is not None:
+        return _fail(job, seen, now, reasons.DEADLINE_EXCEEDED, late)
+    if job.spec.suspend:
+        return _suspend(job, seen, now)
+    if (missing := inputs.waiting(job, seen)) is not None:
+        return _wait_for_person(job, seen, now, reasons.REFERENCE_MISSING, missing)
+    return _advance(job, seen, now)
+
+
+def finished(status: FineTuneJobStatus) -> bool:
+    """Whether the job has ended; nothing leads out of that but a new job."""
+    return any(holds(status.conditions, "Succeeded", state) for state in ("True", "False"))
+
+
+def _ended(seen: Observed) -> frozenset[tuple[str, int]]:
+    return frozenset(
+        (run.stage, run.attempt) for run in seen.runs if run.state in ("Succeeded", "Failed")
+    )
+
+
+def _stay(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
+    """A finished job keeps its status; only its time to live runs."""
+    status = job.status.model_copy(update={"observed_generation": job.metadata.generation})
+    expiry = deadline.expiry(job, status)
+    if expiry is None:
+        return Decision(Children(keep=_ended(seen)), status)
+    return Decision(
+        Children(keep=_ended(seen)),
+        status,
+        wake_after=max(expiry - now, timedelta(0)) or None,
+        delete=now >= expiry,
+    )
+
+
+def _too_late(job: FineTuneJob, seen: Observed, now: datetime) -> Diagnosis | None:
+    end = deadline.deadline(job, seen)
+    if end is None or now < end:
+        return None
+    seconds = int(deadline.limit(job).total_seconds())
+    return Diagnosis(
+        cause=f"the job did not end within {seconds} seconds",
+        evidence="spec.activeDeadlineSeconds",
+        tried="its pods were stopped; checkpoints are kept",
+        next_step="raise spec.activeDeadlineSeconds in a job with a new name",
+    )
+
+
+def _conditions(job: FineTuneJob, seen: Observed, now: datetime) -> Conditions:
+    """All conditions, as far as the results of the stages tell."""
+    conditions = Conditions(job.status.conditions, job.metadata.generation, now)
+    conditions.set("Reconciling", "False", reasons.PROGRESSING)
+    conditions.set("Stalled", "False", reasons.PROGRESSING)
+    conditions.set("Suspended", "False", reasons.ACTIVE)
+    for stage in RUN_STAGES:
+        result = report.result_of(seen, stage)
+        if result is not None:
+            conditions.set(STAGE_CONDITION[stage], "True", reasons.DONE, _told(job, seen, result))
+        elif holds(job.status.conditions, STAGE_CONDITION[stage]) or seen.version is not None:
+            conditions.set(STAGE_CONDITION[stage], "True", reasons.DONE, "done by an earlier attempt")
+        else:
+            conditions.set(STAGE_CONDITION[stage], "Unknown", reasons.WAITING)
+    conditions.set("Released", "Unknown", reasons.WAITING)
+    conditions.set("Succeeded", "Unknown", reasons.PROGRESSING)
+    return conditions
+
+
+def _told(job: FineTuneJob, seen: Observed, result: report.Result) -> str:
+    if isinstance(result, PrepareResult):
+        return (
+            f"{result.train} training, {result.validation} validation and {result.test} test rows; "
+            f"{result.duplicates} duplicates, {result.leaked} leaked and {result.bad_rows} bad rows dropped"
+        )
+    if isinstance(result, TrainResult):
+        values = ", ".join(f"{metric.name} {metric.value}" for metric in result.metrics[:4])
+        return f"{result.steps} of {result.total_steps} steps, best at {result.best_step}; {values}"
+    return report.verdict_sentence(job, report.verdict_of(job, seen), result.accepted)
+
+
+def _finish(
+    job: FineTuneJob,
+    seen: Observed,
+    now: datetime,
+    conditions: Conditions,
+    children: Children,
+    diagnosis: Diagnosis | None = None,
+    wake_after: timedelta | None = None,
+) -> Decision:
+    status = report.build(job, seen, conditions, now, diagnosis)
+    end = deadline.deadline(job, seen)
+    if wake_after is None and end is not None and not finished(status):
+        wake_after = max(end - now, POLL)
+    return Decision(children, status, story.events(job, status), wake_after)
+
+
+def _fail(
+    job: FineTuneJob, seen: Observed, now: datetime, reason: str, diagnosis: Diagnosis
+) -> Decision:
+    conditions = _conditions(job, seen, now)
+    stage = next((s for s in RUN_STAGES if report.result_of(seen, s) is None), None)
+    if stage is not None and attempts.of_stage(seen, stage):
+        conditions.set(STAGE_CONDITION[stage], "False", reason, diagnosis.cause)
+    conditions.set("Stalled", "True", reason, diagnosis.cause)
+    conditions.set("Released", "False", reasons.SKIPPED)
+    conditions.set("Succeeded", "False", reason, diagnosis.cause)
+    return _finish(job, seen, now, conditions, Children(keep=_ended(seen)), diagnosis)
+
+
+def _suspend(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
+    conditions = _conditions(job, seen, now)
+    conditions.set("Suspended", "True", reasons.SUSPENDED, "spec.suspend is true; checkpoints are kept")
+    return _finish(job, seen, now, conditions, _children(job, seen))
+
+
+def _wait_for_person(
+    job: FineTuneJob, seen: Observed, now: datetime, reason: str, diagnosis: Diagnosis
+) -> Decision:
+    conditions = _conditions(job, seen, now)
+    conditions.set("Stalled", "True", reason, diagnosis.cause)
+    return _finish(job, seen, now, conditions, _children(job, seen), diagnosis, PATIENCE)
+
+
+def _children(job: FineTuneJob, seen: Observed, plan: StagePlan | None = None) -> Children:
+    return Children(
+        stages=(plan,) if plan else (), keep=_ended(seen), claim=_claim(job, seen)
+    )
+
+
+def _claim(job: FineTuneJob, seen: Observed) -> ClaimPlan | None:
+    storage = job.spec.storage
+    if storage.claim_name or seen.workspace is not None:
+        return None
+    return ClaimPlan(
+        name=claim_name(job),
+        size=storage.size,
+        access_mode=storage.access_mode,
+        storage_class=storage.storage_class_name,
+        owned=release.owned(job),
+    )
+
+
+def _advance(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
+    """Run the first stage that has no result."""
+    results = {stage: report.result_of(seen, stage) for stage in RUN_STAGES}
+    data, verdict = results["prepare"], results["evaluate"]
+    if isinstance(data, PrepareResult) and isinstance(verdict, EvaluateResult):
+        return _record(job, seen, now, data, verdict)
+    stage = next(stage for stage in RUN_STAGES if results[stage] is None)
+    step = attempts.next_attempt(job, seen, stage, now)
+    if isinstance(step, attempts.GiveUp):
+        return _fail(job, seen, now, step.reason, step.diagnosis)
+    conditions = _conditions(job, seen, now)
+    if isinstance(step, attempts.Wait):
+        conditions.set(STAGE_CONDITION[stage], "Unknown", reasons.RETRYING, step.message)
+        wait = max(step.until - now, timedelta(seconds=1))
+        return _finish(job, seen, now, conditions, _children(job, seen), wake_after=wait)
+    return _run(job, seen, now, conditions, stage, step.attempt)
+
+
+def _run(
+    job: FineTuneJob,
+    seen: Observed,
+    now: datetime,
+    conditions: Conditions,
+    stage: str,
+    attempt: int,
+) -> Decision:
+    plan = _plan(job, seen, stage, attempt)
+    run = next((r for r in seen.runs if (r.stage, r.attempt) == plan.key), None)
+    reason = reasons.RUNNING if attempt == 1 else reasons.RETRYING
+    message = "" if attempt == 1 else f"attempt {attempt}"
+    conditions.set(STAGE_CONDITION[stage], "Unknown", reason, message)
+    children = _children(job, seen, plan)
+    if run is None:
+        conditions.set("Reconciling", "True", reasons.PROGRESSING, f"starting the {stage} stage")
+        return _finish(job, seen, now, conditions, children, wake_after=POLL)
+    if (stuck := attempts.blocked(job, run)) is not None:
+        conditions.set("Stalled", "True", reasons.POD_BLOCKED, stuck[1].cause)
+        return _finish(job, seen, now, conditions, children, stuck[1], PATIENCE)
+    return _finish(job, seen, now, conditions, children, wake_after=POLL)
+
+
+def _plan(job: FineTuneJob, seen: Observed, stage: str, attempt: int) -> StagePlan:
+    data = report.result_of(seen, "prepare")
+    spec: RunSpec
+    if stage == "prepare" or not isinstance(data, PrepareResult):
+        return StagePlan(prepare_spec(job, seen.mounts, attempt))
+    if stage == "evaluate":
+        return StagePlan(evaluate_spec(job, data, seen, attempt))
+    spec = train_spec(job, data, attempt)
+    return StagePlan(spec, job.spec.training.nodes, processes_per_node(job.spec))
+
+
+def _record(
+    job: FineTuneJob, seen: Observed, now: datetime, data: PrepareResult, verdict: EvaluateResult
+) -> Decision:
+    """The verdict is reached: its record must exist."""
+    judged = report.ended_at(seen, "evaluate") or now
+    conditions = _conditions(job, seen, now)
+    conditions.set("Released", "Unknown", reasons.PROGRESSING, "writing the ModelVersion")
+    children = Children(
+        keep=_ended(seen), version=release.version_plan(job, data, verdict, seen, judged)
+    )
+    return _finish(job, seen, now, conditions, children, wake_after=POLL)
+
+
+def _release(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
+    """The record exists: serve it if it was accepted and a deployment is wanted, and end."""
+    assert seen.version is not None
+    conditions = _conditions(job, seen, now)
+    if seen.version.spec.verdict == "Rejected":
+        return _reject(job, seen, now, conditions)
+    endpoint = release.endpoint_plan(job, seen)
+    if endpoint is not None:
+        conditions.set("Released", "Unknown", reasons.PROGRESSING, "making the ModelEndpoint")
+        children = Children(keep=_ended(seen), endpoint=endpoint)
+        return _finish(job, seen, now, conditions, children, wake_after=POLL)
+    name = seen.version.metadata.name
+    served = "" if job.spec.deployment is None else f", served by ModelEndpoint {job.model_name}"
+    conditions.set("Released", "True", reasons.ACCEPTED, f"ModelVersion {name}{served}")
+    conditions.set("Succeeded", "True", reasons.ACCEPTED, f"ModelVersion {name} is accepted")
+    conditions.set("Reconciling", "False", reasons.FINISHED)
+    return _finish(job, seen, now, conditions, Children(keep=_ended(seen)))
+
+
+def _reject(job: FineTuneJob, seen: Observed, now: datetime, conditions: Conditions) -> Decision:
+    verdict = report.verdict_sentence(job, report.verdict_of(job, seen), accepted=False)
+    name = seen.version.metadata.name if seen.version else ""
+    diagnosis = Diagnosis(
+        cause=verdict,
+        evidence=f"ModelVersion {name}",
+        tried="the result is kept as a rejected version and serves nothing",
+        next_step="look at status.gates, then change data or training in a job with a new name",
+    )
+    conditions.set("Stalled", "True", reasons.GATE_FAILED, verdict)
+    conditions.set("Released", "False", reasons.GATE_FAILED, "a rejected version is never served")
+    conditions.set("Succeeded", "False", reasons.GATE_FAILED, verdict)
+    return _finish(job, seen, now, conditions, Children(keep=_ended(seen)), diagnosis)

@@ -1,0 +1,198 @@
+"""spec.backoffLimit: which attempt of a stage must exist next, or why none may.
+
+A stage attempt is one Job whose workers start and end together. What a person must change is never
+retried; a disruption (eviction, a lost node, a stop) costs no budget; all else does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.meta import Diagnosis
+
+from .. import reasons
+from ..observed import Observed, StageRun, Worker
+
+DISRUPTIONS = frozenset(
+    {"Evicted", "Preempted", "NodeLost", "NodeShutdown", "Terminated", "DisruptionTarget", "Stopped"}
+)
+"""Reasons that say: the machine took the worker away; the worker did nothing wrong."""
+BLOCKING = {
+    "ImagePullBackOff": "check the image name and the pull secret: kubectl describe pod {pod}",
+    "ErrImagePull": "check the image name and the pull secret: kubectl describe pod {pod}",
+    "InvalidImageName": "correct the image name in the chart's values: helm get values oikyo",
+    "CreateContainerConfigError": "create the Secret or ConfigMap that the message names: "
+    "kubectl describe pod {pod}",
+    "FailedMount": "create the volume, Secret or ConfigMap that the message names: "
+    "kubectl describe pod {pod}",
+    "Unschedulable": "free or add the resources that the message names: kubectl describe pod {pod}",
+    "FailedCreate": "lift the quota or policy that the message names: kubectl describe job {job}",
+}
+"""Platform reason -> what a person should do while a pod cannot start."""
+FIRST_DELAY = timedelta(seconds=5)
+LONGEST_DELAY = timedelta(minutes=5)
+DRAIN = timedelta(seconds=60)
+"""Longest wait for the pods of an ended attempt to be gone; the attempt's number fences them then."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """This attempt must exist."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing may start before `until`."""
+
+    attempt: int
+    until: datetime
+    message: str
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """No further attempt: the job fails."""
+
+    reason: str
+    diagnosis: Diagnosis
+
+
+def of_stage(seen: Observed, stage: str) -> tuple[StageRun, ...]:
+    """The attempts of one stage that exist, oldest first."""
+    return tuple(sorted((r for r in seen.runs if r.stage == stage), key=lambda run: run.attempt))
+
+
+def next_attempt(job: FineTuneJob, seen: Observed, stage: str, now: datetime) -> Start | Wait | GiveUp:
+    """What must happen for a stage that has no result yet."""
+    runs = of_stage(seen, stage)
+    highest = max([run.attempt for run in runs] + [_reported(job, stage)], default=0)
+    if not runs:
+        return Start(highest + 1)
+    last = runs[-1]
+    if last.state in ("Pending", "Running"):
+        return Start(last.attempt)
+    if last.state == "Succeeded":
+        # It ended well, but its last words are gone with its pod: the next attempt finds the
+        # finished result in the workspace and says them again.
+        return Start(highest + 1)
+    return _after_failure(job, runs, highest, now)
+
+
+def _reported(job: FineTuneJob, stage: str) -> int:
+    """A stopped attempt leaves no Job behind; its number must not come again."""
+    return next((s.attempt for s in job.status.stages if s.name == stage), 0)
+
+
+def _after_failure(
+    job: FineTuneJob, runs: tuple[StageRun, ...], highest: int, now: datetime
+) -> Start | Wait | GiveUp:
+    last = runs[-1]
+    failure = last.words.failure if last.words is not None else None
+    if failure is not None and failure.kind == "Refused":
+        return GiveUp(
+            reasons.INPUT_REFUSED,
+            Diagnosis(cause=failure.message, evidence=failure.evidence, next_step=failure.next_step),
+        )
+    failed = failures(runs)
+    if failed > job.spec.backoff_limit:
+        return GiveUp(reasons.BACKOFF_LIMIT_EXCEEDED, _give_up(job, last, failed))
+    until = _restart_time(last, failed)
+    if until is not None and until > now:
+        return Wait(highest + 1, until, f"{root_cause(last)}; attempt {highest + 1} starts soon")
+    return Start(highest + 1)
+
+
+def failures(runs: tuple[StageRun, ...]) -> int:
+    """Failed attempts that count against backoffLimit."""
+    return sum(run.state == "Failed" and not disrupted(run) for run in runs)
+
+
+def disrupted(run: StageRun) -> bool:
+    """Whether the machine, not the work, ended this attempt."""
+    if run.words is not None and run.words.failure is not None:
+        return run.words.failure.reason in DISRUPTIONS
+    return any(worker.reason in DISRUPTIONS for worker in run.workers)
+
+
+def _restart_time(last: StageRun, failed: int) -> datetime | None:
+    """When the next attempt may start: at once after a first failure, once the old pods are gone."""
+    if last.finished is None:
+        return None
+    leaving = any(worker.state in ("Pending", "Running") for worker in last.workers)
+    drained = last.finished + (DRAIN if leaving else timedelta(0))
+    if failed <= 1:
+        return drained
+    return max(drained, last.finished + min(FIRST_DELAY * 2 ** min(failed - 2, 10), LONGEST_DELAY))
+
+
+def _give_up(job: FineTuneJob, last: StageRun, failed: int) -> Diagnosis:
+    worker = culprit(last)
+    return Diagnosis(
+        cause=f"the {last.stage} stage failed {failed} times: {root_cause(last)}",
+        evidence=evidence(last),
+        tried=f"{failed} attempts, spec.backoffLimit is {job.spec.backoff_limit}",
+        next_step=_advice(worker, job) if worker else f"read the log: kubectl logs job/{job.metadata.name}",
+    )
+
+
+def _advice(worker: Worker, job: FineTuneJob) -> str:
+    if worker.reason == "OOMKilled":
+        return (
+            "raise training.resources.memory or lower training.microBatchSize in a job with a new name"
+        )
+    return f"read the log: kubectl logs -n {job.metadata.namespace} {worker.name}"
+
+
+def culprit(run: StageRun) -> Worker | None:
+    """The worker whose failure explains the others': one that says why, else the lowest rank."""
+    failed = [worker for worker in run.workers if worker.state == "Failed"]
+    ranked = sorted(failed, key=lambda w: (w.reason != "OOMKilled", w.words is None, w.rank))
+    return ranked[0] if ranked else None
+
+
+def root_cause(run: StageRun) -> str:
+    """One sentence on why this attempt failed."""
+    if run.words is not None and run.words.failure is not None:
+        return run.words.failure.message
+    worker = culprit(run)
+    if worker is None:
+        return run.warning or f"attempt {run.attempt} of {run.stage} ended without a result"
+    if worker.words is not None and worker.words.failure is not None:
+        return worker.words.failure.message
+    code = "" if worker.exit_code is None else f" with exit code {worker.exit_code}"
+    reason = f" ({worker.reason})" if worker.reason else ""
+    return f"worker {worker.rank} of {run.stage} ended{code}{reason}"
+
+
+def evidence(run: StageRun) -> str:
+    worker = culprit(run)
+    said = run.words.failure.evidence if run.words and run.words.failure else ""
+    where = f"pod {worker.name}" + (f" on node {worker.node}" if worker.node else "") if worker else ""
+    detail = said or (worker.message if worker else "") or run.warning
+    return ": ".join(part for part in (where, detail) if part)[-2000:]
+
+
+def blocked(job: FineTuneJob, run: StageRun) -> tuple[str, Diagnosis] | None:
+    """Why a pod of a waiting attempt cannot start, if only a person can mend it."""
+    if run.state != "Pending" and not any(w.reason in BLOCKING for w in run.workers):
+        return None
+    for worker in run.workers:
+        if worker.state == "Pending" and worker.reason in BLOCKING:
+            return worker.reason, Diagnosis(
+                cause=f"worker {worker.rank} of {run.stage} cannot start: {worker.reason}",
+                evidence=f"pod {worker.name}: {worker.message}"[:2000],
+                tried="waiting; the job goes on by itself once this is mended",
+                next_step=BLOCKING[worker.reason].format(pod=worker.name, job=job.metadata.name),
+            )
+    if not run.workers and run.warning:
+        return "FailedCreate", Diagnosis(
+            cause=f"the pods of {run.stage} cannot be created",
+            evidence=run.warning[:2000],
+            tried="waiting; the job goes on by itself once this is mended",
+            next_step=BLOCKING["FailedCreate"].format(job=f"{job.metadata.name}-{run.stage}-{run.attempt}"),
+        )
+    return None

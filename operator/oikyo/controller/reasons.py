@@ -1,0 +1,36 @@
+"""Every CamelCase reason that oikyo writes into conditions and events, in one place."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Where a job stands.
+WAITING: Final = "Waiting"
+PROGRESSING: Final = "Progressing"
+RUNNING: Final = "Running"
+RETRYING: Final = "Retrying"
+DONE: Final = "Done"
+FINISHED: Final = "Finished"
+SUSPENDED: Final = "Suspended"
+ACTIVE: Final = "Active"
+SKIPPED: Final = "Skipped"
+
+# How a job ends.
+ACCEPTED: Final = "Accepted"
+GATE_FAILED: Final = "GateFailed"
+INPUT_REFUSED: Final = "InputRefused"
+BACKOFF_LIMIT_EXCEEDED: Final = "BackoffLimitExceeded"
+DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
+
+# Why a job waits for a person.
+REFERENCE_MISSING: Final = "ReferenceMissing"
+POD_BLOCKED: Final = "PodBlocked"
+INVALID_SPEC: Final = "InvalidSpec"
+
+# Endpoints.
+SERVING: Final = "Serving"
+ROLLING_OUT: Final = "RollingOut"
+NO_ACCEPTED_VERSION: Final = "NoAcceptedVersion"
+VERSION_MISSING: Final = "VersionMissing"
+VERSION_REJECTED: Final = "VersionRejected"
+POD_FAILING: Final = "PodFailing"

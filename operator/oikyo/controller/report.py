@@ -1,0 +1,183 @@
+"""The next status of a job, built from what is seen: a report, rebuilt from the children at any time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from oikyo.api.finetunejob import (
+    LOWER_IS_BETTER,
+    PRIMARY_METRIC,
+    DatasetStatus,
+    FineTuneJob,
+    FineTuneJobStatus,
+    GateResult,
+    Progress,
+    Resolved,
+    StageStatus,
+)
+from oikyo.api.meta import Diagnosis, Metric
+from oikyo.api.stages import RUN_STAGES, EvaluateResult, PrepareResult, TrainResult
+
+from .conditions import Conditions, phase_of, timestamp
+from .observed import Observed, StageRun
+from .policies import attempts
+from .policies.deadline import started
+
+Result = PrepareResult | TrainResult | EvaluateResult
+
+
+def result_of(seen: Observed, stage: str) -> Result | None:
+    """What the newest attempt that ended well said."""
+    for run in reversed(attempts.of_stage(seen, stage)):
+        if run.state == "Succeeded" and run.words is not None and run.words.result is not None:
+            return run.words.result
+    return None
+
+
+def ended_at(seen: Observed, stage: str) -> datetime | None:
+    ended = [r.finished for r in attempts.of_stage(seen, stage) if r.state == "Succeeded"]
+    return max((moment for moment in ended if moment is not None), default=None)
+
+
+def build(
+    job: FineTuneJob,
+    seen: Observed,
+    conditions: Conditions,
+    now: datetime,
+    diagnosis: Diagnosis | None = None,
+) -> FineTuneJobStatus:
+    """The whole status for these conditions."""
+    chosen = conditions.tuple()
+    phase = phase_of(chosen)
+    over = phase in ("Succeeded", "Failed")
+    begun = started(job, seen)
+    metrics, baseline, gates = verdict_of(job, seen)
+    last = job.status
+    return FineTuneJobStatus(
+        observed_generation=job.metadata.generation,
+        phase=phase,
+        conditions=chosen,
+        progress=_progress(seen, over) or last.progress,
+        loss=_loss(seen) or last.loss,
+        score=_score(job, metrics),
+        stages=_stages(seen, last.stages),
+        dataset=_dataset(seen) or last.dataset,
+        resolved=_resolved(seen) or last.resolved,
+        metrics=metrics,
+        baseline=baseline,
+        gates=gates,
+        model_version=seen.version.metadata.name if seen.version else None,
+        endpoint=seen.endpoint.metadata.name if job.spec.deployment and seen.endpoint else None,
+        failures=sum(attempts.failures(attempts.of_stage(seen, stage)) for stage in RUN_STAGES),
+        diagnosis=diagnosis,
+        start_time=timestamp(begun) if begun else None,
+        completion_time=(last.completion_time or timestamp(now)) if over else None,
+    )
+
+
+def _newest(seen: Observed) -> StageRun | None:
+    running = [run for run in seen.runs if run.state == "Running"]
+    return running[-1] if running else None
+
+
+def _progress(seen: Observed, over: bool) -> Progress | None:
+    run = _newest(seen)
+    if over:
+        return Progress(stage="", progress_percentage=100) if seen.version else None
+    if run is None or run.progress is None:
+        return Progress(stage=run.stage) if run else None
+    told = run.progress
+    return Progress(
+        stage=run.stage,
+        progress_percentage=told.progress_percentage,
+        estimated_remaining_seconds=told.estimated_remaining_seconds,
+        step=told.step,
+        total_steps=told.total_steps,
+        metrics=told.metrics[:32],
+        last_updated_time=told.updated or None,
+    )
+
+
+def _loss(seen: Observed) -> str | None:
+    trained = result_of(seen, "train")
+    if isinstance(trained, TrainResult):
+        return _find(trained.metrics, "train_loss") or _find(trained.metrics, "loss")
+    run = _newest(seen)
+    return _find(run.progress.metrics, "loss") if run and run.progress else None
+
+
+def _find(metrics: tuple[Metric, ...], name: str) -> str | None:
+    return next((metric.value for metric in metrics if metric.name == name), None)
+
+
+def _score(job: FineTuneJob, metrics: tuple[Metric, ...]) -> str | None:
+    return _find(metrics, PRIMARY_METRIC[job.spec.task])
+
+
+def _stages(seen: Observed, last: tuple[StageStatus, ...]) -> tuple[StageStatus, ...]:
+    known = {stage.name: stage for stage in last}
+    for name in RUN_STAGES:
+        runs = attempts.of_stage(seen, name)
+        if runs and runs[-1].attempt >= (known[name].attempt if name in known else 0):
+            run = runs[-1]
+            known[name] = StageStatus(
+                name=name,
+                attempt=run.attempt,
+                state=run.state,
+                started=timestamp(run.started) if run.started else None,
+                finished=timestamp(run.finished) if run.finished else None,
+            )
+    return tuple(known[name] for name in RUN_STAGES if name in known)
+
+
+def _dataset(seen: Observed) -> DatasetStatus | None:
+    data = result_of(seen, "prepare")
+    if not isinstance(data, PrepareResult):
+        return None
+    return DatasetStatus(
+        digest=data.dataset_digest,
+        train=data.train,
+        validation=data.validation,
+        test=data.test,
+        dropped=data.duplicates + data.bad_rows + data.leaked,
+    )
+
+
+def _resolved(seen: Observed) -> tuple[Resolved, ...]:
+    told = [result_of(seen, "prepare"), result_of(seen, "train")]
+    chosen: dict[str, Resolved] = {}
+    for result in told:
+        if isinstance(result, PrepareResult | TrainResult):
+            chosen.update({setting.name: setting for setting in result.resolved})
+    return tuple(chosen.values())[:64]
+
+
+Verdict = tuple[tuple[Metric, ...], tuple[Metric, ...], tuple[GateResult, ...]]
+
+
+def verdict_of(job: FineTuneJob, seen: Observed) -> Verdict:
+    judged = result_of(seen, "evaluate")
+    if isinstance(judged, EvaluateResult):
+        return judged.metrics, judged.baseline, judged.gates
+    if seen.version is not None:
+        record = seen.version.spec
+        gates = tuple(GateResult(**gate.model_dump()) for gate in record.gates)
+        return record.metrics, record.baseline, gates
+    return job.status.metrics, job.status.baseline, job.status.gates
+
+
+def verdict_sentence(job: FineTuneJob, status: Verdict, accepted: bool) -> str:
+    """The verdict in words, with value, threshold and baseline of what decided it."""
+    metrics, baseline, gates = status
+    failed = [gate for gate in gates if not gate.passed]
+    if failed:
+        told = "; ".join(
+            f"{g.metric} {g.value}, needed {g.rule} ({g.threshold}), base {g.baseline or 'n/a'}"
+            for g in failed
+        )
+        return f"{len(failed)} of {len(gates)} gates failed: {told}"
+    name = PRIMARY_METRIC[job.spec.task]
+    value, base = _find(metrics, name) or "n/a", _find(baseline, name) or "n/a"
+    better = "lower is better" if name in LOWER_IS_BETTER else "higher is better"
+    word = "accepted" if accepted else "rejected"
+    return f"{word}: {name} {value}, base {base} ({better}); all {len(gates)} gates passed"

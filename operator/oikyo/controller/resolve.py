@@ -1,0 +1,148 @@
+"""From a job to what each stage is told: URIs become paths, results of one stage feed the next.
+
+Pure. The stage models stand in oikyo.api.stages.
+"""
+
+from __future__ import annotations
+
+from oikyo.api import workspace
+from oikyo.api.finetunejob import DataSource, FineTuneJob, FineTuneJobSpec
+from oikyo.api.modelversion import ModelVersion
+from oikyo.api.stages import (
+    EvaluateSpec,
+    PrepareResult,
+    PrepareSpec,
+    Source,
+    TrainSpec,
+)
+from oikyo.errors import SpecError
+
+from .observed import Mounts, Observed
+
+
+def run_id(job: FineTuneJob) -> str:
+    """Identity of the run: two jobs of one name, made one after the other, never share a folder."""
+    return f"{job.metadata.name}-{job.metadata.uid[:8]}"
+
+
+def claim_name(job: FineTuneJob) -> str:
+    return job.spec.storage.claim_name or f"{job.metadata.name}-workspace"
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """`scheme://rest` as (scheme, rest)."""
+    scheme, _, rest = uri.partition("://")
+    return scheme, rest
+
+
+def claims_of(spec: FineTuneJobSpec) -> tuple[str, ...]:
+    """Names of the claims that the sources name, in order, once each."""
+    return _names(spec, "pvc")
+
+
+def configmaps_of(spec: FineTuneJobSpec) -> tuple[str, ...]:
+    """Names of the ConfigMaps that the sources name, in order, once each."""
+    return _names(spec, "configmap")
+
+
+def _names(spec: FineTuneJobSpec, scheme: str) -> tuple[str, ...]:
+    uris = [spec.model.base, *(s.uri for s in (*spec.data.sources, *spec.data.test_sources))]
+    named = (split_uri(uri)[1].partition("/")[0] for uri in uris if split_uri(uri)[0] == scheme)
+    return tuple(dict.fromkeys(named))
+
+
+def resolve_path(uri: str, mounts: Mounts) -> str:
+    """The local path of what `uri` names; empty for hf://, which the prepare stage downloads.
+
+    Raises SpecError for file:// on a cluster and for a URI without a path.
+    """
+    scheme, rest = split_uri(uri)
+    if scheme == "hf":
+        return ""
+    if scheme == "file":
+        return _file_path(uri, rest, mounts)
+    if scheme == "version":
+        model, _, number = rest.partition("/")
+        if not number.isdecimal():
+            raise SpecError(f"{uri} names no version: write version://<model>/<number>")
+        return f"{mounts.workspace}/{workspace.version(model, int(number))}"
+    name, _, path = rest.partition("/")
+    if not path and scheme == "configmap":
+        raise SpecError(f"{uri} names no key: write configmap://<name>/<key>")
+    known, root = (
+        (mounts.claims, mounts.claims_root)
+        if scheme == "pvc"
+        else (mounts.configmaps, mounts.configmaps_root)
+    )
+    folder = known.get(name, f"{root}/{name}")
+    return f"{folder}/{path}" if path else folder
+
+
+def _file_path(uri: str, path: str, mounts: Mounts) -> str:
+    if mounts.files is None:
+        raise SpecError(
+            f"{uri} works only with `oikyo run`: on a cluster put the file on a volume and write "
+            "pvc://<claim>/<path>"
+        )
+    return path if path.startswith("/") else f"{mounts.files}/{path}"
+
+
+def _source(source: DataSource, mounts: Mounts) -> Source:
+    return Source(uri=source.uri, path=resolve_path(source.uri, mounts), format=source.format)
+
+
+def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
+    data = job.spec.data
+    base = job.spec.model.base
+    return PrepareSpec(
+        run=run_id(job),
+        attempt=attempt,
+        task=job.spec.task,
+        model=Source(uri=base, path=resolve_path(base, mounts)),
+        sources=tuple(_source(source, mounts) for source in data.sources),
+        test_sources=tuple(_source(source, mounts) for source in data.test_sources),
+        fields=data.fields,
+        split=data.split,
+        max_bad_rows=data.max_bad_rows,
+        min_test_rows=data.min_test_rows,
+    )
+
+
+def train_spec(job: FineTuneJob, data: PrepareResult, attempt: int) -> TrainSpec:
+    return TrainSpec(
+        run=run_id(job),
+        attempt=attempt,
+        task=job.spec.task,
+        dataset_digest=data.dataset_digest,
+        model_digest=data.model_digest,
+        training=job.spec.training,
+    )
+
+
+def evaluate_spec(
+    job: FineTuneJob, data: PrepareResult, seen: Observed, attempt: int
+) -> EvaluateSpec:
+    return EvaluateSpec(
+        run=run_id(job),
+        attempt=attempt,
+        task=job.spec.task,
+        job=job.metadata.name,
+        job_uid=job.metadata.uid,
+        dataset_digest=data.dataset_digest,
+        model_digest=data.model_digest,
+        base_uri=job.spec.model.base,
+        model_name=job.model_name,
+        min_version=1 + max((_number(version) for version in seen.versions), default=0),
+        training=job.spec.training,
+        evaluation=job.spec.evaluation,
+        image=seen.image,
+    )
+
+
+def _number(version: ModelVersion) -> int:
+    return version.spec.version
+
+
+def processes_per_node(spec: FineTuneJobSpec) -> int:
+    """A process for each GPU of a worker, or one."""
+    return spec.training.processes_per_node or max(1, spec.training.resources.gpus)

@@ -1,0 +1,58 @@
+"""The events of a job: what changed between two reports, told once, a Warning with the next command."""
+
+from __future__ import annotations
+
+from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus, StageStatus
+
+from .conditions import Status, find, holds
+from .observed import Event
+
+TOLD = ("DataReady", "Trained", "Evaluated", "Released")
+
+
+def events(job: FineTuneJob, new: FineTuneJobStatus) -> tuple[Event, ...]:
+    """Events for the step from `job.status` to `new`, in the order of the story."""
+    return (*_stages(job.status, new), *_retries(job, new), *_stops(job, new))
+
+
+def _became(kind: str, status: Status, old: FineTuneJobStatus, new: FineTuneJobStatus) -> bool:
+    return holds(new.conditions, kind, status) and not holds(old.conditions, kind, status)
+
+
+def _stages(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
+    told = [kind for kind in TOLD if _became(kind, "True", old, new)]
+    found = [find(new.conditions, kind) for kind in told]
+    return [Event("Normal", c.type, c.message) for c in found if c is not None]
+
+
+def _retries(job: FineTuneJob, new: FineTuneJobStatus) -> list[Event]:
+    before = {stage.name: stage for stage in job.status.stages}
+    return [
+        Event(
+            "Warning",
+            "AttemptFailed",
+            f"attempt {stage.attempt} of {stage.name} failed; see kubectl logs "
+            f"job/{job.metadata.name}-{stage.name}-{stage.attempt}",
+        )
+        for stage in new.stages
+        if stage.state == "Failed" and _differs(before.get(stage.name), stage)
+    ]
+
+
+def _differs(old: StageStatus | None, new: StageStatus) -> bool:
+    return old is None or (old.attempt, old.state) != (new.attempt, new.state)
+
+
+def _stops(job: FineTuneJob, new: FineTuneJobStatus) -> list[Event]:
+    told: list[Event] = []
+    diagnosis = new.diagnosis
+    next_step = f" Next: {diagnosis.next_step}" if diagnosis and diagnosis.next_step else ""
+    failed = find(new.conditions, "Succeeded")
+    stalled = find(new.conditions, "Stalled")
+    if failed is not None and _became("Succeeded", "False", job.status, new):
+        told.append(Event("Warning", failed.reason, failed.message + next_step))
+    elif stalled is not None and _became("Stalled", "True", job.status, new):
+        told.append(Event("Warning", stalled.reason, stalled.message + next_step))
+    if _became("Suspended", "True", job.status, new):
+        told.append(Event("Normal", "Suspended", "pods are stopped, checkpoints are kept"))
+    return told
