@@ -1,0 +1,24 @@
+"""What all tests share: a part that is missing may be skipped at home, never in CI."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folder says what a test needs: tests/wire, tests/desktop and tests/cluster."""
+    for item in items:
+        for tier in ("wire", "desktop", "cluster"):
+            if f"tests/{tier}/" in item.path.as_posix():
+                item.add_marker(getattr(pytest.mark, tier))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A skipped test in CI is a failure: a part that was promised was not there."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = len(reporter.stats.get("skipped", ())) if reporter else 0
+    if os.environ.get("CI") == "true" and skipped and session.exitstatus == 0:
+        reporter.write_line(f"{skipped} tests were skipped, which CI counts as failures", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
