@@ -1,0 +1,208 @@
+"""The state machine of a FineTuneJob, as tables of what is seen and what must follow."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from oikyo.controller.conditions import find
+from oikyo.controller.decide import decide
+from oikyo.controller.observed import Claim, Mounts
+from scenes import NOW, World, done, failed, job, pending, running, seen, version
+
+
+def condition(status, kind):
+    found = find(status.conditions, kind)
+    assert found is not None
+    return found
+
+
+def test_a_new_job_gets_a_claim_and_the_prepare_stage_and_all_conditions():
+    decision = decide(job(), seen(workspace=None), NOW)
+    assert decision.children.claim.name == "tickets-workspace"
+    assert [plan.key for plan in decision.children.stages] == [("prepare", 1)]
+    assert {c.type for c in decision.status.conditions} >= {
+        "Reconciling",
+        "Stalled",
+        "Suspended",
+        "DataReady",
+        "Trained",
+        "Evaluated",
+        "Released",
+        "Succeeded",
+    }
+    assert "Ready" not in {c.type for c in decision.status.conditions}
+
+
+def test_the_paths_of_the_prepare_stage_are_the_mounts_of_the_claims():
+    plan = decide(job(), seen(), NOW).children.stages[0]
+    assert plan.spec.model.path == "/mnt/claims/models/minilm"
+    assert plan.spec.sources[0].path == "/mnt/claims/datasets/tickets.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("runs", "stage"),
+    [
+        ((), ("prepare", 1)),
+        ((running("prepare"),), ("prepare", 1)),
+        ((done("prepare"),), ("train", 1)),
+        ((done("prepare"), running("train", 3)), ("train", 3)),
+        ((done("prepare"), done("train")), ("evaluate", 1)),
+    ],
+    ids=["nothing yet", "data is being read", "data is ready", "third attempt runs", "trained"],
+)
+def test_the_first_stage_without_a_result_must_run(runs, stage):
+    assert [p.key for p in decide(job(), seen(*runs), NOW).children.stages] == [stage]
+
+
+def test_a_stage_whose_last_words_are_lost_says_them_again_in_the_next_attempt():
+    decision = decide(job(), seen(done("prepare", words=False)), NOW)
+    assert [plan.key for plan in decision.children.stages] == [("prepare", 2)]
+
+
+def test_refused_input_fails_the_job_at_once_with_file_line_and_next_step():
+    decision = decide(job(), seen(failed("prepare", kind="Refused", reason="InvalidData")), NOW)
+    assert decision.status.phase == "Failed"
+    assert decision.children.stages == ()
+    assert condition(decision.status, "Succeeded").reason == "InputRefused"
+    assert decision.status.diagnosis.cause == "line 7 of tickets.jsonl is not JSON"
+    assert decision.events[-1].message.endswith("Next: mend it")
+
+
+def test_a_crash_is_tried_again_at_once_then_ever_later_until_the_budget_is_spent():
+    made = job(backoffLimit=2)
+    first = decide(made, seen(done("prepare"), failed("train", 1)), NOW)
+    assert [p.key for p in first.children.stages] == [("train", 2)]
+    two = (done("prepare"), failed("train", 1), failed("train", 2))
+    second = decide(made, seen(*two), NOW)
+    assert second.children.stages == ()
+    assert second.wake_after == timedelta(seconds=5)
+    assert [p.key for p in decide(made, seen(*two), NOW + timedelta(seconds=5)).children.stages] == [
+        ("train", 3)
+    ]
+    third = decide(made, seen(*two, failed("train", 3)), NOW + timedelta(hours=1))
+    assert condition(third.status, "Succeeded").reason == "BackoffLimitExceeded"
+    assert third.status.failures == 3
+
+
+def test_a_lost_node_costs_no_budget():
+    runs = [failed("train", n, reason="NodeLost") for n in range(1, 9)]
+    decision = decide(job(backoffLimit=0), seen(done("prepare"), *runs), NOW)
+    assert [p.key for p in decision.children.stages] == [("train", 9)]
+    assert decision.status.failures == 0
+
+
+def test_out_of_memory_is_named_with_what_to_change():
+    runs = [failed("train", n, reason="OOMKilled", code=137) for n in (1, 2)]
+    decision = decide(job(backoffLimit=1), seen(done("prepare"), *runs), NOW)
+    assert "OOMKilled" in decision.status.diagnosis.cause
+    assert "training.resources.memory" in decision.status.diagnosis.next_step
+
+
+@pytest.mark.parametrize("reason", ["ImagePullBackOff", "Unschedulable", "CreateContainerConfigError"])
+def test_a_pod_that_cannot_start_stalls_the_job_and_spends_no_budget(reason):
+    decision = decide(job(), seen(pending("prepare", reason, "the platform's words")), NOW)
+    assert condition(decision.status, "Stalled").status == "True"
+    assert "the platform's words" in decision.status.diagnosis.evidence
+    assert decision.status.diagnosis.next_step
+    assert [p.key for p in decision.children.stages] == [("prepare", 1)]
+
+
+def test_suspending_stops_every_stage_and_going_on_takes_a_new_attempt_number():
+    world = World(job())
+    world.settle()
+    world.replace_active(running("prepare"))
+    world.settle()
+    world.job = world.job.model_copy(
+        update={"spec": world.job.spec.model_copy(update={"suspend": True})}
+    )
+    assert world.settle().status.phase == "Suspended"
+    assert world.active() is None
+    world.job = world.job.model_copy(
+        update={"spec": world.job.spec.model_copy(update={"suspend": False})}
+    )
+    world.settle()
+    assert (world.active().stage, world.active().attempt) == ("prepare", 2)
+
+
+def test_an_accepted_version_is_served_when_a_deployment_is_wanted():
+    made = job(deployment={"replicas": {"min": 1, "max": 3}})
+    runs = (done("prepare"), done("train"), done("evaluate"))
+    record = decide(made, seen(*runs), NOW).children.version
+    assert (record.name, record.spec.verdict) == ("tickets-v1", "Accepted")
+    after = decide(made, seen(*runs, version=version()), NOW)
+    assert after.children.endpoint.spec.replicas.max == 3
+
+
+def test_a_rejected_version_gets_no_traffic_and_the_job_says_so():
+    made = job(deployment={})
+    runs = (done("prepare"), done("train"), done("evaluate", accepted=False))
+    assert decide(made, seen(*runs), NOW).children.version.spec.verdict == "Rejected"
+    after = decide(made, seen(*runs, version=version(accepted=False)), NOW)
+    assert after.children.endpoint is None
+    assert condition(after.status, "Succeeded").status == "False"
+    assert condition(after.status, "Succeeded").reason == "GateFailed"
+    assert "f1_macro 0.9" in after.status.diagnosis.cause
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields", "words"),
+    [
+        (
+            {"data": {"sources": [{"uri": "file:///data/x.csv"}]}},
+            {},
+            "works only with `oikyo run`",
+        ),
+        (
+            {"training": {"nodes": 2}, "storage": {"claimName": "disk"}},
+            {"workspace": Claim("disk", "Bound", ("ReadWriteOnce",))},
+            "more than one node needs ReadWriteMany",
+        ),
+    ],
+    ids=["a file of the laptop on a cluster", "two nodes on a volume of one"],
+)
+def test_a_spec_that_cannot_work_here_is_refused_before_any_pod(spec, fields, words):
+    decision = decide(job(**spec), seen(**fields), NOW)
+    assert words in decision.status.diagnosis.cause
+    assert decision.children.stages == ()
+    assert decision.status.phase == "Failed"
+
+
+def test_a_file_of_the_laptop_is_read_against_the_folder_of_the_manifest():
+    made = job(data={"sources": [{"uri": "file://x.csv"}]})
+    decision = decide(made, seen(mounts=Mounts(files="/home/ann"), desktop=True), NOW)
+    assert decision.children.stages[0].spec.sources[0].path == "/home/ann/x.csv"
+
+
+def test_a_claim_that_does_not_exist_is_waited_for_and_named():
+    decision = decide(job(storage={"claimName": "disk"}), seen(workspace=None), NOW)
+    assert "PersistentVolumeClaim disk does not exist" in decision.status.diagnosis.cause
+    assert decision.children.stages == ()
+    assert condition(decision.status, "Succeeded").status == "Unknown"
+    assert decision.wake_after is not None
+
+
+def test_a_job_past_its_deadline_is_failed_and_its_pods_stopped():
+    made = job(activeDeadlineSeconds=60)
+    late = decide(made, seen(running("prepare")), NOW + timedelta(seconds=61))
+    assert condition(late.status, "Succeeded").reason == "DeadlineExceeded"
+    assert late.children.stages == ()
+
+
+def test_a_finished_job_is_deleted_when_its_time_to_live_is_over():
+    world = World(job(ttlSecondsAfterFinished=100))
+    world.seen = seen(failed("prepare", kind="Refused"))
+    world.settle()
+    assert not decide(world.job, world.seen, NOW + timedelta(seconds=99)).delete
+    assert decide(world.job, world.seen, NOW + timedelta(seconds=100)).delete
+
+
+def test_the_same_status_comes_back_after_it_was_wiped():
+    world = World(job(deployment={}))
+    world.seen = seen(done("prepare"), done("train"), done("evaluate"))
+    world.settle()
+    assert world.job.status.phase == "Succeeded"
+    again = World(job(deployment={}))
+    again.seen = world.seen
+    again.settle()
+    assert again.job.status == world.job.status
