@@ -15,4 +15,4 @@ def test_operator_is_the_standard_librarys():
 
 def test_no_folder_named_operator_is_a_package():
     assert not (ROOT / "operator" / "__init__.py").exists()
-    assert not list((ROOT / "tests").rglob("__init__.py"))
+    assert not (ROOT / "tests" / "operator" / "__init__.py").exists()
