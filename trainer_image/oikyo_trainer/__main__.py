@@ -7,15 +7,21 @@ import logging
 import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from oikyo.api.stages import (
     PORT,
     TERMINATION_LOG,
     EvaluateSpec,
+    LastWords,
     PrepareSpec,
     RunSpec,
     ServeSpec,
     TrainSpec,
 )
+
+from .errors import Refused
+from .words import exit_code, failure_of, open_log, say
 
 SPECS: dict[str, type[RunSpec] | type[ServeSpec]] = {
     "prepare": PrepareSpec,
@@ -28,7 +34,9 @@ SPECS: dict[str, type[RunSpec] | type[ServeSpec]] = {
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(prog="oikyo_trainer", description=__doc__)
     command.add_argument("stage", choices=tuple(SPECS))
-    command.add_argument("--spec", type=Path, required=True, help="spec.json, by the stage contract")
+    command.add_argument(
+        "--spec", type=Path, required=True, help="spec.json, by the stage contract"
+    )
     command.add_argument("--workspace", type=Path, required=True, help="root of the workspace")
     command.add_argument("--port", type=int, default=PORT, help="of /progress and /metrics; 0: any")
     command.add_argument("--termination-log", type=Path, default=None)
@@ -39,7 +47,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run one stage; returns its exit code."""
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    spec = SPECS[arguments.stage].model_validate_json(arguments.spec.read_bytes())
+    default = Path(TERMINATION_LOG)
+    log_path = arguments.termination_log or (default if default.exists() else None)
+    try:
+        spec = read_spec(arguments.stage, arguments.spec)
+    except Refused as error:
+        return _refuse(arguments.stage, error, log_path)
     # Imported late: a stage pays for its own libraries alone.
     if isinstance(spec, ServeSpec):
         from .serving.server import serve
@@ -47,8 +60,6 @@ def main(argv: list[str] | None = None) -> int:
         return serve(spec, arguments.workspace)
     from .stage import run_stage
 
-    default = Path(TERMINATION_LOG)
-    log_path = arguments.termination_log or (default if default.exists() else None)
     return run_stage(
         spec,
         _function(arguments.stage),
@@ -56,6 +67,34 @@ def main(argv: list[str] | None = None) -> int:
         port=arguments.port,
         termination_log=log_path,
     )
+
+
+def read_spec(stage: str, path: Path) -> RunSpec | ServeSpec:
+    """The spec of `stage` from `path`; Refused, with every wrong field, when it is not one."""
+    step = "Write the spec by the stage contract (oikyo.api.stages); oikyo itself always does"
+    try:
+        return SPECS[stage].model_validate_json(path.read_bytes())
+    except OSError as error:
+        message = f"the spec {path} cannot be read: {error.strerror}"
+    except ValidationError as error:
+        faults = "; ".join(_sentence(dict(detail)) for detail in error.errors()[:5])
+        message = f"the spec {path} is not one of the stage {stage}: {faults}"
+    raise Refused("InvalidSpec", message, next_step=step)
+
+
+def _sentence(detail: dict[str, object]) -> str:
+    location = detail["loc"]
+    names = ".".join(str(part) for part in location) if isinstance(location, tuple) else ""
+    value = repr(detail.get("input"))
+    shown = value if len(value) <= 60 else value[:59] + "…"
+    return f"{names or 'the document'} is {shown}: {detail['msg']}"
+
+
+def _refuse(stage: str, error: Refused, log_path: Path | None) -> int:
+    words = LastWords.model_validate({"stage": stage, "failure": failure_of(error)})
+    open_log(log_path)
+    say(words, log_path)
+    return exit_code(words)
 
 
 def _function(stage: str):  # type: ignore[no-untyped-def]  # each stage takes its own spec

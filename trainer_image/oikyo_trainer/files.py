@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -37,24 +39,39 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def commit_folder(staging: Path, target: Path) -> None:
-    """Rename a finished `staging` folder to `target`; a target that is already there wins."""
-    for file in sorted(staging.rglob("*")):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
+def commit_folder(staging: Path, target: Path) -> bool:
+    """Rename a finished `staging` folder to `target`, whole and durable.
+
+    A target that is already there wins: the staging folder goes, and the answer is False.
+    """
+    _sync_tree(staging)
     target.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(staging, target)
+    try:
+        os.rename(staging, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        shutil.rmtree(staging)
+        return False
     sync_folder(target.parent)
+    return True
+
+
+def _sync_tree(folder: Path) -> None:
+    """Flush files and the names that lead to them, or a power cut keeps the folder and loses these."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+        elif path.is_file():
+            with path.open("rb") as opened:
+                os.fsync(opened.fileno())
+    sync_folder(folder)
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of one file as hexadecimal digits."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_digest(folder: Path, *, skip: frozenset[str] = frozenset()) -> str:
@@ -63,5 +80,10 @@ def folder_digest(folder: Path, *, skip: frozenset[str] = frozenset()) -> str:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         if name not in skip:
-            digest.update(f"{name}\0{path.stat().st_size}\0{file_digest(path)}\n".encode())
+            digest.update(digest_line(name, path.stat().st_size, file_digest(path)))
     return "sha256:" + digest.hexdigest()
+
+
+def digest_line(name: str, size: int, sha256: str) -> bytes:
+    """What one file adds to the digest of its folder."""
+    return f"{name}\0{size}\0{sha256}\n".encode()

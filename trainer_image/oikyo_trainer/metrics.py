@@ -13,10 +13,24 @@ SERIES = {
     "eval_loss": ("oikyo_train_eval_loss", "Newest validation loss"),
     "learning_rate": ("oikyo_train_learning_rate", "Learning rate of the newest step"),
     "grad_norm": ("oikyo_train_grad_norm", "Gradient norm of the newest step"),
-    "tokens_per_second": ("oikyo_train_tokens_per_second", "Real tokens trained in a second, all ranks"),
-    "peak_memory_bytes": ("oikyo_train_memory_peak_bytes", "Largest resident memory of rank 0"),
-    "checkpoint_step": ("oikyo_checkpoint_step", "Step of the newest committed checkpoint"),
-    "checkpoint_seconds": ("oikyo_checkpoint_duration_seconds", "Seconds that the newest checkpoint took"),
+    "tokens_per_second": (
+        "oikyo_train_tokens_per_second",
+        "Real tokens trained in a second, all ranks",
+    ),
+    "peak_memory_bytes": (
+        "oikyo_train_memory_peak_bytes",
+        "Largest resident memory of rank 0",
+    ),
+    "checkpoint_step": (
+        "oikyo_checkpoint_step",
+        "Step of the newest committed checkpoint",
+    ),
+    "checkpoint_seconds": (
+        "oikyo_checkpoint_duration_seconds",
+        "Seconds that the newest checkpoint took",
+    ),
+    "rows": ("oikyo_prepare_rows", "Rows read so far, bad ones included"),
+    "bad_rows": ("oikyo_prepare_bad_rows", "Rows that could not be used, so far"),
 }
 """Value name given to `Reporter.update` -> series and help."""
 
@@ -27,7 +41,9 @@ class StageMetrics:
     def __init__(self, run: str, stage: str) -> None:
         self._registry = CollectorRegistry()
         self._labels = {"run": run, "stage": stage}
-        self._progress = self._gauge("oikyo_stage_progress_ratio", "Share of the stage that is done, 0 to 1")
+        self._progress = self._gauge(
+            "oikyo_stage_progress_ratio", "Share of the stage that is done, 0 to 1"
+        )
         self._step = self._gauge("oikyo_train_step", "Optimizer steps done")
         self._gauges = {key: self._gauge(*series) for key, series in SERIES.items()}
 

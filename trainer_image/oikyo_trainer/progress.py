@@ -5,6 +5,10 @@ One daemon thread, standard library HTTP; the stage only sets values. Rank 0 alo
 
 from __future__ import annotations
 
+import errno
+import logging
+import math
+import socket
 import threading
 import time
 from datetime import UTC, datetime
@@ -14,6 +18,11 @@ from oikyo.api.meta import Metric
 from oikyo.api.stages import Stage, StageProgress
 
 from .metrics import StageMetrics
+
+log = logging.getLogger("oikyo.stage")
+
+CLIENT_SECONDS = 10.0
+"""A client that says nothing for so long is hung up on."""
 
 
 def now() -> str:
@@ -47,15 +56,17 @@ class Reporter:
     ) -> None:
         """Tell the newest state; `values` are metrics by name (loss, eval_loss, learning_rate…)."""
         self._values.update({name: text(value) for name, value in values.items()})
-        percent = self.current.progress_percentage if percentage is None else int(percentage)
-        if remaining_seconds is None and 0 < percent <= 100:
+        percent = self._percent(percentage)
+        if remaining_seconds is None and percent > 0:
             elapsed = time.monotonic() - self._started
             remaining_seconds = elapsed * (100 - percent) / percent
         self.current = StageProgress(
             stage=self.current.stage,
             attempt=self.current.attempt,
-            progress_percentage=max(0, min(100, percent)),
-            estimated_remaining_seconds=None if remaining_seconds is None else round(remaining_seconds),
+            progress_percentage=percent,
+            estimated_remaining_seconds=None
+            if remaining_seconds is None
+            else round(remaining_seconds),
             step=self.current.step if step is None else step,
             total_steps=self.current.total_steps if total_steps is None else total_steps,
             metrics=tuple(Metric(name=name, value=value) for name, value in self._values.items()),
@@ -63,34 +74,81 @@ class Reporter:
         )
         self.metrics.observe(self.current, values)
 
+    def _percent(self, percentage: float | None) -> int:
+        if percentage is None or not math.isfinite(percentage):
+            return self.current.progress_percentage
+        return max(0, min(100, int(percentage)))
+
     def serve(self, port: int) -> int:
-        """Answer on `port` (0: any free one) until the process ends; returns the port."""
-        reporter = self
+        """Answer on `port` (0: any free one) until `close`; returns the port.
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if self.path == "/progress":
-                    self._answer("application/json", reporter.current.json_line().encode())
-                elif self.path == "/metrics":
-                    self._answer("text/plain; version=0.0.4", reporter.metrics.exposition())
-                else:
-                    self.send_error(404)
-
-            def _answer(self, kind: str, body: bytes) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Every poll in the log would bury the training."""
-
-        self._server = ThreadingHTTPServer(("", port), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True, name="progress").start()
-        return int(self._server.server_address[1])
+        A port that is taken costs the stage its progress, not its life: any free one is used then.
+        """
+        try:
+            self._server = _Server(port, self)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            self._server = _Server(0, self)
+            log.warning("port %d: %s", port, error.strerror)
+        thread = threading.Thread(
+            target=self._server.serve_forever,
+            args=(0.05,),
+            daemon=True,
+            name="progress",
+        )
+        thread.start()
+        bound = int(self._server.server_address[1])
+        log.info("progress and metrics on port %d", bound)
+        return bound
 
     def close(self) -> None:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
+            self._server = None
+
+
+class _Server(ThreadingHTTPServer):
+    """Listens on IPv6 and IPv4 where the machine has both: pods may have either."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, reporter: Reporter) -> None:
+        self.reporter = reporter
+        dual = socket.has_dualstack_ipv6()
+        self.address_family = socket.AF_INET6 if dual else socket.AF_INET
+        super().__init__(("::" if dual else "", port), _Handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is no news for the log of a training."""
+        log.debug("a client of /progress went away: %s", client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = CLIENT_SECONDS
+    server: _Server
+
+    def do_GET(self) -> None:
+        reporter = self.server.reporter
+        if self.path == "/progress":
+            self._answer("application/json", reporter.current.json_line().encode())
+        elif self.path == "/metrics":
+            self._answer("text/plain; version=0.0.4", reporter.metrics.exposition())
+        else:
+            self.send_error(404)
+
+    def _answer(self, kind: str, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Every poll in the log would bury the training."""

@@ -7,58 +7,53 @@ from __future__ import annotations
 
 import logging
 import os
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from oikyo.api import workspace as layout
 from oikyo.api.stages import (
-    EXIT_DONE,
-    EXIT_REFUSED,
-    EXIT_RETRY,
-    TERMINATION_LIMIT,
     EvaluateResult,
-    Failure,
     LastWords,
     PrepareResult,
     RunSpec,
     TrainResult,
 )
 
-from .errors import Refused, Retry, StageFailed
+from .attempt import check_attempt, claim_attempt
+from .context import Context
+from .errors import Stopped
 from .files import write_atomic
 from .progress import Reporter
+from .words import exit_code, failure_of, open_log, say, shorten
+
+__all__ = [
+    "Context",
+    "check_attempt",
+    "claim_attempt",
+    "find_result",
+    "run_stage",
+    "shorten",
+]
 
 log = logging.getLogger("oikyo.stage")
 
 Result = PrepareResult | TrainResult | EvaluateResult
-EXIT_CRASHED = 1
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a stage function gets beside its spec."""
-
-    workspace: Path
-    """Root of the workspace, an absolute path."""
-    reporter: Reporter
-    rank: int = 0
-    world_size: int = 1
-
-    def folder(self, spec: RunSpec) -> Path:
-        """The stage's own folder, made if absent; shared by all attempts of the run."""
-        folder = self.workspace / layout.stage(spec.run, spec.stage)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-
+# Any: each stage function takes its own kind of spec, chosen by the discriminator in `__main__`.
 StageFunction = Callable[[Any, Context], Result]
 
 
 def run_stage(
-    spec: RunSpec, work: StageFunction, *, workspace: Path, port: int, termination_log: Path | None
+    spec: RunSpec,
+    work: StageFunction,
+    *,
+    workspace: Path,
+    port: int,
+    termination_log: Path | None,
 ) -> int:
     """Run `work` under the stage contract and return the exit code."""
     context = Context(
@@ -67,26 +62,36 @@ def run_stage(
         rank=int(os.environ.get("RANK", "0")),
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
     )
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        open_log(termination_log)
     if context.rank == 0:
         context.reporter.serve(port)
-    words = _last_words(spec, work, context)
-    if context.rank == 0:
-        _say(words, spec, context, termination_log)
-    return _exit_code(words)
-
-
-def _last_words(spec: RunSpec, work: StageFunction, context: Context) -> LastWords:
-    digest = spec.input_digest()
-    if (earlier := find_result(spec, context)) is not None:
-        log.info("found the finished result of the same input: nothing to do")
-        return earlier.model_copy(update={"attempt": spec.attempt})
     try:
-        result = work(spec, context)
-    except Exception as error:
-        return LastWords(
-            stage=spec.stage, attempt=spec.attempt, input_digest=digest, failure=_failure(error)
-        )
-    return LastWords(stage=spec.stage, attempt=spec.attempt, input_digest=digest, result=result)
+        words = _run(spec, work, context)
+    finally:
+        context.reporter.close()
+    # A result is rank 0's to tell; a failure is told by whoever had it, in the log of its own pod.
+    if context.rank == 0 or words.failure is not None:
+        say(words, termination_log)
+    return exit_code(words)
+
+
+def _run(spec: RunSpec, work: StageFunction, context: Context) -> LastWords:
+    words = LastWords(stage=spec.stage, attempt=spec.attempt, input_digest=spec.input_digest())
+    try:
+        with _stoppable():
+            if (earlier := find_result(spec, context)) is not None:
+                log.info("found the finished result of the same input: nothing to do")
+                return earlier.model_copy(update={"attempt": spec.attempt})
+            if context.rank == 0:
+                claim_attempt(spec, context)
+            words = words.model_copy(update={"result": work(spec, context)})
+            if context.rank == 0:
+                check_attempt(spec, context)
+                write_atomic(context.folder(spec) / layout.RESULT, words.json_line())
+            return words
+    except (Exception, Stopped, KeyboardInterrupt) as error:
+        return words.model_copy(update={"result": None, "failure": failure_of(error)})
 
 
 def find_result(spec: RunSpec, context: Context) -> LastWords | None:
@@ -94,58 +99,32 @@ def find_result(spec: RunSpec, context: Context) -> LastWords | None:
     path = context.workspace / layout.stage(spec.run, spec.stage) / layout.RESULT
     try:
         words = LastWords.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     same = words.result is not None and words.input_digest == spec.input_digest()
     return words if same else None
 
 
-def _failure(error: Exception) -> Failure:
-    if isinstance(error, StageFailed):
-        kind = "Refused" if isinstance(error, Refused) else "Retry"
-        log.error("%s: %s", error.reason, error.message)
-        return Failure(
-            kind=kind if isinstance(error, Refused | Retry) else "Crashed",
-            reason=error.reason,
-            message=error.message,
-            evidence=error.evidence,
-            next_step=error.next_step,
-        )
-    log.error("crashed", exc_info=error)
-    tail = "".join(traceback.format_exception(error))[-1200:]
-    message = f"{type(error).__name__}: {error}"[:600]
-    return Failure(kind="Crashed", reason="StageCrashed", message=message, evidence=tail)
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and SIGINT end the stage at the next bytecode, with words; a second one changes nothing.
 
+    A stage that must finish something first (a checkpoint) sets its own handler while it does.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
+    told = False
 
-def _say(words: LastWords, spec: RunSpec, context: Context, termination_log: Path | None) -> None:
-    if words.result is not None:
-        write_atomic(context.folder(spec) / layout.RESULT, words.json_line())
-    if termination_log is not None:
-        termination_log.write_text(shorten(words), encoding="utf-8")
+    def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            raise Stopped(signal.Signals(number).name)
 
-
-def shorten(words: LastWords) -> str:
-    """JSON of at most TERMINATION_LIMIT bytes: long texts are cut, never the structure."""
-    line = words.json_line()
-    limit = 1000
-    while len(line.encode()) > TERMINATION_LIMIT and limit > 20:
-        limit //= 2
-        line = _cut(words, limit).json_line()
-    return line
-
-
-def _cut(words: LastWords, limit: int) -> LastWords:
-    def cut(value: Any) -> Any:
-        if isinstance(value, str):
-            return value if len(value) <= max(limit, 80) else value[: max(limit, 80) - 1] + "…"
-        if isinstance(value, dict):
-            return {key: cut(item) for key, item in value.items()}
-        return [cut(item) for item in value] if isinstance(value, list) else value
-
-    return LastWords.model_validate(cut(words.wire()))
-
-
-def _exit_code(words: LastWords) -> int:
-    if words.failure is None:
-        return EXIT_DONE
-    return {"Refused": EXIT_REFUSED, "Retry": EXIT_RETRY}.get(words.failure.kind, EXIT_CRASHED)
+    earlier = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

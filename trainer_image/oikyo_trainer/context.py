@@ -1,0 +1,28 @@
+"""What a stage function gets beside its spec. `run_stage` makes it; tests make their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from oikyo.api import workspace as layout
+from oikyo.api.stages import RunSpec
+
+from .progress import Reporter
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a stage works, whom it tells, and which of the processes it is."""
+
+    workspace: Path
+    """Root of the workspace, an absolute path."""
+    reporter: Reporter
+    rank: int = 0
+    world_size: int = 1
+
+    def folder(self, spec: RunSpec) -> Path:
+        """The stage's own folder, made if absent; shared by all attempts of the run."""
+        folder = self.workspace / layout.stage(spec.run, spec.stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder

@@ -1,0 +1,144 @@
+"""The last words of a stage: a failure put into the contract's form, and the termination log.
+
+Every process of a pod may have words, the log has room for one: a result beats a failure, a refusal
+beats a crash, anything beats "stopped", and among equals the first to speak is the cause.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+from oikyo.api.stages import (
+    EXIT_DONE,
+    EXIT_REFUSED,
+    EXIT_RETRY,
+    TERMINATION_LIMIT,
+    Failure,
+    LastWords,
+)
+
+from .errors import Refused, Retry, StageFailed, Stopped, storage_fault
+
+log = logging.getLogger("oikyo.stage")
+
+EXIT_CRASHED = 1
+STOPPED = "Stopped"
+SHORTEST = 80
+"""Characters that a shortened text keeps, as long as that fits."""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Say `error` in the words of the contract."""
+    if isinstance(error, Stopped | KeyboardInterrupt):
+        log.info("stopped")
+        return Failure(
+            kind="Retry",
+            reason=STOPPED,
+            message="stopped",
+            evidence=str(error),
+            next_step="Nothing: the stage is run again and goes on where it was",
+        )
+    if isinstance(error, OSError) and (fault := storage_fault(error)) is not None:
+        error = fault
+    if isinstance(error, StageFailed):
+        return _told(error)
+    log.error("crashed", exc_info=error)
+    tail = "".join(traceback.format_exception(error))[-1200:]
+    message = f"{type(error).__name__}: {error}"[:600]
+    return Failure(kind="Crashed", reason="StageCrashed", message=message, evidence=tail)
+
+
+def _told(error: StageFailed) -> Failure:
+    log.error("%s: %s", error.reason, error.message)
+    return Failure(
+        kind="Refused"
+        if isinstance(error, Refused)
+        else "Retry"
+        if isinstance(error, Retry)
+        else "Crashed",
+        reason=error.reason,
+        message=error.message,
+        evidence=error.evidence,
+        next_step=error.next_step,
+    )
+
+
+def exit_code(words: LastWords) -> int:
+    if words.failure is None:
+        return EXIT_DONE
+    return {"Refused": EXIT_REFUSED, "Retry": EXIT_RETRY}.get(words.failure.kind, EXIT_CRASHED)
+
+
+def open_log(path: Path | None) -> None:
+    """Empty the log of an earlier process: only what this run says may stand in it."""
+    if path is not None:
+        with contextlib.suppress(OSError):
+            path.write_bytes(b"")
+
+
+def say(words: LastWords, path: Path | None) -> None:
+    """Leave the last words in the log, unless words of more weight are there already."""
+    if path is None:
+        return
+    try:
+        with path.open("ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            if _weight(words) > _weight(_earlier(file.read())):
+                file.truncate(0)
+                file.write(shorten(words).encode())
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        # The exit code still says the kind; a stage must not crash over its own epitaph.
+        log.warning("the termination log %s could not be written: %s", path, error)
+
+
+def _earlier(body: bytes) -> LastWords | None:
+    try:
+        return LastWords.model_validate_json(body)
+    except ValueError:
+        return None
+
+
+def _weight(words: LastWords | None) -> int:
+    if words is None:
+        return 0
+    if words.result is not None:
+        return 5
+    failure = words.failure
+    if failure is None or failure.reason == STOPPED:
+        return 1
+    return {"Retry": 2, "Crashed": 3, "Refused": 4}[failure.kind]
+
+
+def shorten(words: LastWords) -> str:
+    """JSON of at most TERMINATION_LIMIT bytes: long texts are cut, then long lists; never the form."""
+    line = words.json_line()
+    for text, items in (
+        (500, 64),
+        (250, 32),
+        (120, 16),
+        (SHORTEST, 8),
+        (SHORTEST, 2),
+        (24, 0),
+    ):
+        if len(line.encode()) <= TERMINATION_LIMIT:
+            break
+        line = LastWords.model_validate(_cut(words.wire(), text, items)).json_line()
+    return line
+
+
+def _cut(value: Any, text: int, items: int) -> Any:  # any JSON value
+    if isinstance(value, str):
+        # A digest or a date stays whole: cut, it would name something else.
+        return value if len(value) <= max(text, SHORTEST) else value[: text - 1] + "…"
+    if isinstance(value, dict):
+        return {key: _cut(item, text, items) for key, item in value.items()}
+    return [_cut(item, text, items) for item in value[:items]] if isinstance(value, list) else value
