@@ -1,0 +1,56 @@
+"""Whether a result may be released: pure, judged on the very numbers that people are shown.
+
+Called by `evaluate` with the metrics of the tuned and of the base model. A value that is not a
+number passes nothing, and equal to the base is not better than the base.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from oikyo.api.finetunejob import LOWER_IS_BETTER, PRIMARY_METRIC, Gate, GateResult, Task
+
+from ..progress import text
+
+
+def judge(
+    gates: tuple[Gate, ...], metrics: Mapping[str, float], baseline: Mapping[str, float], task: Task
+) -> tuple[GateResult, ...]:
+    """The verdict gate by gate; without gates the task's main metric must beat the base."""
+    wanted = gates or (Gate(metric=PRIMARY_METRIC[task], better_than="Base"),)
+    return tuple(_judge(gate, metrics, baseline) for gate in wanted)
+
+
+def accepted(results: tuple[GateResult, ...]) -> bool:
+    """All gates passed; no gate at all accepts nothing."""
+    return bool(results) and all(result.passed for result in results)
+
+
+def shown(value: float) -> float:
+    """The value as it stands in the record: judged so that no reader sees 0.8 fail `min 0.80`."""
+    return float(text(value))
+
+
+def _judge(gate: Gate, metrics: Mapping[str, float], baseline: Mapping[str, float]) -> GateResult:
+    value = metrics.get(gate.metric, math.nan)
+    base = baseline.get(gate.metric, math.nan)
+    rule, threshold, passed = _apply(gate, shown(value), shown(base))
+    return GateResult(
+        metric=gate.metric,
+        rule=rule,
+        value=text(value),
+        threshold=threshold,
+        baseline=text(base) if gate.metric in baseline else "",
+        passed=passed,
+    )
+
+
+def _apply(gate: Gate, value: float, base: float) -> tuple[str, str, bool]:
+    """Rule in words, threshold as text, and whether it passed: NaN compares false throughout."""
+    if gate.min is not None:
+        return f"min {gate.min}", gate.min, value >= float(gate.min)
+    if gate.max is not None:
+        return f"max {gate.max}", gate.max, value <= float(gate.max)
+    better = value < base if gate.metric in LOWER_IS_BETTER else value > base
+    return "better than base", text(base), better

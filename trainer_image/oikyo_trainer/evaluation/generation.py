@@ -1,0 +1,133 @@
+"""Loss on the answers' tokens, and greedy answers against their references, for a language model.
+
+The rows are turned into tokens once; the tuned and the base model read the same tokens in the same
+batches, so the two are paired. Everything is deterministic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from .models import context_length, load_model
+from .prompts import Encoded
+from .rows import by_length
+from .text_scores import bleu, exact_match, rouge_l
+
+Tell = Callable[[float], None]
+"""Told the share of the work that is done, 0 to 1."""
+LOGITS_AT_ONCE = 1 << 27
+"""Numbers of one batch's logit matrix at most: 512 MiB in float32."""
+ROWS_AT_ONCE = 16
+GENERATED_ROWS = 200
+"""Rows for which an answer is generated when evaluation.maxRows does not say."""
+LARGEST_EXPONENT = 700.0
+
+
+def measure_generator(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Encoded],
+    *,
+    generate: Sequence[Encoded],
+    max_new_tokens: int,
+    tell: Tell,
+) -> dict[str, float]:
+    """loss and perplexity over `rows`; bleu, rouge_l and exact_match over answers to `generate`."""
+    model = load_model(AutoModelForCausalLM, folder)
+    loss = answer_loss(model, rows, lambda share: tell(share * 0.4))
+    answers = greedy_answers(
+        model, tokenizer, generate, max_new_tokens, lambda share: tell(0.4 + share * 0.6)
+    )
+    references = [row.reference for row in generate]
+    return {
+        "loss": loss,
+        "perplexity": math.exp(min(loss, LARGEST_EXPONENT)),
+        "bleu": bleu(answers, references),
+        "rouge_l": rouge_l(answers, references),
+        "exact_match": exact_match(answers, references),
+    }
+
+
+def answer_loss(model: PreTrainedModel, rows: Sequence[Encoded], tell: Tell) -> float:
+    """Mean negative log-likelihood of an answer token, over all answer tokens of all rows."""
+    limit = context_length(model.config)
+    total, count, done = 0.0, 0, 0
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    lengths = [min(len(row.tokens), limit) for row in rows]
+    for batch in by_length(lengths, most_tokens=max(1, LOGITS_AT_ONCE // vocabulary)):
+        part, tokens = _batch_loss(model, [rows[i] for i in batch], lengths[batch[0]])
+        total, count, done = total + part, count + tokens, done + len(batch)
+        tell(done / len(rows))
+    return total / count if count else math.nan
+
+
+def _batch_loss(model: PreTrainedModel, rows: Sequence[Encoded], width: int) -> tuple[float, int]:
+    """Summed negative log-likelihood of a batch's answer tokens, and their number; ids: (B, T)."""
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    answer = torch.zeros(len(rows), width, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        length = min(len(row.tokens), width)
+        ids[index, :length] = torch.tensor(row.tokens[:length])
+        mask[index, :length] = 1
+        answer[index, :length] = torch.tensor(row.answer[:length])
+    answer[:, 0] = False  # nothing precedes the first token, so nothing predicts it
+    ids, mask, answer = (x.to(model.device) for x in (ids, mask, answer))
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        wanted = answer[:, 1:]
+        loss = torch.nn.functional.cross_entropy(
+            logits[:, :-1][wanted].float(), ids[:, 1:][wanted], reduction="sum"
+        )
+    return float(loss), int(wanted.sum())
+
+
+def greedy_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Encoded],
+    max_new_tokens: int,
+    tell: Tell,
+) -> list[str]:
+    """The likeliest continuation, token by token, of each prompt, in the order given."""
+    room = max(1, context_length(model.config) - max_new_tokens)
+    prompts = [row.prompt[-room:] for row in rows]
+    config = greedy_config(model, tokenizer, max_new_tokens)
+    answers: dict[int, str] = {}
+    lengths = [len(prompt) for prompt in prompts]
+    for batch in by_length(lengths, most_tokens=1 << 15, most_rows=ROWS_AT_ONCE):
+        inputs = tokenizer.pad(
+            {"input_ids": [prompts[i] for i in batch]}, padding_side="left", return_tensors="pt"
+        ).to(model.device)
+        with torch.inference_mode():
+            output = model.generate(**inputs, generation_config=config)
+        new = output[:, inputs["input_ids"].shape[1] :]
+        texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+        answers.update(zip(batch, texts, strict=True))
+        tell(len(answers) / len(rows))
+    return [answers[index] for index in range(len(rows))]
+
+
+def greedy_config(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
+) -> GenerationConfig:
+    """Greedy and nothing else: a model's own sampling settings would blur the comparison."""
+    own = getattr(model.generation_config, "eos_token_id", None)
+    ends = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=tokenizer.pad_token_id,
+    )

@@ -1,0 +1,98 @@
+"""Measuring both models on the same rows: what the task asks, and what "base" means for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from oikyo.api.stages import EvaluateSpec
+
+from ..errors import Refused
+from .classification import Question, measure_base, measure_classifier
+from .generation import GENERATED_ROWS, measure_generator
+from .models import context_length, load_config, load_tokenizer
+from .prompts import Encoded, encode
+from .rows import Dataset, Row, choose
+
+Tell = Callable[[float], None]
+"""Told the share of the work that is done, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The folders of the two models that are compared."""
+
+    tuned: Path
+    base: Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Both models on the same rows."""
+
+    metrics: Mapping[str, float]
+    baseline: Mapping[str, float]
+    baseline_method: str
+    rows: int
+    generated_rows: int = 0
+
+
+def measure(spec: EvaluateSpec, models: Models, dataset: Dataset, tell: Tell) -> Measured:
+    """Both models on the test split."""
+    rows = choose(dataset.rows("test"), spec.evaluation.max_rows)
+    if not rows:
+        raise Refused(
+            "TestSplitEmpty",
+            "the test split has no rows, so there is nothing to judge the result by",
+            next_step="Give data.testSources, or raise data.split.test, in a job with a new name.",
+        )
+    if spec.task == "TextClassification":
+        return _classifiers(spec, models, dataset, rows, tell)
+    return _generators(spec, models, dataset, rows, tell)
+
+
+def _classifiers(
+    spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
+) -> Measured:
+    question = Question(rows, dataset.labels, spec.training.max_length, spec.training.seed)
+    metrics = measure_classifier(models.tuned, question, lambda share: tell(share * 0.3))
+    baseline, method = measure_base(
+        models.base, dataset.rows("train"), question, lambda share: tell(0.3 + share * 0.7)
+    )
+    return Measured(metrics, baseline, method, len(rows))
+
+
+def _generators(
+    spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
+) -> Measured:
+    limit = min(spec.training.max_length, context_length(load_config(models.tuned)))
+    tokenizer = load_tokenizer(models.tuned)
+    encoded = [encode(tokenizer, row, dataset.shape, limit) for row in rows]
+    _fits(models.base, encoded)
+    asked = encoded[: spec.evaluation.max_rows or GENERATED_ROWS]
+    found = [
+        measure_generator(
+            folder,
+            tokenizer,
+            encoded,
+            generate=asked,
+            max_new_tokens=spec.evaluation.max_new_tokens,
+            tell=lambda share, start=start: tell(start + share / 2),  # type: ignore[misc]
+        )
+        for folder, start in ((models.tuned, 0.0), (models.base, 0.5))
+    ]
+    method = "the base model, given the very same tokens in the same batches"
+    return Measured(found[0], found[1], method, len(rows), len(asked))
+
+
+def _fits(base: Path, rows: Sequence[Encoded]) -> None:
+    """Both models read the tuned model's tokens, so that they are paired: the base must know them."""
+    known = int(load_config(base).get_text_config().vocab_size)
+    largest = max(max(row.tokens, default=0) for row in rows)
+    if largest >= known:
+        raise Refused(
+            "VocabulariesDiffer",
+            f"the tuned model's tokenizer makes token {largest}, the base model knows {known}",
+            next_step="Start from a base model whose vocabulary the training does not enlarge.",
+        )

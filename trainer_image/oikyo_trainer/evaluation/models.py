@@ -1,0 +1,54 @@
+"""Loading a model for measuring or serving: safetensors only, no code of the model's, no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import Refused
+
+SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+# Any: keyword arguments of from_pretrained
+
+
+def device() -> torch.device:
+    """The first GPU that the process sees, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_model(kind: Any, folder: Path) -> PreTrainedModel:
+    """A model of an Auto class (`kind`), ready to compute: float32 on a CPU, as saved on a GPU."""
+    if not any(folder.glob("*.safetensors")):
+        raise Refused(
+            "WeightsMissing",
+            f"{folder.name} holds no .safetensors file",
+            evidence=str(folder),
+            next_step="Use a model whose weights are safetensors; pickled weights are never loaded.",
+        )
+    where = device()
+    dtype = torch.float32 if where.type == "cpu" else "auto"
+    model: PreTrainedModel = kind.from_pretrained(folder, use_safetensors=True, dtype=dtype, **SAFE)
+    return model.eval().to(where)
+
+
+def load_config(folder: Path) -> Any:  # configurations differ by architecture
+    return AutoConfig.from_pretrained(folder, **SAFE)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer, able to pad."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **SAFE)
+    if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def context_length(config: Any, tokenizer: PreTrainedTokenizerBase | None = None) -> int:
+    """Most tokens that the model can attend to; a million when nothing says."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    limits = [getattr(text, "max_position_embeddings", None)]
+    limits.append(None if tokenizer is None else tokenizer.model_max_length)
+    return min((int(limit) for limit in limits if limit), default=1_000_000)

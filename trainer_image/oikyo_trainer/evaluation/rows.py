@@ -1,0 +1,81 @@
+"""The rows that are scored: read from the prepared dataset, chosen by content, in a fixed order.
+
+Which rows are scored depends on their content alone, so two runs over the same data compare.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from oikyo.api import workspace as layout
+
+from ..errors import Refused
+
+Shape = Literal["classification", "prompt-completion", "messages"]
+Row = dict[str, Any]  # a row of the dataset; its columns are fixed by the shape
+COLUMNS: dict[Shape, tuple[str, ...]] = {
+    "classification": ("text", "label"),
+    "prompt-completion": ("prompt", "completion"),
+    "messages": ("messages",),
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset, as far as evaluation reads it."""
+
+    folder: Path
+    shape: Shape
+    labels: tuple[str, ...]
+
+    def rows(self, split: str) -> list[Row]:
+        table = pq.read_table(self.folder / f"{split}.parquet", columns=list(COLUMNS[self.shape]))
+        rows: list[Row] = table.to_pylist()
+        return rows
+
+
+def open_dataset(workspace: Path, digest: str) -> Dataset:
+    """The dataset of this digest; refuses one that prepare did not finish."""
+    folder = workspace / layout.dataset(digest)
+    try:
+        manifest = json.loads((folder / layout.MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise Refused(
+            "DatasetMissing",
+            f"the workspace holds no prepared dataset {digest}",
+            evidence=str(layout.dataset(digest) / layout.MANIFEST),
+            next_step="Apply the job under a new name: its prepare stage writes the dataset again.",
+        ) from None
+    return Dataset(folder, manifest["shape"], tuple(manifest.get("labels") or ()))
+
+
+def content_key(row: Row) -> str:
+    """SHA-256 over a row's content: the order in which rows are chosen."""
+    body = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def choose(rows: Sequence[Row], limit: int | None) -> list[Row]:
+    """At most `limit` rows, those with the least content key, in the order of the key."""
+    chosen = sorted(rows, key=content_key)
+    return chosen if limit is None else chosen[:limit]
+
+
+def by_length(lengths: Sequence[int], *, most_tokens: int, most_rows: int = 64) -> list[list[int]]:
+    """Indices in batches of like length, longest first; rows * longest <= `most_tokens` or one row."""
+    batches: list[list[int]] = []
+    width = 0
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        full = not batches or len(batches[-1]) >= most_rows
+        if full or width * (len(batches[-1]) + 1) > most_tokens:
+            batches.append([])
+            width = max(1, lengths[index])
+        batches[-1].append(index)
+    return batches
