@@ -8,10 +8,19 @@ evaluates the same text for the desktop. Nothing here does I/O.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 GROUP = "oikyo.dev"
 VERSION = "v1alpha1"
@@ -28,6 +37,28 @@ class Rule:
     """Says what to write instead."""
     field_path: str | None = None
     """Where the error points, relative to the model, as `.a.b`."""
+    reason: Literal["FieldValueInvalid", "FieldValueForbidden"] = "FieldValueInvalid"
+    """Forbidden where the value is good but may no longer change."""
+
+    def wire(self) -> dict[str, str]:
+        """As one entry of `x-kubernetes-validations`."""
+        entry = {"rule": self.rule, "message": self.message}
+        if self.field_path:
+            entry["fieldPath"] = self.field_path
+        if self.reason != "FieldValueInvalid":
+            entry["reason"] = self.reason
+        return entry
+
+
+SAID_BY_RULES = "x-oikyo-said-by-rules"
+"""Schema extra, dropped by the generator together with the keywords it names: the API server would
+answer these with the bare regular expression, and a rule beside them says the same in words."""
+
+
+def in_words(*said: Rule, instead_of: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Schema extra: rules of one field; `instead_of` names the keywords that they say in words."""
+    extra: dict[str, Any] = {"x-kubernetes-validations": [rule.wire() for rule in said]}
+    return {**extra, SAID_BY_RULES: list(instead_of)} if instead_of else extra
 
 
 class Model(BaseModel):
@@ -37,6 +68,16 @@ class Model(BaseModel):
         alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        if cls.rules:
+            body = handler.resolve_ref_schema(schema)
+            body["x-kubernetes-validations"] = [rule.wire() for rule in cls.rules]
+        return schema
 
     def wire(self) -> dict[str, Any]:
         """The JSON form that goes over the wire: camelCase, absent fields left out."""
@@ -63,22 +104,116 @@ def list_map(*keys: str) -> dict[str, Any]:
 ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 """Schema extra: a list that has one owner and is replaced whole."""
 
+LABEL_PATTERN = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_NAME = in_words(
+    Rule(
+        f"self.matches('{LABEL_PATTERN}')",
+        "write lower case letters, digits and '-' only, with a letter or digit at both ends, for "
+        "example support-intents",
+    ),
+    instead_of=("pattern", "minLength"),
+)
 Name = Annotated[
-    str,
-    Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
+    str, Field(min_length=1, max_length=63, pattern=LABEL_PATTERN, json_schema_extra=_NAME)
 ]
 """A DNS label (RFC 1123)."""
 
-Decimal = Annotated[str, Field(max_length=24, pattern=r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$")]
+NAME_LIMIT = 52
+"""Longest name of an object whose children are named after it: 63 less `-evaluate-9`."""
+ParentName = Annotated[
+    str, Field(min_length=1, max_length=NAME_LIMIT, pattern=LABEL_PATTERN, json_schema_extra=_NAME)
+]
+"""A DNS label that leaves room for the suffixes of child names."""
+NAME_RULES = (
+    Rule(
+        f"size(self.metadata.name) <= {NAME_LIMIT}",
+        f"metadata.name may have at most {NAME_LIMIT} characters, because the names and labels of "
+        "pods and services are made from it: shorten it",
+    ),
+    Rule(
+        "!self.metadata.name.contains('.')",
+        "metadata.name may not contain '.', because services are named after it: write '-' instead",
+    ),
+)
+"""Rules of the root of a kind whose children are named after it."""
+
+DECIMAL_PATTERN = "^[0-9]+([.][0-9]+)?([eE][-+]?[0-9]{1,2})?$"
+Decimal = Annotated[
+    str,
+    Field(
+        max_length=24,
+        pattern=DECIMAL_PATTERN,
+        json_schema_extra=in_words(
+            Rule(
+                f"self.matches('{DECIMAL_PATTERN}')",
+                'write a decimal number of at least 0 as text, for example "0.80" or "2e-4"',
+            ),
+            instead_of=("pattern",),
+        ),
+    ),
+]
 """A non-negative decimal as text: the API conventions forbid floats."""
 
-Fraction = Annotated[str, Field(max_length=12, pattern=r"^0(\.[0-9]+)?$")]
+_FRACTION = "^0([.][0-9]+)?$"
+Fraction = Annotated[
+    str,
+    Field(
+        max_length=12,
+        pattern=_FRACTION,
+        json_schema_extra=in_words(
+            Rule(
+                f"self.matches('{_FRACTION}')",
+                'write a share of at least 0 and below 1 as text, for example "0.1"',
+            ),
+            instead_of=("pattern",),
+        ),
+    ),
+]
 """A share in [0, 1) as text, for example "0.1"."""
 
-Quantity = Annotated[
-    str, Field(max_length=24, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")
+_HALF = "^0([.]([0-4][0-9]*|50*))?$"
+HalfFraction = Annotated[
+    str,
+    Field(
+        max_length=12,
+        pattern=_HALF,
+        json_schema_extra=in_words(
+            Rule(
+                f"self.matches('{_HALF}')",
+                'write a share from 0 to 0.5 as text, for example "0.1"',
+            ),
+            instead_of=("pattern",),
+        ),
+    ),
 ]
-"""A Kubernetes quantity, for example "500m" or "4Gi"."""
+"""A share in [0, 0.5] as text, for example "0.1"."""
+
+_QUANTITY = "^[0-9]+([.][0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
+
+
+def _number_as_text(value: object) -> object:
+    """Kubernetes takes `cpu: 4` for `cpu: "4"`; so does oikyo."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Quantity = Annotated[
+    str,
+    Field(max_length=24, pattern=_QUANTITY),
+    BeforeValidator(_number_as_text),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 24,
+            **in_words(
+                Rule(
+                    f"string(self).matches('{_QUANTITY}')",
+                    'write a quantity such as 4, "500m" or "16Gi"',
+                )
+            ),
+        }
+    ),
+]
+"""A Kubernetes quantity, for example "500m" or "4Gi"; a whole number needs no quotes."""
 
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 """SHA-256 over content, as `sha256:<hex>`."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from .base import (
     API_VERSION,
     ATOMIC,
+    DECIMAL_PATTERN,
+    NAME_RULES,
     Decimal,
     Digest,
     Fraction,
+    HalfFraction,
     Model,
     Name,
+    ParentName,
     Quantity,
     Report,
     Rule,
@@ -21,6 +25,7 @@ from .base import (
     Timestamp,
     Word,
     list_map,
+    in_words,
 )
 from .meta import MANAGED_BY, Condition, Diagnosis, Metric, ObjectMeta
 from .modelendpoint import Replicas, Resources, Runtime
@@ -33,22 +38,54 @@ GENERATION_METRICS: tuple[str, ...] = ("loss", "perplexity", "bleu", "rouge_l", 
 LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
 PRIMARY_METRIC: dict[str, str] = {"TextClassification": "f1_macro", "TextGeneration": "loss"}
 
-URI_PATTERN = (
-    r"^(pvc|file|hf|configmap|version)://[A-Za-z0-9._~/@+-]+$"
+_URI_REST = "[A-Za-z0-9._~/@+-]+"
+URI_PATTERN = f"^(pvc|file|hf|configmap|version)://{_URI_REST}$"
+_URI_RULES = (
+    Rule(
+        f"self.matches('^[a-z0-9]*://{_URI_REST}$') || !self.contains('://')",
+        "after :// write at least one character, and only letters, digits and . _ ~ / @ + -",
+    ),
+    Rule(
+        "!self.matches('(^|/)[.][.](/|$)')",
+        "a path may not contain '..': write the path from the root of the claim or folder",
+    ),
+    Rule(
+        "!self.startsWith('pvc:') || self.matches('^pvc:///*[a-z0-9][-a-z0-9.]*(/|$)')",
+        "pvc:// begins with the name of a claim: write pvc://claim/path",
+    ),
 )
-NO_DOTDOT = Rule(
-    "!self.matches('(^|/)[.][.](/|$)') && !self.contains('/../') && !self.endsWith('/..')",
-    "a path may not contain '..': write the path from the root of the claim or folder",
-)
-Uri = Annotated[
+
+
+def _uri(schemes: str, message: str, *more: Rule) -> Any:
+    """The field type of a URI of one of `schemes`, written a|b|c."""
+    pattern = f"^({schemes})://{_URI_REST}$"
+    scheme = Rule(f"self.matches('^({schemes})://')", message)
+    extra = in_words(scheme, *_URI_RULES, *more, instead_of=("pattern", "minLength"))
+    return Field(min_length=6, max_length=1024, pattern=pattern, json_schema_extra=extra)
+
+
+BaseUri = Annotated[
     str,
-    Field(
-        min_length=6,
-        max_length=1024,
-        pattern=URI_PATTERN,
-        json_schema_extra={
-            "x-kubernetes-validations": [{"rule": NO_DOTDOT.rule, "message": NO_DOTDOT.message}]
-        },
+    _uri(
+        "hf|pvc|file|version",
+        "a base model is hf://org/name@revision, pvc://claim/path, version://model/number or, on the "
+        "desktop, file:///path",
+        Rule(
+            "!self.startsWith('version:') || self.matches('^version://[-a-z0-9]+/[1-9][0-9]{0,8}$')",
+            "version:// names a model and the number of a version: write version://support-intents/3",
+        ),
+    ),
+]
+DataUri = Annotated[
+    str,
+    _uri(
+        "pvc|file|hf|configmap",
+        "data is pvc://claim/path, hf://datasets/org/name@revision/path, configmap://name/key or, on "
+        "the desktop, file:///path",
+        Rule(
+            "!self.startsWith('configmap:') || self.matches('^configmap://[^/]+/[^/]+$')",
+            "configmap:// names a ConfigMap and a key: write configmap://name/key",
+        ),
     ),
 ]
 
@@ -57,7 +94,7 @@ class ModelSource(Model):
     """Where training starts and what the result is called."""
 
     base: Annotated[
-        Uri,
+        BaseUri,
         Field(
             description="Base model: hf://org/name@revision, pvc://claim/path, file:///path (desktop "
             "only) or version://model/number to continue from an earlier result. Weights must be "
@@ -65,9 +102,10 @@ class ModelSource(Model):
         ),
     ]
     name: Annotated[
-        Name | None,
+        ParentName | None,
         Field(
-            description="Name under which versions of the result are kept and served; a DNS label. "
+            description="Name under which versions of the result are kept and served; a DNS label of at "
+            "most 52 characters. "
             "Default: metadata.name. Example: support-intents."
         ),
     ] = None
@@ -84,7 +122,7 @@ class DataSource(Model):
     """One file, or a folder of files of one format."""
 
     uri: Annotated[
-        Uri,
+        DataUri,
         Field(
             description="JSON Lines, CSV or Parquet: pvc://claim/path, file:///path (desktop only), "
             "hf://datasets/org/name@revision/path or configmap://name/key for tiny data. "
@@ -141,11 +179,11 @@ class Split(Model):
     """How rows are divided. A row's side depends on its content and the seed alone."""
 
     validation: Annotated[
-        Fraction,
+        HalfFraction,
         Field(description='Share of rows that steers training, 0 to 0.5. Default: "0.1".'),
     ] = "0.1"
     test: Annotated[
-        Fraction,
+        HalfFraction,
         Field(
             description="Share of rows held out for the verdict, 0 to 0.5; ignored when "
             'data.testSources is given. Default: "0.1".'
@@ -155,13 +193,6 @@ class Split(Model):
         int,
         Field(ge=0, le=2**31 - 1, description="Seed of the split. Default: 42."),
     ] = 42
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "double(self.validation) <= 0.5 && double(self.test) <= 0.5",
-            'each of split.validation and split.test must be at most "0.5"',
-        ),
-    )
 
 
 class DataSpec(Model):
@@ -173,7 +204,17 @@ class DataSpec(Model):
             min_length=1,
             max_length=64,
             description="Files to learn from, 1 to 64.",
-            json_schema_extra=list_map("uri"),
+            json_schema_extra={
+                **list_map("uri"),
+                **in_words(
+                    Rule(
+                        "size(self) > 0",
+                        "name at least one file to learn from, for example "
+                        "[{uri: pvc://datasets/train.jsonl}]",
+                    ),
+                    instead_of=("minItems",),
+                ),
+            },
         ),
     ]
     test_sources: Annotated[
@@ -209,6 +250,14 @@ class DataSpec(Model):
         ),
     ] = 20
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(has(self.testSources) && size(self.testSources) > 0) || self.split.test.matches('[1-9]')",
+            "a verdict needs rows that training never saw: write split.test above 0, or testSources",
+            ".split",
+        ),
+    )
+
 
 class LoRA(Model):
     """Low-rank adapters (Hu et al. 2021); names as in peft."""
@@ -217,7 +266,10 @@ class LoRA(Model):
         int, Field(ge=1, le=1024, description="Rank r of the adapter. Default: 16.")
     ] = 16
     alpha: Annotated[
-        int, Field(ge=1, le=4096, description="Scale alpha; the update is scaled by alpha/r. Default: 32.")
+        int,
+        Field(
+            ge=1, le=4096, description="Scale alpha; the update is scaled by alpha/r. Default: 32."
+        ),
     ] = 32
     dropout: Annotated[
         Fraction, Field(description='Dropout before the adapter. Default: "0.05".')
@@ -274,12 +326,17 @@ class WorkerResources(Model):
     ] = 0
 
 
+_LEARNING_RATE = f"^Auto$|{DECIMAL_PATTERN}"
+
+
 class TrainingSpec(Model):
     """How to train. Every `Auto` is resolved, and the value and its reason stand in status.resolved."""
 
     method: Annotated[
         Method,
-        Field(description="Full trains every weight, LoRA trains low-rank adapters. Default: LoRA."),
+        Field(
+            description="Full trains every weight, LoRA trains low-rank adapters. Default: LoRA."
+        ),
     ] = "LoRA"
     lora: Annotated[
         LoRA, Field(description="Adapter settings, used when method is LoRA. Default: rank 16.")
@@ -299,8 +356,17 @@ class TrainingSpec(Model):
         str,
         Field(
             max_length=24,
-            pattern=r"^(Auto|[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?)$",
-            description='Peak learning rate as text, or Auto (by method and task). Default: Auto. Example: "2e-4".',
+            pattern=_LEARNING_RATE,
+            description="Peak learning rate as text, above 0 and at most 1, or Auto (by method and "
+            'task). Default: Auto. Example: "2e-4".',
+            json_schema_extra=in_words(
+                Rule(
+                    f"self == 'Auto' || (self.matches('{DECIMAL_PATTERN}') "
+                    "&& double(self) > 0.0 && double(self) <= 1.0)",
+                    'write Auto, or a number above 0 and at most 1 as text, for example "2e-4"',
+                ),
+                instead_of=("pattern",),
+            ),
         ),
     ] = "Auto"
     scheduler: Annotated[
@@ -310,9 +376,9 @@ class TrainingSpec(Model):
     warmup_ratio: Annotated[
         Fraction, Field(description='Share of the steps spent warming up. Default: "0.06".')
     ] = "0.06"
-    weight_decay: Annotated[
-        Decimal, Field(description='AdamW weight decay. Default: "0.01".')
-    ] = "0.01"
+    weight_decay: Annotated[Decimal, Field(description='AdamW weight decay. Default: "0.01".')] = (
+        "0.01"
+    )
     batch_size: Annotated[
         int,
         Field(
@@ -343,14 +409,20 @@ class TrainingSpec(Model):
     ] = 42
     early_stopping: Annotated[
         EarlyStopping | None,
-        Field(description="Stop early by validation loss. Default: never, but the best weights are kept."),
+        Field(
+            description="Stop early by validation loss. Default: never, but the best weights are kept."
+        ),
     ] = None
-    checkpoints: Annotated[
-        Checkpoints, Field(description="When to save and how much to keep.")
-    ] = Checkpoints()
+    checkpoints: Annotated[Checkpoints, Field(description="When to save and how much to keep.")] = (
+        Checkpoints()
+    )
     nodes: Annotated[
         int,
-        Field(ge=1, le=512, description="Worker pods, at most one on a node where possible. Default: 1."),
+        Field(
+            ge=1,
+            le=512,
+            description="Worker pods, at most one on a node where possible. Default: 1.",
+        ),
     ] = 1
     processes_per_node: Annotated[
         int | None,
@@ -372,11 +444,6 @@ class TrainingSpec(Model):
     ] = WorkerResources()
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "self.learningRate == 'Auto' || (double(self.learningRate) > 0.0 && double(self.learningRate) <= 1.0)",
-            'learningRate must be Auto or above 0 and at most 1, for example "2e-4"',
-            ".learningRate",
-        ),
         Rule(
             "!has(self.microBatchSize) || self.microBatchSize <= self.batchSize",
             "microBatchSize must be at most batchSize, which is the effective batch over all processes",
@@ -474,14 +541,18 @@ class StorageSpec(Model):
 
     claim_name: Annotated[
         Name | None,
-        Field(description="Existing PersistentVolumeClaim to use. Default: oikyo makes one. Example: models."),
+        Field(
+            description="Existing PersistentVolumeClaim to use. Default: oikyo makes one. Example: models."
+        ),
     ] = None
     size: Annotated[
         Quantity, Field(description='Size of the claim that oikyo makes. Default: "20Gi".')
     ] = "20Gi"
     storage_class_name: Annotated[
         Word | None,
-        Field(description="Class of the claim that oikyo makes. Default: the cluster's default class."),
+        Field(
+            description="Class of the claim that oikyo makes. Default: the cluster's default class."
+        ),
     ] = None
     access_mode: Annotated[
         Literal["ReadWriteOnce", "ReadWriteMany"],
@@ -533,7 +604,8 @@ class FineTuneJobSpec(Model):
         Field(description="Serve an accepted result. Default: keep the version, serve nothing."),
     ] = None
     storage: Annotated[
-        StorageSpec, Field(description="The workspace volume. Default: a claim of 20Gi is made and kept.")
+        StorageSpec,
+        Field(description="The workspace volume. Default: a claim of 20Gi is made and kept."),
     ] = StorageSpec()
     suspend: Annotated[
         bool,
@@ -543,7 +615,9 @@ class FineTuneJobSpec(Model):
     ] = False
     backoff_limit: Annotated[
         int,
-        Field(ge=0, le=100, description="Failed attempts of a stage before the job fails. Default: 3."),
+        Field(
+            ge=0, le=100, description="Failed attempts of a stage before the job fails. Default: 3."
+        ),
     ] = 3
     active_deadline_seconds: Annotated[
         int | None,
@@ -576,33 +650,46 @@ class FineTuneJobSpec(Model):
                 f"spec.{field} cannot change once the job exists: apply the changed experiment as a "
                 "job with a new name",
                 f".{field}",
+                "FieldValueForbidden",
             )
             for field in _FROZEN
         ),
         Rule(
-            "!has(self.evaluation) || !has(self.evaluation.gates) || self.task != 'TextClassification'"
+            "!has(self.evaluation.gates) || self.task != 'TextClassification'"
             " || self.evaluation.gates.all(g, g.metric in ['accuracy', 'f1_macro', 'loss'])",
             "a gate of a TextClassification job must name one of accuracy, f1_macro, loss",
             ".evaluation",
         ),
         Rule(
-            "!has(self.evaluation) || !has(self.evaluation.gates) || self.task != 'TextGeneration'"
+            "!has(self.evaluation.gates) || self.task != 'TextGeneration'"
             " || self.evaluation.gates.all(g, g.metric in ['loss', 'perplexity', 'bleu', 'rouge_l', 'exact_match'])",
             "a gate of a TextGeneration job must name one of loss, perplexity, bleu, rouge_l, exact_match",
             ".evaluation",
         ),
         Rule(
-            "!has(self.training) || self.training.nodes == 1 || has(self.storage.claimName)"
+            "self.training.nodes == 1 || has(self.storage.claimName)"
             " || self.storage.accessMode == 'ReadWriteMany'",
             "training on more than one node needs a shared volume: write storage.accessMode: ReadWriteMany "
             "or name a ReadWriteMany claim in storage.claimName",
             ".storage",
         ),
+        Rule(
+            "!has(self.training.earlyStopping) || self.data.split.validation.matches('[1-9]')",
+            "earlyStopping needs a validation split: write data.split.validation above 0, or drop it",
+            ".training.earlyStopping",
+        ),
     )
 
 
 Phase = Literal[
-    "Pending", "Preparing", "Training", "Evaluating", "Releasing", "Suspended", "Succeeded", "Failed"
+    "Pending",
+    "Preparing",
+    "Training",
+    "Evaluating",
+    "Releasing",
+    "Suspended",
+    "Succeeded",
+    "Failed",
 ]
 
 
@@ -614,13 +701,18 @@ class Progress(Report):
         int, Field(ge=0, le=100, description="Percent of the running stage that is done.")
     ] = 0
     estimated_remaining_seconds: Annotated[
-        int | None, Field(description="Seconds that the running stage still needs, as measured so far.")
+        int | None,
+        Field(description="Seconds that the running stage still needs, as measured so far."),
     ] = None
     step: Annotated[int | None, Field(description="Optimizer steps done.")] = None
     total_steps: Annotated[int | None, Field(description="Optimizer steps planned.")] = None
     metrics: Annotated[
         tuple[Metric, ...],
-        Field(max_length=32, description="What the stage measures now.", json_schema_extra=list_map("name")),
+        Field(
+            max_length=32,
+            description="What the stage measures now.",
+            json_schema_extra=list_map("name"),
+        ),
     ] = ()
     last_updated_time: Annotated[
         Timestamp | None, Field(description="When the stage last reported, RFC 3339.")
@@ -630,7 +722,9 @@ class Progress(Report):
 class Resolved(Report):
     """A setting that oikyo chose, and why."""
 
-    name: Annotated[Word, Field(description="Path of the setting, for example training.learningRate.")]
+    name: Annotated[
+        Word, Field(description="Path of the setting, for example training.learningRate.")
+    ]
     value: Annotated[Word, Field(description="What was chosen.")]
     reason: Annotated[Sentence, Field(description="Why.")] = ""
 
@@ -662,7 +756,9 @@ class StageStatus(Report):
     name: Annotated[Word, Field(description="prepare, train or evaluate.")]
     attempt: Annotated[int, Field(description="Number of the newest attempt, from 1.")]
     state: Annotated[Word, Field(description="Pending, Running, Succeeded or Failed.")]
-    started: Annotated[Timestamp | None, Field(description="When the newest attempt started.")] = None
+    started: Annotated[Timestamp | None, Field(description="When the newest attempt started.")] = (
+        None
+    )
     finished: Annotated[Timestamp | None, Field(description="When it ended.")] = None
 
 
@@ -670,7 +766,10 @@ class FineTuneJobStatus(Report):
     """A report, rebuilt from the children at any time; never a store."""
 
     observed_generation: Annotated[
-        int, Field(description="The metadata.generation that this status speaks of; -1 before the first visit.")
+        int,
+        Field(
+            description="The metadata.generation that this status speaks of; -1 before the first visit."
+        ),
     ] = -1
     phase: Annotated[
         Phase | None, Field(description="One word for people, derived from the conditions.")
@@ -687,11 +786,16 @@ class FineTuneJobStatus(Report):
     progress: Annotated[Progress | None, Field(description="How far the running stage is.")] = None
     loss: Annotated[Word | None, Field(description="Newest training loss.")] = None
     score: Annotated[
-        Word | None, Field(description="The task's main metric of the tuned model on the test split.")
+        Word | None,
+        Field(description="The task's main metric of the tuned model on the test split."),
     ] = None
     stages: Annotated[
         tuple[StageStatus, ...],
-        Field(max_length=8, description="The stages that have begun.", json_schema_extra=list_map("name")),
+        Field(
+            max_length=8,
+            description="The stages that have begun.",
+            json_schema_extra=list_map("name"),
+        ),
     ] = ()
     dataset: Annotated[DatasetStatus | None, Field(description="The prepared data.")] = None
     resolved: Annotated[
@@ -704,23 +808,39 @@ class FineTuneJobStatus(Report):
     ] = ()
     metrics: Annotated[
         tuple[Metric, ...],
-        Field(max_length=32, description="The tuned model on the test split.", json_schema_extra=list_map("name")),
+        Field(
+            max_length=32,
+            description="The tuned model on the test split.",
+            json_schema_extra=list_map("name"),
+        ),
     ] = ()
     baseline: Annotated[
         tuple[Metric, ...],
-        Field(max_length=32, description="The base model on the test split.", json_schema_extra=list_map("name")),
+        Field(
+            max_length=32,
+            description="The base model on the test split.",
+            json_schema_extra=list_map("name"),
+        ),
     ] = ()
     gates: Annotated[
         tuple[GateResult, ...],
         Field(max_length=16, description="The verdict, gate by gate.", json_schema_extra=ATOMIC),
     ] = ()
-    model_version: Annotated[Word | None, Field(description="ModelVersion that holds the result.")] = None
-    endpoint: Annotated[Word | None, Field(description="ModelEndpoint that serves the model.")] = None
-    failures: Annotated[int, Field(description="Attempts that failed so far, counted against backoffLimit.")] = 0
+    model_version: Annotated[
+        Word | None, Field(description="ModelVersion that holds the result.")
+    ] = None
+    endpoint: Annotated[Word | None, Field(description="ModelEndpoint that serves the model.")] = (
+        None
+    )
+    failures: Annotated[
+        int, Field(description="Attempts that failed so far, counted against backoffLimit.")
+    ] = 0
     diagnosis: Annotated[
         Diagnosis | None, Field(description="Why a person must act; absent while nobody must.")
     ] = None
-    start_time: Annotated[Timestamp | None, Field(description="When the first stage was started.")] = None
+    start_time: Annotated[
+        Timestamp | None, Field(description="When the first stage was started.")
+    ] = None
     completion_time: Annotated[Timestamp | None, Field(description="When the job ended.")] = None
 
 
@@ -732,6 +852,8 @@ class FineTuneJob(Model):
     metadata: ObjectMeta
     spec: FineTuneJobSpec
     status: FineTuneJobStatus = FineTuneJobStatus()
+
+    rules: ClassVar[tuple[Rule, ...]] = NAME_RULES
 
     @property
     def model_name(self) -> str:

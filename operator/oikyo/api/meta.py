@@ -47,7 +47,9 @@ class ObjectMeta(Report):
 class Condition(Report):
     """metav1.Condition: the contract with every tool that waits."""
 
-    type: Annotated[str, Field(max_length=64, description="Name of the condition, for example Succeeded.")]
+    type: Annotated[
+        str, Field(max_length=64, description="Name of the condition, for example Succeeded.")
+    ]
     status: Annotated[
         Literal["True", "False", "Unknown"],
         Field(description="True, False, or Unknown while it is not decided."),

@@ -6,7 +6,18 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .base import API_VERSION, Model, Name, Quantity, Report, Rule, Timestamp, Word, list_map
+from .base import (
+    API_VERSION,
+    NAME_RULES,
+    Model,
+    Name,
+    Quantity,
+    Report,
+    Rule,
+    Timestamp,
+    Word,
+    list_map,
+)
 from .meta import Condition, Diagnosis, ObjectMeta
 
 Runtime = Literal["Oikyo", "VLLM"]
@@ -17,7 +28,12 @@ class Replicas(Model):
 
     min: Annotated[int, Field(ge=1, le=1000, description="Fewest server pods. Default: 1.")] = 1
     max: Annotated[
-        int, Field(ge=1, le=1000, description="Most server pods; equal to min for no autoscaling. Default: 1.")
+        int,
+        Field(
+            ge=1,
+            le=1000,
+            description="Most server pods; equal to min for no autoscaling. Default: 1.",
+        ),
     ] = 1
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -28,9 +44,12 @@ class Replicas(Model):
 class Resources(Model):
     """What one server pod asks for."""
 
-    cpu: Annotated[Quantity, Field(description='CPU request. Default: "250m". Example: "4".')] = "250m"
+    cpu: Annotated[Quantity, Field(description='CPU request. Default: "250m". Example: "4".')] = (
+        "250m"
+    )
     memory: Annotated[
-        Quantity | None, Field(description='Memory request and limit. Default: no limit. Example: "8Gi".')
+        Quantity | None,
+        Field(description='Memory request and limit. Default: no limit. Example: "8Gi".'),
     ] = None
     gpus: Annotated[
         int, Field(ge=0, le=16, description="GPUs (nvidia.com/gpu) of one server pod. Default: 0.")
@@ -40,7 +59,9 @@ class Resources(Model):
 class ModelEndpointSpec(Model):
     """Which model to serve, which of its versions, and how."""
 
-    model: Annotated[Name, Field(description="Name of the model, as in FineTuneJob.spec.model.name.")]
+    model: Annotated[
+        Name, Field(description="Name of the model, as in FineTuneJob.spec.model.name.")
+    ]
     version_policy: Annotated[
         Literal["LatestAccepted", "Pinned"],
         Field(
@@ -49,11 +70,19 @@ class ModelEndpointSpec(Model):
         ),
     ] = "LatestAccepted"
     version: Annotated[
-        int | None, Field(ge=1, le=2**31 - 1, description="Version to serve when versionPolicy is Pinned. Example: 3.")
+        int | None,
+        Field(
+            ge=1,
+            le=2**31 - 1,
+            description="Version to serve when versionPolicy is Pinned. Example: 3.",
+        ),
     ] = None
-    replicas: Annotated[Replicas, Field(description="Bounds of the autoscaler. Default: 1 to 1.")] = Replicas()
+    replicas: Annotated[
+        Replicas, Field(description="Bounds of the autoscaler. Default: 1 to 1.")
+    ] = Replicas()
     runtime: Annotated[
-        Runtime, Field(description="Server: Oikyo (CPU and small GPU models) or VLLM. Default: Oikyo.")
+        Runtime,
+        Field(description="Server: Oikyo (CPU and small GPU models) or VLLM. Default: Oikyo."),
     ] = "Oikyo"
     resources: Annotated[
         Resources, Field(description="What one server pod asks for. Default: 250m CPU.")
@@ -73,7 +102,12 @@ class ModelEndpointSpec(Model):
             "version goes with versionPolicy: Pinned, and Pinned needs a version",
             ".version",
         ),
-        Rule("self.model == oldSelf.model", "spec.model cannot change: make a new ModelEndpoint", ".model"),
+        Rule(
+            "self.model == oldSelf.model",
+            "spec.model cannot change: make a new ModelEndpoint",
+            ".model",
+            "FieldValueForbidden",
+        ),
     )
 
 
@@ -81,18 +115,29 @@ class ModelEndpointStatus(Report):
     """A report, rebuilt from the children at any time."""
 
     observed_generation: Annotated[
-        int, Field(description="The metadata.generation that this status speaks of; -1 before the first visit.")
+        int,
+        Field(
+            description="The metadata.generation that this status speaks of; -1 before the first visit."
+        ),
     ] = -1
     conditions: Annotated[
         tuple[Condition, ...],
-        Field(max_length=8, description="Ready and Reconciling.", json_schema_extra=list_map("type")),
+        Field(
+            max_length=8, description="Ready and Reconciling.", json_schema_extra=list_map("type")
+        ),
     ] = ()
     version: Annotated[int | None, Field(description="Version that is served.")] = None
     replicas: Annotated[int, Field(description="Server pods that exist.")] = 0
     ready_replicas: Annotated[int, Field(description="Server pods that answer.")] = 0
-    selector: Annotated[Word, Field(description="Label selector of the server pods, for the autoscaler.")] = ""
-    url: Annotated[Word | None, Field(description="Address of the endpoint inside the cluster.")] = None
-    last_rollout_time: Annotated[Timestamp | None, Field(description="When the served version last changed.")] = None
+    selector: Annotated[
+        Word, Field(description="Label selector of the server pods, for the autoscaler.")
+    ] = ""
+    url: Annotated[
+        Word | None, Field(description="Address of the endpoint inside the cluster.")
+    ] = None
+    last_rollout_time: Annotated[
+        Timestamp | None, Field(description="When the served version last changed.")
+    ] = None
     diagnosis: Annotated[
         Diagnosis | None, Field(description="Why a person must act; absent while nobody must.")
     ] = None
@@ -106,3 +151,5 @@ class ModelEndpoint(Model):
     metadata: ObjectMeta
     spec: ModelEndpointSpec
     status: ModelEndpointStatus = ModelEndpointStatus()
+
+    rules: ClassVar[tuple[Rule, ...]] = NAME_RULES

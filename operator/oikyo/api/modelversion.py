@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .base import API_VERSION, ATOMIC, Digest, Model, Name, Report, Rule, Timestamp, Word, list_map
+from .base import API_VERSION, ATOMIC, Digest, Model, Name, Rule, Timestamp, Word, list_map
 from .meta import Metric, ObjectMeta
 
 
@@ -15,18 +15,28 @@ class Lineage(Model):
 
     job: Annotated[Name, Field(description="FineTuneJob that made it.")]
     job_uid: Annotated[Word, Field(description="Its metadata.uid.")]
-    base: Annotated[Word, Field(description="URI of the base model.")]
+    base: Annotated[str, Field(max_length=1024, description="URI of the base model.")]
     base_digest: Annotated[Digest, Field(description="SHA-256 over the base model's files.")]
     dataset_digest: Annotated[Digest, Field(description="SHA-256 over the prepared rows.")]
     hyperparameters: Annotated[
         tuple[Metric, ...],
-        Field(max_length=64, description="Resolved settings of the training.", json_schema_extra=list_map("name")),
+        Field(
+            max_length=64,
+            description="Resolved settings of the training.",
+            json_schema_extra=list_map("name"),
+        ),
     ] = ()
     libraries: Annotated[
         tuple[Metric, ...],
-        Field(max_length=64, description="Versions of the libraries that ran.", json_schema_extra=list_map("name")),
+        Field(
+            max_length=64,
+            description="Versions of the libraries that ran.",
+            json_schema_extra=list_map("name"),
+        ),
     ] = ()
-    image: Annotated[Word, Field(description="Trainer image, by digest where the runtime tells it.")] = ""
+    image: Annotated[
+        Word, Field(description="Trainer image, by digest where the runtime tells it.")
+    ] = ""
 
 
 class GateVerdict(Model):
@@ -43,7 +53,9 @@ class GateVerdict(Model):
 class Storage(Model):
     """Where the files are."""
 
-    claim_name: Annotated[Word, Field(description="PersistentVolumeClaim that holds them; empty on the desktop.")] = ""
+    claim_name: Annotated[
+        Word, Field(description="PersistentVolumeClaim that holds them; empty on the desktop.")
+    ] = ""
     path: Annotated[Word, Field(description="Folder on the claim.")]
 
 
@@ -52,19 +64,30 @@ class ModelVersionSpec(Model):
 
     model: Annotated[Name, Field(description="Name of the model.")]
     version: Annotated[int, Field(ge=1, le=2**31 - 1, description="Number of the version, from 1.")]
-    task: Annotated[Literal["TextClassification", "TextGeneration"], Field(description="What the model does.")]
+    task: Annotated[
+        Literal["TextClassification", "TextGeneration"], Field(description="What the model does.")
+    ]
     verdict: Annotated[
-        Literal["Accepted", "Rejected"], Field(description="Whether every gate passed; only then it may be served.")
+        Literal["Accepted", "Rejected"],
+        Field(description="Whether every gate passed; only then it may be served."),
     ]
     digest: Annotated[Digest, Field(description="SHA-256 over the model's files.")]
     storage: Annotated[Storage, Field(description="Where the files are.")]
     metrics: Annotated[
         tuple[Metric, ...],
-        Field(max_length=32, description="The tuned model on the test split.", json_schema_extra=list_map("name")),
+        Field(
+            max_length=32,
+            description="The tuned model on the test split.",
+            json_schema_extra=list_map("name"),
+        ),
     ] = ()
     baseline: Annotated[
         tuple[Metric, ...],
-        Field(max_length=32, description="The base model on the test split.", json_schema_extra=list_map("name")),
+        Field(
+            max_length=32,
+            description="The base model on the test split.",
+            json_schema_extra=list_map("name"),
+        ),
     ] = ()
     gates: Annotated[
         tuple[GateVerdict, ...],
@@ -74,14 +97,12 @@ class ModelVersionSpec(Model):
     created: Annotated[Timestamp, Field(description="When the verdict was reached.")]
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("self == oldSelf", "a ModelVersion never changes: train a new version"),
+        Rule(
+            "self == oldSelf",
+            "a ModelVersion never changes: train a new version",
+            reason="FieldValueForbidden",
+        ),
     )
-
-
-class ModelVersionStatus(Report):
-    """Which job of the record is still to be seen; nothing more."""
-
-    observed_generation: Annotated[int, Field(description="Always the metadata.generation.")] = -1
 
 
 class ModelVersion(Model):

@@ -198,7 +198,9 @@ class LastWords(Report):
     stage: Stage
     attempt: int = 1
     input_digest: str = ""
-    result: PrepareResult | TrainResult | EvaluateResult | None = Field(default=None, discriminator="stage")
+    result: PrepareResult | TrainResult | EvaluateResult | None = Field(
+        default=None, discriminator="stage"
+    )
     failure: Failure | None = None
 
 
