@@ -52,7 +52,9 @@ def result(stage: Stage, *, accepted: bool = True) -> PrepareResult | TrainResul
             dataset_digest=DIGEST, model_digest=DIGEST, train=80, validation=10, test=10
         )
     if stage == "train":
-        return TrainResult(steps=9, total_steps=9, metrics=(Metric(name="train_loss", value="0.5"),))
+        return TrainResult(
+            steps=9, total_steps=9, metrics=(Metric(name="train_loss", value="0.5"),)
+        )
     gate = GateResult(
         metric="f1_macro", rule="min 0.80", value="0.9", threshold="0.80", passed=accepted
     )
@@ -198,7 +200,9 @@ class World:
         return next((r for r in self.seen.runs if r.state in ("Pending", "Running")), None)
 
     def replace_active(self, run: StageRun) -> None:
-        others = tuple(r for r in self.seen.runs if (r.stage, r.attempt) != (run.stage, run.attempt))
+        others = tuple(
+            r for r in self.seen.runs if (r.stage, r.attempt) != (run.stage, run.attempt)
+        )
         self.seen = replace(self.seen, runs=(*others, run))
 
     def pass_time(self, seconds: float) -> None:

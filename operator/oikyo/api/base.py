@@ -24,7 +24,7 @@ from pydantic_core import CoreSchema
 
 GROUP = "oikyo.dev"
 VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
+API_VERSION: Final = "oikyo.dev/v1alpha1"
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from .base import (
     Sentence,
     Timestamp,
     Word,
-    list_map,
     in_words,
+    list_map,
 )
 from .meta import MANAGED_BY, Condition, Diagnosis, Metric, ObjectMeta
 from .modelendpoint import Replicas, Resources, Runtime

@@ -98,7 +98,9 @@ def _conditions(job: FineTuneJob, seen: Observed, now: datetime) -> Conditions:
         if result is not None:
             conditions.set(STAGE_CONDITION[stage], "True", reasons.DONE, _told(job, seen, result))
         elif holds(job.status.conditions, STAGE_CONDITION[stage]) or seen.version is not None:
-            conditions.set(STAGE_CONDITION[stage], "True", reasons.DONE, "done by an earlier attempt")
+            conditions.set(
+                STAGE_CONDITION[stage], "True", reasons.DONE, "done by an earlier attempt"
+            )
         else:
             conditions.set(STAGE_CONDITION[stage], "Unknown", reasons.WAITING)
     conditions.set("Released", "Unknown", reasons.WAITING)
@@ -149,7 +151,9 @@ def _fail(
 
 def _suspend(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
     conditions = _conditions(job, seen, now)
-    conditions.set("Suspended", "True", reasons.SUSPENDED, "spec.suspend is true; checkpoints are kept")
+    conditions.set(
+        "Suspended", "True", reasons.SUSPENDED, "spec.suspend is true; checkpoints are kept"
+    )
     return _finish(job, seen, now, conditions, _children(job, seen))
 
 
@@ -162,9 +166,7 @@ def _wait_for_person(
 
 
 def _children(job: FineTuneJob, seen: Observed, plan: StagePlan | None = None) -> Children:
-    return Children(
-        stages=(plan,) if plan else (), keep=_ended(seen), claim=_claim(job, seen)
-    )
+    return Children(stages=(plan,) if plan else (), keep=_ended(seen), claim=_claim(job, seen))
 
 
 def _claim(job: FineTuneJob, seen: Observed) -> ClaimPlan | None:

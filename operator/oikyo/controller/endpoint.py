@@ -112,7 +112,9 @@ def _judge(
     else:
         conditions.set("Stalled", "False", reasons.PROGRESSING)
     if ready:
-        conditions.set("Ready", "True", reasons.SERVING, f"version {number} of {endpoint.spec.model} answers")
+        conditions.set(
+            "Ready", "True", reasons.SERVING, f"version {number} of {endpoint.spec.model} answers"
+        )
     else:
         reason = reasons.POD_FAILING if diagnosis else reasons.ROLLING_OUT
         conditions.set("Ready", "False", reason, diagnosis.cause if diagnosis else rolling)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
 from oikyo.controller.observed import Claim, Mounts
@@ -77,9 +78,9 @@ def test_a_crash_is_tried_again_at_once_then_ever_later_until_the_budget_is_spen
     second = decide(made, seen(*two), NOW)
     assert second.children.stages == ()
     assert second.wake_after == timedelta(seconds=5)
-    assert [p.key for p in decide(made, seen(*two), NOW + timedelta(seconds=5)).children.stages] == [
-        ("train", 3)
-    ]
+    assert [
+        p.key for p in decide(made, seen(*two), NOW + timedelta(seconds=5)).children.stages
+    ] == [("train", 3)]
     third = decide(made, seen(*two, failed("train", 3)), NOW + timedelta(hours=1))
     assert condition(third.status, "Succeeded").reason == "BackoffLimitExceeded"
     assert third.status.failures == 3
@@ -99,7 +100,9 @@ def test_out_of_memory_is_named_with_what_to_change():
     assert "training.resources.memory" in decision.status.diagnosis.next_step
 
 
-@pytest.mark.parametrize("reason", ["ImagePullBackOff", "Unschedulable", "CreateContainerConfigError"])
+@pytest.mark.parametrize(
+    "reason", ["ImagePullBackOff", "Unschedulable", "CreateContainerConfigError"]
+)
 def test_a_pod_that_cannot_start_stalls_the_job_and_spends_no_budget(reason):
     decision = decide(job(), seen(pending("prepare", reason, "the platform's words")), NOW)
     assert condition(decision.status, "Stalled").status == "True"

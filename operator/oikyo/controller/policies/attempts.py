@@ -16,7 +16,15 @@ from .. import reasons
 from ..observed import Observed, StageRun, Worker
 
 DISRUPTIONS = frozenset(
-    {"Evicted", "Preempted", "NodeLost", "NodeShutdown", "Terminated", "DisruptionTarget", "Stopped"}
+    {
+        "Evicted",
+        "Preempted",
+        "NodeLost",
+        "NodeShutdown",
+        "Terminated",
+        "DisruptionTarget",
+        "Stopped",
+    }
 )
 """Reasons that say: the machine took the worker away; the worker did nothing wrong."""
 BLOCKING = {
@@ -66,7 +74,9 @@ def of_stage(seen: Observed, stage: str) -> tuple[StageRun, ...]:
     return tuple(sorted((r for r in seen.runs if r.stage == stage), key=lambda run: run.attempt))
 
 
-def next_attempt(job: FineTuneJob, seen: Observed, stage: str, now: datetime) -> Start | Wait | GiveUp:
+def next_attempt(
+    job: FineTuneJob, seen: Observed, stage: str, now: datetime
+) -> Start | Wait | GiveUp:
     """What must happen for a stage that has no result yet."""
     runs = of_stage(seen, stage)
     highest = max([run.attempt for run in runs] + [_reported(job, stage)], default=0)
@@ -95,7 +105,9 @@ def _after_failure(
     if failure is not None and failure.kind == "Refused":
         return GiveUp(
             reasons.INPUT_REFUSED,
-            Diagnosis(cause=failure.message, evidence=failure.evidence, next_step=failure.next_step),
+            Diagnosis(
+                cause=failure.message, evidence=failure.evidence, next_step=failure.next_step
+            ),
         )
     failed = failures(runs)
     if failed > job.spec.backoff_limit:
@@ -126,7 +138,7 @@ def _restart_time(last: StageRun, failed: int) -> datetime | None:
     drained = last.finished + (DRAIN if leaving else timedelta(0))
     if failed <= 1:
         return drained
-    return max(drained, last.finished + min(FIRST_DELAY * 2 ** min(failed - 2, 10), LONGEST_DELAY))
+    return max(drained, last.finished + min(FIRST_DELAY * (1 << min(failed - 2, 10)), LONGEST_DELAY))
 
 
 def _give_up(job: FineTuneJob, last: StageRun, failed: int) -> Diagnosis:
@@ -135,15 +147,15 @@ def _give_up(job: FineTuneJob, last: StageRun, failed: int) -> Diagnosis:
         cause=f"the {last.stage} stage failed {failed} times: {root_cause(last)}",
         evidence=evidence(last),
         tried=f"{failed} attempts, spec.backoffLimit is {job.spec.backoff_limit}",
-        next_step=_advice(worker, job) if worker else f"read the log: kubectl logs job/{job.metadata.name}",
+        next_step=_advice(worker, job)
+        if worker
+        else f"read the log: kubectl logs job/{job.metadata.name}",
     )
 
 
 def _advice(worker: Worker, job: FineTuneJob) -> str:
     if worker.reason == "OOMKilled":
-        return (
-            "raise training.resources.memory or lower training.microBatchSize in a job with a new name"
-        )
+        return "raise training.resources.memory or lower training.microBatchSize in a job with a new name"
     return f"read the log: kubectl logs -n {job.metadata.namespace} {worker.name}"
 
 
@@ -171,7 +183,9 @@ def root_cause(run: StageRun) -> str:
 def evidence(run: StageRun) -> str:
     worker = culprit(run)
     said = run.words.failure.evidence if run.words and run.words.failure else ""
-    where = f"pod {worker.name}" + (f" on node {worker.node}" if worker.node else "") if worker else ""
+    where = (
+        f"pod {worker.name}" + (f" on node {worker.node}" if worker.node else "") if worker else ""
+    )
     detail = said or (worker.message if worker else "") or run.warning
     return ": ".join(part for part in (where, detail) if part)[-2000:]
 
@@ -193,6 +207,8 @@ def blocked(job: FineTuneJob, run: StageRun) -> tuple[str, Diagnosis] | None:
             cause=f"the pods of {run.stage} cannot be created",
             evidence=run.warning[:2000],
             tried="waiting; the job goes on by itself once this is mended",
-            next_step=BLOCKING["FailedCreate"].format(job=f"{job.metadata.name}-{run.stage}-{run.attempt}"),
+            next_step=BLOCKING["FailedCreate"].format(
+                job=f"{job.metadata.name}-{run.stage}-{run.attempt}"
+            ),
         )
     return None

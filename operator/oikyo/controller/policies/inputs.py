@@ -58,7 +58,9 @@ def waiting(job: FineTuneJob, seen: Observed) -> Diagnosis | None:
 
 def _missing(job: FineTuneJob, seen: Observed) -> Diagnosis:
     desktop = "correct the path or name the folder with --claim NAME=DIR"
-    cluster = f"create it, or correct the name: kubectl get pvc,configmap -n {job.metadata.namespace}"
+    cluster = (
+        f"create it, or correct the name: kubectl get pvc,configmap -n {job.metadata.namespace}"
+    )
     return Diagnosis(
         cause="; ".join(seen.missing)[:2000],
         evidence="spec",
