@@ -5,6 +5,7 @@
 # Libraries come from the hash-locked requirements/*.txt in early layers, the project in the last one.
 # BASE_IMAGE needs nothing but Python 3.13 with venv; a base without it gets it from apt.
 ARG BASE_IMAGE=docker.io/library/debian:trixie-slim
+ARG UV_VERSION=0.13.8
 
 FROM ${BASE_IMAGE} AS base
 RUN if ! python3 -c 'import ensurepip' 2>/dev/null; then \
@@ -30,38 +31,38 @@ LABEL org.opencontainers.image.vendor="oikyo" \
       org.opencontainers.image.revision="${REVISION}"
 WORKDIR /tmp
 
-# uv and an empty virtual environment. uv is only ever bind-mounted, so no image carries it.
-FROM base AS uv
-ARG UV_VERSION=0.13.9
-RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir "uv==${UV_VERSION}"
-
+# uv comes and goes within one layer: a mount from another stage would be neater, but older buildah
+# loses such a mount when that stage is cached.
 FROM base AS operator-libraries
+ARG UV_VERSION
 COPY requirements/operator.txt /tmp/requirements.txt
-RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
-    python3 -m venv --without-pip /opt/oikyo \
-    && /opt/uv/bin/uv pip install --python /opt/oikyo/bin/python --no-cache --compile-bytecode \
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet --no-cache-dir "uv==${UV_VERSION}" \
+    && python3 -m venv --without-pip /opt/oikyo \
+    && /opt/uv/bin/uv pip install --python /opt/oikyo/bin/python --system-certs --no-cache --compile-bytecode \
          --no-deps --require-hashes --requirement /tmp/requirements.txt \
-    && rm /tmp/requirements.txt
+    && rm -r /opt/uv /tmp/requirements.txt
 
 FROM base AS trainer-libraries
+ARG UV_VERSION
 COPY requirements/trainer.txt /tmp/requirements.txt
 # DeepSpeed has no wheel and needs torch to be built: it gets its own stage.
-RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
-    python3 -m venv --without-pip /opt/oikyo \
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet --no-cache-dir "uv==${UV_VERSION}" \
+    && python3 -m venv --without-pip /opt/oikyo \
     && sed '/^deepspeed==/,/[^\\]$/d' /tmp/requirements.txt > /tmp/wheels.txt \
-    && /opt/uv/bin/uv pip install --python /opt/oikyo/bin/python --no-cache --compile-bytecode \
+    && /opt/uv/bin/uv pip install --python /opt/oikyo/bin/python --system-certs --no-cache --compile-bytecode \
          --no-deps --no-build --require-hashes --requirement /tmp/wheels.txt \
-    && rm /tmp/requirements.txt /tmp/wheels.txt
+    && rm -r /opt/uv /tmp/requirements.txt /tmp/wheels.txt
 
 # On CPU, DeepSpeed compiles its shared-memory op when a run starts (a minute, and g++ in the image)
 # and does not fall back to gloo when it cannot. Compiled here once, it is merely imported there.
 FROM trainer-libraries AS deepspeed
+ARG UV_VERSION
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ python3-dev
 COPY requirements/trainer.txt /tmp/requirements.txt
-RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
-    sed -n '/^deepspeed==/,/[^\\]$/p' /tmp/requirements.txt > /tmp/deepspeed.txt \
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet --no-cache-dir "uv==${UV_VERSION}" \
+    && sed -n '/^deepspeed==/,/[^\\]$/p' /tmp/requirements.txt > /tmp/deepspeed.txt \
     && DS_ACCELERATOR=cpu DS_BUILD_OPS=0 DS_BUILD_SHM_COMM=1 DS_ENABLE_NINJA=1 MAX_JOBS=2 \
-       /opt/uv/bin/uv pip install --python /opt/oikyo/bin/python --no-cache --compile-bytecode \
+       /opt/uv/bin/uv pip install --python /opt/oikyo/bin/python --system-certs --no-cache --compile-bytecode \
          --no-deps --no-build-isolation --require-hashes --requirement /tmp/deepspeed.txt \
          --target /opt/deepspeed \
     && rm -rf /opt/deepspeed/bin
@@ -88,7 +89,7 @@ ENV HF_HOME=/tmp/cache/huggingface \
 COPY --from=deepspeed /opt/deepspeed /opt/oikyo/lib/python3.13/site-packages
 COPY LICENSE /usr/share/doc/oikyo/LICENSE
 # Of the operator's package the trainer gets the contract alone.
-COPY operator/oikyo/__init__.py operator/oikyo/errors.py /opt/oikyo/lib/python3.13/site-packages/oikyo/
+COPY operator/oikyo/__init__.py /opt/oikyo/lib/python3.13/site-packages/oikyo/
 COPY operator/oikyo/api /opt/oikyo/lib/python3.13/site-packages/oikyo/api
 COPY trainer_image/oikyo_trainer /opt/oikyo/lib/python3.13/site-packages/oikyo_trainer
 RUN python -m compileall -q --invalidation-mode unchecked-hash \
