@@ -2,7 +2,7 @@
 
 pydantic speaks JSON Schema 2020-12, the API server a subset of OpenAPI 3.0, and the difference is
 where generators go wrong: references are inlined here, `X | None` becomes an absent property, a
-nested default becomes `{}` so that the API server fills it in level by level, and anything that the
+nested default becomes `{}` so that the API server fills it level by level, and anything that the
 subset does not know, or that has no limit, stops the build with the path of the field.
 """
 
@@ -35,13 +35,10 @@ _KNOWN = (
     | _DROPPED
     | {"$ref", "anyOf", "const", "exclusiveMinimum", "exclusiveMaximum"}
 )
+_RULE_KEYS = ("rule", "message", "reason", "fieldPath")
 _INT32, _INT64 = 2**31 - 1, 2**63 - 1
 
 _API_VERSION = "Version of the schema of this object: oikyo.dev/v1alpha1."
-_METADATA = (
-    "Standard object metadata: name, namespace, labels, annotations. "
-    "More: https://kubernetes.io/docs/concepts/overview/working-with-objects/"
-)
 
 
 class SchemaError(Exception):
@@ -63,7 +60,7 @@ def structural(model: type[BaseModel]) -> Schema:
     properties = {
         "apiVersion": {"type": "string", "description": _API_VERSION},
         "kind": {"type": "string", "description": f"Kind of this object: {kind}."},
-        "metadata": {"type": "object", "description": _METADATA},
+        "metadata": {"type": "object"},  # the API server allows nothing more and documents it itself
         **properties,
     }
     return {**body, "required": ["spec"], "properties": properties}
@@ -84,6 +81,20 @@ def _strip_defaults(schema: Schema) -> None:
         _strip_defaults(schema["items"])
 
 
+def defaulted(schema: Schema, value: Any) -> Any:
+    """A copy of `value` as the API server completes it: nulls dropped, then defaults, level by level."""
+    if isinstance(value, dict) and "properties" in schema:
+        known: Schema = schema["properties"]
+        full = {key: item for key, item in value.items() if item is not None or key not in known}
+        for name, child in known.items():
+            if name not in full and "default" in child:
+                full[name] = child["default"]
+        return {k: defaulted(known[k], v) if k in known else v for k, v in full.items()}
+    if isinstance(value, list) and "items" in schema:
+        return [defaulted(schema["items"], item) for item in value]
+    return value
+
+
 class _Inliner:
     """Replaces references by what they name; `open` holds the names on the way down."""
 
@@ -102,6 +113,10 @@ class _Inliner:
         said = {*raw.get(SAID_BY_RULES, ()), *_DROPPED}
         schema = {key: raw[key] for key in raw if key in _COPIED and key not in said}
         _bounds(raw, schema, path)
+        if found := raw.get("x-kubernetes-validations"):
+            schema["x-kubernetes-validations"] = [
+                {key: rule[key] for key in _RULE_KEYS if key in rule} for rule in found
+            ]
         if "const" in raw:
             schema["enum"] = [raw["const"]]
         if raw.get("default") not in (None, [], ""):
@@ -119,7 +134,12 @@ class _Inliner:
         schema = self.convert({**self.definitions[name], **beside}, path)
         self.open.pop()
         if isinstance(schema.get("default"), dict):
-            schema["default"] = {}  # the defaults of the properties fill it
+            # The defaults of the properties fill {}, but the API server judges a default by the
+            # rules of its object before it is filled.
+            filled = defaulted(schema, {})
+            schema["default"] = filled if "x-kubernetes-validations" in schema else {}
+            if not filled:
+                del schema["default"]
         return schema
 
     def _children(self, raw: Schema, schema: Schema, path: str) -> None:
