@@ -1,0 +1,59 @@
+"""What a running stage says of itself: /progress of rank 0, read over HTTP from the pod's address."""
+
+from __future__ import annotations
+
+import time
+
+import aiohttp
+
+from oikyo.api.stages import PORT, StageProgress
+
+from .kinds import Object
+
+INTERVAL_SECONDS = 5.0
+_TIMEOUT = aiohttp.ClientTimeout(total=2)
+_LARGEST = 65536
+"""Bytes of an answer that are read: a pod is not trusted to be brief."""
+
+
+class ProgressReader:
+    """Asks each pod at most every five seconds and remembers its last answer."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+        self._told: dict[str, tuple[float, StageProgress | None]] = {}
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def read(self, pod: Object, port: int = PORT) -> StageProgress | None:
+        """The newest progress of a running pod; None while it has said nothing."""
+        uid = pod["metadata"]["uid"]
+        address = pod.get("status", {}).get("podIP")
+        if pod.get("status", {}).get("phase") != "Running" or not address:
+            return None
+        asked, last = self._told.get(uid, (float("-inf"), None))
+        if time.monotonic() - asked < INTERVAL_SECONDS:
+            return last
+        # Noted before the answer is there: two reconciles never ask the same pod at once.
+        self._told[uid] = (time.monotonic(), last)
+        fresh = await self._ask(address, port)
+        self._told[uid] = (time.monotonic(), fresh or last)
+        return fresh or last
+
+    def forget(self, uid: str) -> None:
+        self._told.pop(uid, None)
+
+    async def _ask(self, address: str, port: int) -> StageProgress | None:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False)
+        host = f"[{address}]" if ":" in address else address
+        try:
+            url = f"http://{host}:{port}/progress"
+            async with self._session.get(url, allow_redirects=False) as response:
+                body = await response.content.read(_LARGEST)
+                return StageProgress.model_validate_json(body) if response.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            # Absent, busy or garbled: the pod's own state tells the rest, and we ask again.
+            return None

@@ -1,0 +1,88 @@
+"""Reports of what the hands, not the brain, run into: a stored spec that no longer reads, a refused write. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus
+from oikyo.api.meta import Condition, Diagnosis
+
+from . import reasons
+from .conditions import timestamp
+from .observed import Event
+
+REFUSED = "RequestRefused"
+
+
+def sentence(error: ValidationError) -> str:
+    """The first error of a spec in words: where, what, and what was expected."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    value = first.get("input")
+    told = f" (it is {value!r})" if isinstance(value, str | int | float | bool) else ""
+    return f"{where}{told[:200]}: {first['msg']}"
+
+
+def invalid(item: dict[str, Any], error: ValidationError, now: datetime) -> dict[str, Any]:
+    """The status of a job whose stored spec breaks a rule of this version."""
+    words = sentence(error)
+    name, namespace = item["metadata"]["name"], item["metadata"]["namespace"]
+    status: dict[str, Any] = dict(item.get("status", {}))
+    last = {c["type"]: c for c in status.get("conditions", ())}
+    generation = item["metadata"].get("generation", 1)
+    stalled = _stalled(last.get("Stalled"), reasons.INVALID_SPEC, words, generation, now)
+    last["Stalled"] = stalled
+    return {
+        **status,
+        "observedGeneration": generation,
+        "phase": status.get("phase", "Pending"),
+        "conditions": list(last.values()),
+        "diagnosis": {
+            "cause": words,
+            "evidence": "spec",
+            "tried": "",
+            "nextStep": f"correct it: kubectl edit ftj {name} -n {namespace}, or apply it under a new name",
+        },
+    }
+
+
+def _stalled(
+    last: dict[str, Any] | None, reason: str, message: str, generation: int, now: datetime
+) -> dict[str, Any]:
+    since = last["lastTransitionTime"] if last and last["status"] == "True" else timestamp(now)
+    return Condition(
+        type="Stalled",
+        status="True",
+        reason=reason,
+        message=message[:2048],
+        last_transition_time=since,
+        observed_generation=generation,
+    ).wire()
+
+
+def refused(
+    job: FineTuneJob, status: FineTuneJobStatus, error: Exception, now: datetime
+) -> FineTuneJobStatus:
+    """`status` with the API server's refusal as the reason why nothing moves."""
+    words = str(error)[:1500]
+    last = next((c.wire() for c in job.status.conditions if c.type == "Stalled"), None)
+    stalled = Condition.model_validate(_stalled(last, REFUSED, words, job.metadata.generation, now))
+    others = [c for c in status.conditions if c.type != "Stalled"]
+    diagnosis = Diagnosis(
+        cause=words,
+        evidence="the API server's answer to the controller",
+        tried="the request is repeated, at most once a minute",
+        next_step=f"kubectl get events,resourcequota -n {job.metadata.namespace}",
+    )
+    update = {"conditions": (*others[:1], stalled, *others[1:]), "diagnosis": diagnosis}
+    return status.model_copy(update=update)
+
+
+def event(status: dict[str, Any]) -> Event:
+    """The Warning for such a report, with the next command to run."""
+    stalled = next(c for c in status["conditions"] if c["type"] == "Stalled")
+    step = status["diagnosis"]["nextStep"]
+    return Event("Warning", stalled["reason"], f"{stalled['message']} Next: {step}")
