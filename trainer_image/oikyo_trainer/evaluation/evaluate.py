@@ -14,9 +14,10 @@ from oikyo.api import workspace as layout
 from oikyo.api.meta import Metric
 from oikyo.api.stages import EvaluateResult, EvaluateSpec, LastWords, TrainResult
 
+from ..attempt import check_attempt
+from ..context import Context
 from ..errors import Refused
 from ..progress import now, text
-from ..stage import Context
 from .gates import accepted, judge
 from .measure import Measured, Models, measure
 from .record import RecordLineage, VersionRecord
@@ -46,6 +47,7 @@ def evaluate(spec: EvaluateSpec, context: Context) -> EvaluateResult:
         lambda share: context.reporter.update(percentage=share * 95),
     )
     draft = _draft(spec, training, measured)
+    check_attempt(spec, context)
     record = release(context.workspace, models.tuned, draft, min_version=spec.min_version)
     context.reporter.update(percentage=100)
     log.info("version=%d verdict=%s rows=%d", record.version, record.verdict, record.rows)

@@ -1,0 +1,124 @@
+"""Classifying texts: requests that arrive within a few milliseconds share one forward pass."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..evaluation.models import context_length
+from ..evaluation.rows import by_length
+from .metrics import ServerMetrics
+
+WINDOW_SECONDS = 0.003
+"""How long a request waits for company."""
+MOST_TEXTS = 64
+TOKENS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Probabilities of one text, by label in the model's order."""
+
+    scores: tuple[float, ...]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Ask:
+    texts: Sequence[str]
+    answer: asyncio.Future[list[Classified]]
+
+
+class Classifier:
+    """Owns the classification model; computes on one thread, off the event loop."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        metrics: ServerMetrics,
+    ) -> None:
+        self.labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
+        self._model = model
+        self._tokenizer = tokenizer
+        self._max_length = min(max_length, context_length(model.config, tokenizer))
+        self._metrics = metrics
+        self._asks: asyncio.Queue[Ask] = asyncio.Queue()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="classify")
+        self._task: asyncio.Task[None] | None = None
+        if model.config.pad_token_id is None:
+            model.config.pad_token_id = tokenizer.pad_token_id
+
+    def start(self) -> None:
+        """Begin to answer; called on the event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._serve())
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def warm_up(self) -> None:
+        self.compute(["warm"])
+
+    async def classify(self, texts: Sequence[str]) -> list[Classified]:
+        """The scores of each text, in order."""
+        ask = Ask(texts, asyncio.get_running_loop().create_future())
+        self._metrics.queued.inc()
+        await self._asks.put(ask)
+        return await ask.answer
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = await self._collect()
+            texts = [text for ask in batch for text in ask.texts]
+            try:
+                found = await loop.run_in_executor(self._thread, self.compute, texts)
+            except Exception as error:
+                for ask in batch:
+                    if not ask.answer.done():
+                        ask.answer.set_exception(error)
+                continue
+            for ask in batch:
+                mine, found = found[: len(ask.texts)], found[len(ask.texts) :]
+                if not ask.answer.done():
+                    ask.answer.set_result(mine)
+
+    async def _collect(self) -> list[Ask]:
+        """The next asks that nobody cancelled: those of one window, up to MOST_TEXTS texts."""
+        batch: list[Ask] = []
+        while not batch:
+            self._take(await self._asks.get(), batch)
+        await asyncio.sleep(WINDOW_SECONDS)
+        while not self._asks.empty() and sum(len(ask.texts) for ask in batch) < MOST_TEXTS:
+            self._take(self._asks.get_nowait(), batch)
+        return batch
+
+    def _take(self, ask: Ask, batch: list[Ask]) -> None:
+        self._metrics.queued.dec()
+        if not ask.answer.cancelled():
+            batch.append(ask)
+
+    def compute(self, texts: Sequence[str]) -> list[Classified]:
+        """Scores of each text; texts of like length share a forward pass."""
+        ids = self._tokenizer(list(texts), truncation=True, max_length=self._max_length)[
+            "input_ids"
+        ]
+        found: dict[int, Classified] = {}
+        for batch in by_length([len(row) for row in ids], most_tokens=TOKENS_AT_ONCE):
+            inputs = self._tokenizer.pad(
+                {"input_ids": [ids[i] for i in batch]}, padding_side="right", return_tensors="pt"
+            ).to(self._model.device)
+            with torch.inference_mode():
+                odds = self._model(**inputs).logits.double().softmax(-1).cpu().tolist()
+            for index, scores in zip(batch, odds, strict=True):
+                found[index] = Classified(tuple(scores), len(ids[index]))
+        self._metrics.prompt_tokens.inc(sum(len(row) for row in ids))
+        return [found[index] for index in range(len(texts))]

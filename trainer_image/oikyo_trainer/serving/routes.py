@@ -1,0 +1,95 @@
+"""The routes of the server and the application that holds them."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from .classifier import Classified
+from .edge import Edge, place_of, read_json
+from .errors import ApiError, invalid, on_api_error, on_http_exception
+from .generate_routes import chat, completions
+from .requests import ClassifyRequest
+from .state import Server
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def application(server: Server) -> ASGIApp:
+    """The ASGI application; no documentation pages, no debugging."""
+    app = Starlette(
+        routes=[
+            Route("/health/live", live),
+            Route("/health/ready", ready),
+            Route("/metrics", metrics),
+            Route("/v1/models", models),
+            Route("/v1/chat/completions", chat, methods=["POST"]),
+            Route("/v1/completions", completions, methods=["POST"]),
+            Route("/v1/classify", classify, methods=["POST"]),
+        ],
+        exception_handlers={ApiError: on_api_error, HTTPException: on_http_exception},
+    )
+    app.router.redirect_slashes = False
+    app.state.server = server
+    return Edge(app, server)
+
+
+async def live(_: Request) -> Response:
+    """The process answers; what it can do is readiness."""
+    return JSONResponse({"status": "alive"})
+
+
+async def ready(request: Request) -> Response:
+    """200 once the weights are loaded and have computed; 503 before that and while draining."""
+    server: Server = request.app.state.server
+    code = 200 if server.phase == "Ready" else 503
+    return JSONResponse({"status": server.phase.lower()}, code)
+
+
+async def metrics(request: Request) -> Response:
+    server: Server = request.app.state.server
+    return Response(server.metrics.exposition(), headers={"Content-Type": METRICS_TYPE})
+
+
+async def models(request: Request) -> Response:
+    """The one model, in OpenAI's form, with its version and digest."""
+    server: Server = request.app.state.server
+    spec, loaded = server.spec, server.loaded
+    entry = {
+        "id": spec.model_name,
+        "object": "model",
+        "created": loaded.created if loaded else 0,
+        "owned_by": "oikyo",
+        "version": spec.version,
+        "task": spec.task,
+        "digest": loaded.digest if loaded else "",
+    }
+    return JSONResponse({"object": "list", "data": [entry]})
+
+
+async def classify(request: Request) -> Response:
+    server: Server = request.app.state.server
+    engine = server.classifier()
+    raw = await read_json(request, server.spec.max_body_bytes)
+    try:
+        asked = ClassifyRequest.model_validate(raw)
+    except ValidationError as error:
+        raise invalid(error) from None
+    server.check_model(asked.model)
+    place_of(request).take()
+    found = await engine.classify(asked.input)
+    most = asked.top_k or len(engine.labels)
+    data = [_entry(index, one, engine.labels, most) for index, one in enumerate(found)]
+    answer = {"model": server.spec.model_name, "version": server.spec.version, "data": data}
+    return JSONResponse(answer)
+
+
+def _entry(index: int, found: Classified, labels: tuple[str, ...], most: int) -> dict[str, object]:
+    ranked = sorted(zip(labels, found.scores, strict=True), key=lambda pair: -pair[1])
+    scores = [{"label": label, "score": round(score, 6)} for label, score in ranked[:most]]
+    return {"index": index, **scores[0], "scores": scores}
