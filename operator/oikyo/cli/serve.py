@@ -1,0 +1,54 @@
+"""oikyo serve: answer over HTTP with a released version, in the foreground."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import HOME, HomeFolder, home_at
+
+if TYPE_CHECKING:
+    from oikyo.api.stages import ServeSpec
+
+
+def serve(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Name of the model, or of its job.")
+    ],
+    version: Annotated[
+        int | None,
+        typer.Option("--version", help="Version to serve; default: what the endpoint says."),
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")
+    ] = 8000,
+    force: Annotated[
+        bool, typer.Option("--force", help="Serve --version though its gates failed.")
+    ] = False,
+    home: HomeFolder = HOME,
+) -> int:
+    """Serve a released model until Ctrl-C.
+
+    Without --version: the newest accepted version, or what the model's endpoint pins. A rejected
+    version is refused, unless --version names it and --force says that you mean it.
+    """
+    from oikyo.desktop.serving import choose, run_server
+
+    place = home_at(home)
+    spec = choose(place, model, version, force=force).model_copy(update={"port": port})
+    _say(spec)
+    return run_server(spec, place)
+
+
+def _say(spec: ServeSpec) -> None:
+    import sys
+
+    classify = spec.task == "TextClassification"
+    path = "v1/classify" if classify else "v1/chat/completions"
+    print(
+        f"serving {spec.model_name} version {spec.version} on http://127.0.0.1:{spec.port}/{path} "
+        "(Ctrl-C ends)",
+        file=sys.stderr,
+        flush=True,
+    )
