@@ -1,0 +1,83 @@
+"""The order in which rows are learned, and how some of them become tensors.
+
+The order is a function of (seed, epoch) alone: every rank and every resumed attempt computes the same
+one, and nothing in it draws from the random state of the training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+STEPS_GROUPED = 16
+"""Steps whose rows are sorted by length together: enough to leave little padding, few enough to
+keep steps random samples of the data."""
+IGNORED = -100
+"""Label that carries no loss, by torch's convention."""
+
+Item = Mapping[str, Any]  # one row of the tokenised dataset: input_ids and labels
+
+
+class GroupedSampler(Sampler[int]):
+    """Shuffles rows, then lets rows of like length meet in one step.
+
+    `batch` is the effective batch: consecutive runs of it are cut into micro-batches and dealt to
+    the ranks by accelerate, so that also these hold rows of like length.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, batch: int, seed: int) -> None:
+        self._lengths = np.asarray(lengths)
+        self._batch = batch
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which pass over the data comes next; the first is 0."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        yield from epoch_order(self._lengths, batch=self._batch, seed=self._seed, epoch=self._epoch)
+
+
+def epoch_order(lengths: Any, *, batch: int, seed: int, epoch: int) -> list[int]:
+    """A permutation of the rows for one epoch; the step that is not full comes last."""
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths))
+    whole = len(order) // batch * batch
+    result: list[int] = []
+    for start in range(0, whole, batch * STEPS_GROUPED):
+        group = order[start : min(start + batch * STEPS_GROUPED, whole)]
+        steps = group[np.argsort(-np.asarray(lengths)[group], kind="stable")].reshape(-1, batch)
+        result.extend(steps[random.permutation(len(steps))].ravel().tolist())
+    return result + order[whole:].tolist()
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pads rows on the right to the longest of them: input_ids, attention_mask, labels (B, T) or (B,)."""
+
+    pad_token_id: int
+
+    def __call__(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+        shape = (len(items), max(len(item["input_ids"]) for item in items))
+        tokens = torch.full(shape, self.pad_token_id, dtype=torch.long)
+        mask = torch.zeros(shape, dtype=torch.long)
+        per_token = isinstance(items[0]["labels"], Sequence)
+        labels = torch.full(shape if per_token else shape[:1], IGNORED, dtype=torch.long)
+        for row, item in enumerate(items):
+            length = len(item["input_ids"])
+            tokens[row, :length] = torch.tensor(item["input_ids"])
+            mask[row, :length] = 1
+            if per_token:
+                labels[row, :length] = torch.tensor(item["labels"])
+            else:
+                labels[row] = item["labels"]
+        return {"input_ids": tokens, "attention_mask": mask, "labels": labels}

@@ -1,0 +1,276 @@
+"""What happens around the optimizer steps: when to log, validate, save and stop, and who is told.
+
+Three callbacks for transformers' Trainer, which calls them in this order:
+Rhythm decides (the same on every rank), Telling reports, Committing makes checkpoints count.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import resource
+import time
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from ..errors import Refused
+from ..progress import Reporter
+from .checkpoint import Checkpoints, Saved
+from .distributed import World, barrier
+from .history import History
+from .hyperparameters import Plan
+
+log = logging.getLogger("oikyo.train")
+
+LOG_SECONDS = 1.0
+"""Steps are logged at most this often, beside the ones that are logged anyway."""
+PRINT_SECONDS = 10.0
+"""A logged step makes a line of the process's log at most this often; a validation always does."""
+POINTS_OF_A_RUN = 100
+"""Logged steps that a curve has at least, however fast the steps are."""
+SECONDS_BETWEEN_AGREEMENTS = 0.5
+
+State = Any  # transformers.TrainerState
+Control = Any  # transformers.TrainerControl
+
+
+class Rhythm(TrainerCallback):  # type: ignore[misc]
+    """Decides at the end of each step. A clock or a signal of one rank moves all ranks or none."""
+
+    def __init__(self, plan: Plan, world: World, *, validates: bool, patience: int | None) -> None:
+        self._plan = plan
+        self._world = world
+        self._validates = validates
+        self._patience = patience
+        self._logged = self._agreed = time.monotonic()
+        self._next_agreement = 0
+        self.stop_requested = False
+        """Set by the signal handler of this process."""
+        self.stopped = False
+        """Whether the gang agreed to stop before the end."""
+        self.stopped_early = ""
+        """The sentence of early stopping, once it has happened."""
+
+    def on_step_end(self, args: Any, state: State, control: Control, **_: Any) -> None:
+        step = state.global_step
+        due = step % self._plan.every_steps == 0 or step >= self._plan.total_steps
+        slow = self._agree(args.device, step)
+        dense = step % max(1, self._plan.total_steps // POINTS_OF_A_RUN) == 0
+        if slow or dense or due or self.stopped:
+            control.should_log = True
+            self._logged = time.monotonic()
+        if self.stopped:
+            # No validation now: the grace period is short. The next attempt makes up for it.
+            control.should_save = control.should_training_stop = True
+        elif due:
+            control.should_save = True
+            control.should_evaluate = self._validates
+
+    def _agree(self, device: torch.device, step: int) -> bool:
+        """Share what only one rank may know; returns whether a log is due. Skips most fast steps."""
+        if step < self._next_agreement:
+            return False
+        now = time.monotonic()
+        taken = max(1e-4, (now - self._agreed) / max(1, step - self._next_agreement + 1))
+        known = [float(self.stop_requested), now - self._logged, taken]
+        if self._world.size > 1:
+            shared = torch.tensor(known, device=device)
+            torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+            known = shared.tolist()
+        stride = max(1, int(SECONDS_BETWEEN_AGREEMENTS / known[2]))
+        self._agreed, self._next_agreement = now, step + min(stride, 100)
+        self.stopped = known[0] > 0
+        return known[1] >= LOG_SECONDS
+
+    def on_evaluate(self, args: Any, state: State, control: Control, **_: Any) -> None:
+        if self._patience is None:
+            return
+        losses = [(e["eval_loss"], e["step"]) for e in state.log_history if "eval_loss" in e]
+        best_loss, best_step = min(losses)
+        waited = sum(1 for _, step in losses if step > best_step)
+        if waited >= self._patience:
+            control.should_training_stop = True
+            self.stopped_early = (
+                f"stopped early at step {state.global_step}: the validation loss has not fallen below "
+                f"{best_loss:.4g} of step {best_step} in {waited} validations"
+            )
+            log.info("%s", self.stopped_early)
+
+
+class Telling(TrainerCallback):  # type: ignore[misc]
+    """Tells progress, keeps the history, and ends a run that diverged."""
+
+    def __init__(
+        self, plan: Plan, world: World, reporter: Reporter, history: History, counter: TokenCounter
+    ) -> None:
+        self._plan = plan
+        self._world = world
+        self._reporter = reporter
+        self._history = history
+        self._counter = counter
+        self._started = self._since = time.monotonic()
+        self._printed = 0.0
+        self._first_step = 0
+        self.newest: dict[str, float] = {}
+        """The newest value of everything that was told."""
+        self.tokens = 0
+        self.seconds = 0.0
+
+    def on_train_begin(self, args: Any, state: State, control: Control, **_: Any) -> None:
+        self._started = self._since = time.monotonic()
+        self._first_step = state.global_step
+
+    def on_log(
+        self, args: Any, state: State, control: Control, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return
+        values = {name: float(logs[name]) for name in VALUES if name in logs}
+        refuse_divergence(values, state.global_step, self._plan)
+        seconds, tokens = time.monotonic() - self._since, self._counter.take(args.device)
+        self.tokens, self.seconds = self.tokens + tokens, self.seconds + seconds
+        values["tokens_per_second"] = tokens / max(seconds, 1e-9)
+        self._since = time.monotonic()
+        self._tell(state.global_step, values)
+
+    def on_evaluate(
+        self,
+        args: Any,
+        state: State,
+        control: Control,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        values = {"eval_loss": float((metrics or {})["eval_loss"])}
+        refuse_divergence(values, state.global_step, self._plan)
+        self._tell(state.global_step, values)
+        self._since = time.monotonic()
+
+    def on_save(self, args: Any, state: State, control: Control, **_: Any) -> None:
+        self._since = time.monotonic()
+
+    def _tell(self, step: int, values: dict[str, float]) -> None:
+        self.newest |= values
+        if not self._world.is_first:
+            return
+        self._history.add(step, **values)
+        total, done = self._plan.total_steps, step - self._first_step
+        elapsed = time.monotonic() - self._started
+        self._reporter.update(
+            step=step,
+            total_steps=total,
+            percentage=100 * step / total,
+            remaining_seconds=elapsed / done * (total - step) if done > 0 else None,
+            peak_memory_bytes=peak_memory_bytes(),
+            **values,
+        )
+        if "eval_loss" in values or time.monotonic() - self._printed >= PRINT_SECONDS:
+            self._printed = time.monotonic()
+            told = " ".join(f"{name}={value:.5g}" for name, value in values.items())
+            log.info("step=%d/%d %s", step, total, told)
+
+
+VALUES = ("loss", "grad_norm", "learning_rate")
+
+
+class Committing(TrainerCallback):  # type: ignore[misc]
+    """Makes a saved checkpoint count, when every rank has written its part."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        world: World,
+        checkpoints: Checkpoints,
+        rhythm: Rhythm,
+        reporter: Reporter,
+        train_rows: int,
+    ) -> None:
+        self._plan = plan
+        self._world = world
+        self._checkpoints = checkpoints
+        self._rhythm = rhythm
+        self._reporter = reporter
+        self._train_rows = train_rows
+        self.save_started = time.monotonic()
+
+    def on_save(self, args: Any, state: State, control: Control, **_: Any) -> None:
+        barrier(self._world)
+        if not self._world.is_first:
+            return
+        step = state.global_step
+        self._checkpoints.commit(
+            Saved(
+                step=step,
+                epoch=float(state.epoch or 0.0),
+                rows_seen=self._rows_seen(step),
+                final=control.should_training_stop and not self._rhythm.stopped,
+                eval_loss=eval_loss_at(state, step),
+            )
+        )
+        seconds = time.monotonic() - self.save_started
+        self._reporter.update(checkpoint_step=step, checkpoint_seconds=seconds)
+        log.info("checkpoint step=%d seconds=%.2f", step, seconds)
+
+    def on_evaluate(self, args: Any, state: State, control: Control, **_: Any) -> None:
+        """A validation that an earlier attempt had no time for belongs to that checkpoint."""
+        step = state.global_step
+        folder = self._checkpoints.path(step)
+        if self._world.is_first and not control.should_save and folder.exists():
+            loss = eval_loss_at(state, step)
+            if loss is not None:
+                self._checkpoints.set_eval_loss(step, loss)
+
+    def _rows_seen(self, step: int) -> int:
+        epochs, steps = divmod(step, self._plan.steps_per_epoch)
+        return epochs * self._train_rows + min(steps * self._plan.batch, self._train_rows)
+
+
+class TokenCounter:
+    """Real tokens that went through the model, counted without waiting for the device."""
+
+    def __init__(self) -> None:
+        self._tokens: torch.Tensor | None = None
+
+    def add(self, mask: torch.Tensor) -> None:
+        count = mask.sum()
+        self._tokens = count if self._tokens is None else self._tokens + count
+
+    def take(self, device: torch.device) -> int:
+        """Tokens of all ranks since the last call, which every rank makes at the same step."""
+        count = torch.zeros((), dtype=torch.long, device=device)
+        if self._tokens is not None:
+            count += self._tokens.to(device)
+        self._tokens = None
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(count)
+        return int(count)
+
+
+def refuse_divergence(values: dict[str, float], step: int, plan: Plan) -> None:
+    """End a run whose numbers are no numbers any more, before anything of it is saved."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise Refused(
+                "Diverged",
+                f"{name} is {value} at step {step}: training has diverged",
+                evidence=f"learning rate {plan.learning_rate:g}, step {step} of {plan.total_steps}",
+                next_step="Lower the learning rate: write training.learningRate: "
+                f'"{plan.learning_rate / 10:g}".',
+            )
+
+
+def eval_loss_at(state: State, step: int) -> float | None:
+    """The validation loss measured at `step`, if it was."""
+    for entry in reversed(state.log_history):
+        if entry.get("step") == step and "eval_loss" in entry:
+            return float(entry["eval_loss"])
+    return None
+
+
+def peak_memory_bytes() -> int:
+    """Most memory that this process has held: of the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB

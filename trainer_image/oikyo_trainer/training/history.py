@@ -1,0 +1,42 @@
+"""history.jsonl: one line for each logged step, in order, each step and kind once. The report plots it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from ..files import write_atomic
+
+NAME = "history.jsonl"
+Line = dict[str, Any]  # step, time and the values logged at that step
+
+
+class History:
+    """The values of a run over its steps, across all its attempts."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def lines(self) -> list[Line]:
+        """Every whole line; a line that a crash cut short is left out."""
+        if not self._path.exists():
+            return []
+        lines: list[Line] = []
+        for text in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                continue
+        return lines
+
+    def rewind(self, step: int) -> None:
+        """Forget what came after `step`: it is trained again and told again."""
+        kept = [line for line in self.lines() if line["step"] <= step]
+        write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def add(self, step: int, **values: float) -> None:
+        line = {"step": step, "time": round(time.time(), 3), **values}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")

@@ -1,0 +1,202 @@
+"""Every `Auto` and every default that depends on the run, resolved with its reason. Pure.
+
+Called once by `train`, before anything is loaded. Refuses settings that cannot be met.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from oikyo.api.finetunejob import Resolved, Task, TrainingSpec
+
+from ..errors import Refused
+from .precision import Precision
+
+MOST_MICRO_ROWS = 32
+MOST_STEPS_BETWEEN_CHECKPOINTS = 500
+CHECKPOINTS_OF_A_RUN = 10
+
+LEARNING_RATES: dict[tuple[str, str], tuple[tuple[float, float], ...]] = {
+    ("Full", "TextClassification"): ((50e6, 2e-4), (200e6, 5e-5), (1e9, 2e-5), (math.inf, 1e-5)),
+    ("LoRA", "TextClassification"): ((50e6, 2e-3), (200e6, 5e-4), (math.inf, 2e-4)),
+    ("Full", "TextGeneration"): ((50e6, 5e-4), (500e6, 5e-5), (3e9, 2e-5), (math.inf, 1e-5)),
+    ("LoRA", "TextGeneration"): ((50e6, 3e-3), (500e6, 5e-4), (math.inf, 2e-4)),
+}
+"""Peak rate by (method, task): pairs of (parameters below, rate). Measured for the small ones
+(docs/explanation/training.md); the others are what the model families' own recipes use."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the resolution rests on besides the spec."""
+
+    train_rows: int
+    validation_rows: int
+    parameters: int
+    """Weights of the base model."""
+    context_length: int
+    """Most tokens that the base model can take."""
+    processes: int
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the recipe runs with."""
+
+    learning_rate: float
+    micro_batch: int
+    accumulation: int
+    batch: int
+    max_length: int
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+    every_steps: int
+    """Optimizer steps between checkpoints; validation happens at the same steps."""
+    zero_stage: int
+    """DeepSpeed ZeRO stage; 0: DDP or a single process."""
+    bf16: bool
+    resolved: tuple[Resolved, ...]
+
+
+def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
+    """Choose what the spec left open; raises Refused for what cannot be met."""
+    _check_rows(training, facts)
+    rate, rate_reason = _learning_rate(training, task, facts)
+    micro, micro_reason = _micro_batch(training, facts.processes)
+    length, length_reason = _max_length(training, facts)
+    per_epoch = math.ceil(facts.train_rows / training.batch_size)
+    total, total_reason = _total_steps(training, per_epoch)
+    warmup = round(float(training.warmup_ratio) * total)
+    every, every_reason = _every_steps(training, total)
+    stage, stage_reason = _zero_stage(training, facts.processes)
+    accumulation = training.batch_size // (micro * facts.processes)
+    return Plan(
+        learning_rate=rate,
+        micro_batch=micro,
+        accumulation=accumulation,
+        batch=training.batch_size,
+        max_length=length,
+        steps_per_epoch=per_epoch,
+        total_steps=total,
+        warmup_steps=warmup,
+        every_steps=every,
+        zero_stage=stage,
+        bf16=facts.precision.bf16,
+        resolved=(
+            _resolved("learningRate", f"{rate:g}", rate_reason),
+            _resolved("microBatchSize", str(micro), micro_reason),
+            _resolved(
+                "gradientAccumulation",
+                str(accumulation),
+                f"batchSize {training.batch_size} = {micro} rows x {facts.processes} "
+                f"{_plural('process', facts.processes)} x {accumulation}",
+            ),
+            _resolved("maxLength", str(length), length_reason),
+            _resolved("precision", facts.precision.name, facts.precision.reason),
+            _resolved("totalSteps", str(total), total_reason),
+            _resolved("warmupSteps", str(warmup), f"warmupRatio {training.warmup_ratio}"),
+            _resolved("checkpoints.everySteps", str(every), every_reason),
+            _resolved("strategy", training.strategy if stage else "DDP", stage_reason),
+        ),
+    )
+
+
+def _resolved(name: str, value: str, reason: str) -> Resolved:
+    return Resolved(name=f"training.{name}", value=value, reason=reason)
+
+
+def _plural(word: str, number: int) -> str:
+    return word if number == 1 else f"{word}es"
+
+
+def _check_rows(training: TrainingSpec, facts: Facts) -> None:
+    if facts.train_rows == 0:
+        raise Refused(
+            "NoTrainingRows",
+            "the training split has 0 rows; training needs at least 1",
+            next_step="Give more rows in data.sources or smaller shares in data.split.",
+        )
+    if training.early_stopping is not None and facts.validation_rows == 0:
+        raise Refused(
+            "NoValidationRows",
+            "training.earlyStopping watches the validation loss, and the validation split has 0 rows",
+            next_step='Write data.split.validation, for example "0.1", or drop earlyStopping.',
+        )
+
+
+def _learning_rate(training: TrainingSpec, task: Task, facts: Facts) -> tuple[float, str]:
+    if training.learning_rate != "Auto":
+        return float(training.learning_rate), "as training.learningRate says"
+    table = LEARNING_RATES[training.method, task]
+    rate = next(rate for below, rate in table if facts.parameters < below)
+    millions = facts.parameters / 1e6
+    return rate, f"Auto: {training.method}, {task}, a base model of {millions:.3g} M parameters"
+
+
+def _micro_batch(training: TrainingSpec, processes: int) -> tuple[int, str]:
+    """Rows of one forward pass, so that micro x processes x accumulation is the batch exactly."""
+    batch = training.batch_size
+    if batch % processes:
+        below, above = batch // processes * processes, -(-batch // processes) * processes
+        choice = f"{above}" if below == 0 else f"{below} or {above}"
+        raise Refused(
+            "ImpossibleBatch",
+            f"training.batchSize is {batch} and {processes} processes train: it must be a multiple "
+            f"of {processes}",
+            next_step=f"Write training.batchSize: {choice}.",
+        )
+    share = batch // processes
+    if training.micro_batch_size is None:
+        micro = _largest_divisor(share, MOST_MICRO_ROWS)
+        return micro, f"the share of one process is {share}, at most {MOST_MICRO_ROWS} at once"
+    micro = training.micro_batch_size
+    if share % micro:
+        fitting = [size for size in range(1, share + 1) if share % size == 0]
+        nearest = min(fitting, key=lambda size: (abs(size - micro), size))
+        raise Refused(
+            "ImpossibleBatch",
+            f"training.microBatchSize is {micro}, and the share of one process, batchSize {batch} / "
+            f"{processes} {_plural('process', processes)} = {share}, is no multiple of it",
+            next_step=f"Write training.microBatchSize: {nearest}, or leave it out.",
+        )
+    return micro, "as training.microBatchSize says"
+
+
+def _largest_divisor(number: int, most: int) -> int:
+    return next(size for size in range(min(number, most), 0, -1) if number % size == 0)
+
+
+def _max_length(training: TrainingSpec, facts: Facts) -> tuple[int, str]:
+    if training.max_length > facts.context_length:
+        return facts.context_length, (
+            f"the model takes at most {facts.context_length} tokens, "
+            f"fewer than training.maxLength {training.max_length}"
+        )
+    return training.max_length, "as training.maxLength says"
+
+
+def _total_steps(training: TrainingSpec, per_epoch: int) -> tuple[int, str]:
+    if training.max_steps is not None:
+        return training.max_steps, "as training.maxSteps says"
+    total = per_epoch * training.epochs
+    return total, f"{training.epochs} epochs of {per_epoch} steps"
+
+
+def _every_steps(training: TrainingSpec, total: int) -> tuple[int, str]:
+    if training.checkpoints.every_steps is not None:
+        every = min(training.checkpoints.every_steps, total)
+        return every, "as training.checkpoints.everySteps says"
+    tenth = math.ceil(total / CHECKPOINTS_OF_A_RUN)
+    every = min(MOST_STEPS_BETWEEN_CHECKPOINTS, tenth)
+    return every, f"a tenth of the run, at most {MOST_STEPS_BETWEEN_CHECKPOINTS}"
+
+
+def _zero_stage(training: TrainingSpec, processes: int) -> tuple[int, str]:
+    if training.strategy == "DDP":
+        return 0, "as training.strategy says"
+    if processes == 1:
+        return 0, f"{training.strategy} shares state among processes, and there is one process"
+    return int(training.strategy.removeprefix("ZeRO")), "as training.strategy says"

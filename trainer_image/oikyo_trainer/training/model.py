@@ -1,0 +1,171 @@
+"""The base model and its tokenizer made ready to train: task head, LoRA, and what has to be refused.
+
+Safetensors only, no code of the model's, no network. Nothing here writes; `release` does.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from json import loads
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oikyo.api import workspace as layout
+from oikyo.api.finetunejob import LoRA, Task
+
+from ..errors import Refused
+from ..evaluation.models import SAFE, context_length, load_config
+from ..evaluation.prompts import PLAIN_TEMPLATE
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NO_LIMIT = 1_000_000
+"""Above this many tokens a context length says nothing."""
+HEADS = ("classifier", "score")
+"""Names that transformers gives to the head of a sequence classifier."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base model on disk, its tokenizer, and what its files say."""
+
+    folder: Path
+    digest: str
+    config: Any  # configurations differ by architecture
+    tokenizer: PreTrainedTokenizerBase
+    parameters: int
+    saved_dtype: torch.dtype
+    context_length: int
+
+
+def open_base(workspace: Path, digest: str, task: Task) -> Base:
+    """Read everything but the weights; refuses what could not be trained."""
+    from transformers import AutoTokenizer
+
+    folder = workspace / layout.model(digest)
+    parameters, dtype = _read_weights_header(folder, digest)
+    config = load_config(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **SAFE)
+    _ensure_padding(tokenizer)
+    _check_vocabulary(tokenizer, config, digest)
+    if task == "TextGeneration":
+        _check_end_token(tokenizer, digest)
+        if tokenizer.chat_template is None:
+            tokenizer.chat_template = PLAIN_TEMPLATE
+    length = context_length(config, tokenizer)
+    return Base(folder, digest, config, tokenizer, parameters, dtype, min(length, NO_LIMIT))
+
+
+def _read_weights_header(folder: Path, digest: str) -> tuple[int, torch.dtype]:
+    """Number of weights and the type they are saved in, from the safetensors headers alone."""
+    import torch
+
+    types = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    parameters, dtype = 0, None
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            header = loads(file.read(size))
+        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        parameters += sum(prod(entry["shape"]) for entry in tensors)
+        found = (types[entry["dtype"]] for entry in tensors if entry["dtype"] in types)
+        dtype = dtype or next(found, None)
+    if dtype is None:
+        raise Refused(
+            "WeightsMissing",
+            f"the base model {digest} holds no .safetensors file with float32, float16 or "
+            "bfloat16 weights",
+            evidence=str(folder),
+            next_step="Use a model whose weights are safetensors; pickled weights are never loaded.",
+        )
+    return parameters, dtype
+
+
+def _ensure_padding(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Rows are padded on the right; any token will do there, since the mask hides it."""
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token_id is None:
+        raise Refused(
+            "NoPadToken",
+            "the base model's tokenizer has no pad, end or unknown token to fill short rows with",
+            next_step="Set pad_token in the model's tokenizer_config.json.",
+        )
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: Any, digest: str) -> None:
+    embedded = config.get_text_config().vocab_size
+    if len(tokenizer) > embedded:
+        raise Refused(
+            "VocabularyMismatch",
+            f"the tokenizer of {digest} has {len(tokenizer)} tokens and the model embeds {embedded}",
+            next_step="Resize the model's embeddings to its tokenizer and save both again.",
+        )
+
+
+def _check_end_token(tokenizer: PreTrainedTokenizerBase, digest: str) -> None:
+    if tokenizer.eos_token_id is None:
+        raise Refused(
+            "NoEndToken",
+            f"the tokenizer of {digest} has no end token: the model could not learn to stop",
+            next_step="Set eos_token in the model's tokenizer_config.json.",
+        )
+
+
+def load_weights(
+    base: Base, task: Task, labels: tuple[str, ...], dtype: torch.dtype, folder: Path | None = None
+) -> PreTrainedModel:
+    """The model with its task's head, from the base or from a checkpoint `folder`."""
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, **SAFE}
+    if task == "TextGeneration":
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(folder or base.folder, **options)
+    else:
+        model = _load_classifier(base, labels, options, folder)
+    model.config.get_text_config().pad_token_id = base.tokenizer.pad_token_id
+    return model  # type: ignore[no-any-return]
+
+
+def _load_classifier(
+    base: Base, labels: tuple[str, ...], options: dict[str, Any], folder: Path | None
+) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    names = dict(enumerate(labels))
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder or base.folder,
+        num_labels=len(labels),
+        id2label=names,
+        label2id={label: index for index, label in names.items()},
+        problem_type="single_label_classification",
+        # A base that was a classifier of something else has a head of another size.
+        ignore_mismatched_sizes=True,
+        **options,
+    )
+    had_head = any("SequenceClassification" in name for name in base.config.architectures or ())
+    if folder is None and had_head and base.config.id2label != names:
+        # As many classes but other ones: what the old head knows would only mislead.
+        for name in HEADS:
+            if (head := getattr(model, name, None)) is not None:
+                head.apply(model._init_weights)
+    return model
+
+
+def add_adapter(model: PreTrainedModel, task: Task, lora: LoRA, *, autocast: bool) -> Any:
+    """Freeze the base and put LoRA adapters on every linear layer (Hu et al. 2021)."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS if task == "TextClassification" else TaskType.CAUSAL_LM,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=float(lora.dropout),
+        target_modules="all-linear",
+    )
+    return get_peft_model(model, config, autocast_adapter_dtype=autocast)

@@ -1,0 +1,336 @@
+"""The train stage: from prepared rows and a base model to a tuned model. `train` is the recipe.
+
+Called by `oikyo_trainer.stage` in every process of the gang, with the same spec.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from oikyo.api import workspace as layout
+from oikyo.api.meta import Metric
+from oikyo.api.stages import TrainResult, TrainSpec
+
+from ..attempt import check_attempt
+from ..context import Context
+from ..errors import Refused, Retry
+from ..progress import text
+from .batches import GroupedSampler
+from .callbacks import Committing, Rhythm, Telling, TokenCounter, peak_memory_bytes
+from .checkpoint import Checkpoints, Manifest
+from .distributed import World, barrier, from_first, prepare_process, read_world
+from .history import NAME as HISTORY
+from .history import History
+from .hyperparameters import Facts, Plan, resolve
+from .model import Base, add_adapter, load_weights, open_base
+from .precision import Processor, choose_precision, read_processor
+from .release import release
+from .rows import Source, Tokens, open_source, tokenise
+from .trainers import make_arguments, make_trainer, quiet
+
+log = logging.getLogger("oikyo.train")
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "deepspeed")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same for every step of the recipe."""
+
+    spec: TrainSpec
+    context: Context
+    world: World
+    source: Source
+    base: Base
+    plan: Plan
+    folder: Path
+
+    def check_attempt(self) -> None:
+        """Raise Stale when a newer attempt has begun; called right before each commit."""
+        check_attempt(self.spec, self.context)
+
+
+@dataclass
+class Run:
+    """The Trainer, and what it tells while it runs."""
+
+    trainer: Any  # transformers.Trainer
+    rhythm: Rhythm
+    telling: Telling
+    history: History
+
+
+def train(spec: TrainSpec, context: Context) -> TrainResult:
+    """Train as the spec says, from the newest good checkpoint if there is one."""
+    world = read_world(os.environ)
+    threads = prepare_process(world)
+    quiet()
+    processor = read_processor()
+    source = open_source(context.workspace, spec.dataset_digest, spec.task)
+    base = open_base(context.workspace, spec.model_digest, spec.task)
+    plan = _plan(spec, source, base, world, processor)
+    setting = Setting(spec, context, world, source, base, plan, context.folder(spec))
+    _log_start(setting, threads)
+
+    save_to = context.workspace / layout.checkpoints(spec.run)
+    arguments = make_arguments(spec, plan, world, save_to, cuda=processor.cuda)
+    _join(arguments)
+    tokens = tokenise(
+        source,
+        base.tokenizer,
+        max_length=plan.max_length,
+        folder=setting.folder,
+        model_digest=spec.model_digest,
+        world=world,
+    )
+    checkpoints = _open_checkpoints(setting, save_to)
+    newest = _newest(checkpoints, setting)
+
+    run = _make_run(setting, arguments, tokens, checkpoints)
+    if newest is None or not newest.final:
+        _run(run, setting, checkpoints, newest)
+    return _finish(run, setting, checkpoints, newest)
+
+
+def _plan(spec: TrainSpec, source: Source, base: Base, world: World, processor: Processor) -> Plan:
+    sharded = spec.training.strategy != "DDP" and world.size > 1
+    facts = Facts(
+        train_rows=source.count("train"),
+        validation_rows=source.count("validation"),
+        parameters=base.parameters,
+        context_length=base.context_length,
+        processes=world.size,
+        precision=choose_precision(spec.training, processor, sharded=sharded),
+    )
+    return resolve(spec.training, spec.task, facts)
+
+
+def _log_start(setting: Setting, threads: int) -> None:
+    if not setting.world.is_first:
+        return
+    spec, world = setting.spec, setting.world
+    log.info(
+        "train run=%s attempt=%d task=%s method=%s processes=%d threads=%d rows=%d parameters=%d",
+        *(spec.run, spec.attempt, spec.task, spec.training.method, world.size, threads),
+        *(setting.source.count("train"), setting.base.parameters),
+    )
+    for choice in setting.plan.resolved:
+        log.info("%s=%s (%s)", choice.name, choice.value, choice.reason)
+
+
+def _join(arguments: Any) -> None:
+    """Asking the arguments for their device makes accelerate join the gang."""
+    log.info("device=%s", arguments.device)
+
+
+def _open_checkpoints(setting: Setting, folder: Path) -> Checkpoints:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Checkpoints(
+        folder=folder,
+        keep=setting.spec.training.checkpoints.keep,
+        attempt=setting.spec.attempt,
+        world_size=setting.world.size,
+        libraries=_libraries(),
+        before_commit=setting.check_attempt,
+    )
+
+
+def _libraries() -> dict[str, str]:
+    versions: dict[str, str] = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _newest(checkpoints: Checkpoints, setting: Setting) -> Manifest | None:
+    """The checkpoint to go on from; rank 0 verifies and tells the others."""
+    found = checkpoints.newest_good() if setting.world.is_first else None
+    newest = from_first(setting.world, found)
+    if newest is None:
+        return None
+    if setting.plan.zero_stage and newest.world_size != setting.world.size:
+        raise Refused(
+            "WorldSizeChanged",
+            f"checkpoint-{newest.step} was written by {newest.world_size} processes under "
+            f"{setting.spec.training.strategy}, and {setting.world.size} are here",
+            next_step="Run with the same nodes and processesPerNode, or under a new job name.",
+        )
+    log.info("resume from checkpoint-%d of attempt %d", newest.step, newest.attempt)
+    return newest
+
+
+def _make_run(
+    setting: Setting, arguments: Any, tokens: Tokens, checkpoints: Checkpoints
+) -> Run:
+    from transformers import set_seed
+
+    spec, plan, world = setting.spec, setting.plan, setting.world
+    reporter, counter = setting.context.reporter, TokenCounter()
+    stopping = spec.training.early_stopping
+    rhythm = Rhythm(
+        plan,
+        world,
+        validates=tokens.validation is not None,
+        patience=stopping.patience if stopping else None,
+    )
+    history = History(setting.folder / HISTORY)
+    telling = Telling(plan, world, reporter, history, counter)
+    rows = len(tokens.train)
+    committing = Committing(plan, world, checkpoints, rhythm, reporter, rows)
+    set_seed(spec.training.seed)  # the new head and the adapters are drawn from it
+    trainer = make_trainer(
+        spec.task,
+        model=_model(setting),
+        arguments=arguments,
+        tokenizer=setting.base.tokenizer,
+        train_rows=tokens.train,
+        validation_rows=tokens.validation,
+        callbacks=[rhythm, telling, committing],
+    )
+    trainer.order = GroupedSampler(tokens.lengths, batch=plan.batch, seed=spec.training.seed)
+    trainer.counter, trainer.checkpoints = counter, checkpoints
+    trainer.world, trainer.committing = world, committing
+    return Run(trainer, rhythm, telling, history)
+
+
+def _model(setting: Setting) -> Any:
+    """The base with its head, adapters on it for LoRA.
+
+    Weights that are trained are held in float32. Frozen ones stay in a 16-bit format that they were
+    saved in, if the arithmetic is bfloat16 anyway.
+    """
+    spec, plan, base = setting.spec, setting.plan, setting.base
+    lora = spec.training.method == "LoRA"
+    frozen_half = lora and plan.bf16 and base.saved_dtype != torch.float32
+    dtype = torch.bfloat16 if frozen_half else torch.float32
+    model: Any = load_weights(base, spec.task, setting.source.labels, dtype)
+    if lora:
+        # ZeRO-3 gathers all parameters of one type (DeepSpeed issue 8072).
+        model = add_adapter(model, spec.task, spec.training.lora, autocast=plan.zero_stage != 3)
+    return model
+
+
+def _run(run: Run, setting: Setting, checkpoints: Checkpoints, newest: Manifest | None) -> None:
+    """Train to the end; raises Retry when the gang was asked to stop, after a checkpoint."""
+    if setting.world.is_first:
+        run.history.rewind(newest.step if newest else 0)
+    trainer = run.trainer
+    # A validation that was due when the earlier attempt had to stop is made up for first.
+    due = newest is not None and newest.step % setting.plan.every_steps == 0
+    last = newest is not None and newest.step >= setting.plan.total_steps
+    if newest is not None and newest.eval_loss is None and (due or last):
+        trainer.args.eval_on_start = trainer.eval_dataset is not None
+    resume = str(checkpoints.path(newest.step)) if newest else None
+    with _stop_after_step(run.rhythm):
+        trainer.train(resume_from_checkpoint=resume)
+    if run.rhythm.stopped:
+        step = trainer.state.global_step
+        raise Retry(
+            "Stopped",
+            f"stopped at step {step} of {setting.plan.total_steps}, with a checkpoint",
+            next_step="Nothing: the next attempt goes on from this step.",
+        )
+
+
+@contextmanager
+def _stop_after_step(rhythm: Rhythm) -> Iterator[None]:
+    """SIGTERM and SIGINT ask for a checkpoint and an end after the running step."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
+
+    def stop(number: int, _frame: Any) -> None:
+        log.info("%s: stopping after this step", signal.Signals(number).name)
+        rhythm.stop_requested = True
+
+    earlier = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def _finish(
+    run: Run, setting: Setting, checkpoints: Checkpoints, newest: Manifest | None
+) -> TrainResult:
+    """Release the best checkpoint (rank 0) and say what came out."""
+    steps = max(run.trainer.state.global_step, newest.step if newest else 0)
+    metrics = _metrics(run, newest)
+    early = run.rhythm.stopped_early
+    run.trainer = None  # its weights and moments would double the memory of the release
+    gc.collect()
+    best = path = None
+    if setting.world.is_first:
+        best = checkpoints.best_good()
+        if best is None:
+            raise Retry("NoCheckpoint", "no checkpoint verifies: training starts over")
+        path = _release(setting, checkpoints.path(best.step))
+        if best.eval_loss is not None:
+            metrics["best_eval_loss"] = best.eval_loss
+    barrier(setting.world)
+    return TrainResult(
+        steps=steps,
+        total_steps=setting.plan.total_steps,
+        best_step=best.step if best else 0,
+        metrics=tuple(Metric(name=name, value=text(value)) for name, value in metrics.items()),
+        resolved=setting.plan.resolved,
+        model_path=path.relative_to(setting.context.workspace).as_posix() if path else "",
+        notes=tuple(_notes(checkpoints, newest, early)),
+    )
+
+
+def _release(setting: Setting, checkpoint: Path) -> Path:
+    return release(
+        checkpoint,
+        base=setting.base,
+        task=setting.spec.task,
+        labels=setting.source.labels,
+        training=setting.spec.training,
+        folder=setting.folder,
+        before_commit=setting.check_attempt,
+    )
+
+
+def _metrics(run: Run, newest: Manifest | None) -> dict[str, float]:
+    told = {**_last_values(run.history), **run.telling.newest}
+    metrics = {"train_loss": told["loss"]} if "loss" in told else {}
+    if "eval_loss" in told:
+        metrics["eval_loss"] = told["eval_loss"]
+    if run.telling.seconds > 0:
+        metrics["tokens_per_second"] = run.telling.tokens / run.telling.seconds
+    metrics["peak_memory_bytes"] = float(peak_memory_bytes())
+    metrics["resumed_from_step"] = float(newest.step if newest else 0)
+    return metrics
+
+
+def _last_values(history: History) -> dict[str, float]:
+    """The newest value of each name, for an attempt that had nothing left to train."""
+    values: dict[str, float] = {}
+    for line in history.lines():
+        values |= line
+    return values
+
+
+def _notes(checkpoints: Checkpoints, newest: Manifest | None, early: str) -> Iterator[str]:
+    for step, reason in sorted(checkpoints.damaged.items()):
+        yield f"skipped checkpoint-{step}: {reason}"
+    if newest is not None:
+        yield f"resumed from step {newest.step} of attempt {newest.attempt}"
+    if early:
+        yield early
