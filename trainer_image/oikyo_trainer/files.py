@@ -77,8 +77,8 @@ def file_digest(path: Path) -> str:
 def folder_digest(folder: Path, *, skip: frozenset[str] = frozenset()) -> str:
     """`sha256:` over the names, sizes and contents of every file below `folder`."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    for name, path in sorted(files.items()):
         if name not in skip:
             digest.update(digest_line(name, path.stat().st_size, file_digest(path)))
     return "sha256:" + digest.hexdigest()

@@ -1,0 +1,103 @@
+"""Chats: OpenAI's {role, content} and ShareGPT's {from, value}, checked turn by turn.
+
+The order is that of a chat template: at most one system turn, first; then the user; user and
+assistant in turn, tool answers only behind the assistant; the assistant has the last word.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from .findings import RowFault
+
+
+class Turn(TypedDict):
+    role: str
+    content: str
+
+
+ROLES = ("system", "user", "assistant", "tool")
+OTHER_NAMES = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "developer": "system",
+    "function": "tool",
+}
+FOLLOWS = {
+    "": ("system", "user"),
+    "system": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant", "tool"),
+}
+"""Role -> roles that may come next; "" is the beginning."""
+LONGEST = 10_000
+
+
+def turns(value: Any, column: str) -> list[Turn]:
+    """The turns of a chat; raises RowFault when it is not one."""
+    if not isinstance(value, list):
+        kind = type(value).__name__
+        raise RowFault("wrong-type", f"{column!r} is of type {kind}; expected a list of turns")
+    if not value or len(value) > LONGEST:
+        raise RowFault("empty-chat", f"{column!r} has {len(value)} turns; expected 2 or more")
+    chat = [_turn(item, f"{column}[{place}]") for place, item in enumerate(value)]
+    _check_order(chat, column)
+    return chat
+
+
+def _turn(item: Any, place: str) -> Turn:
+    if not isinstance(item, dict):
+        raise RowFault("wrong-type", f"{place} is no object; expected {{role, content}}")
+    role, content = item.get("role", item.get("from")), item.get("content", item.get("value"))
+    if not isinstance(role, str):
+        raise RowFault("missing-role", f"{place} has no role; expected one of {', '.join(ROLES)}")
+    role = OTHER_NAMES.get(role.casefold(), role.casefold())
+    if role not in ROLES:
+        raise RowFault("unknown-role", f"{place}.role is not one of {', '.join(ROLES)}")
+    if item.get("tool_calls") or item.get("function_call"):
+        raise RowFault(
+            "tool-calls", f"{place} calls a tool; write the call as text into its content"
+        )
+    text = _content(content, place)
+    if not text or text.isspace():
+        raise RowFault("empty-text", f"{place}.content is empty")
+    return Turn(role=role, content=text)
+
+
+def _content(content: Any, place: str) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        texts = [part for part in parts if isinstance(part, str)]
+        if len(texts) == len(parts):
+            return "".join(texts)
+        raise RowFault("wrong-type", f"{place}.content has parts that are no text")
+    if content is None:
+        raise RowFault("missing-field", f"{place}.content is missing")
+    raise RowFault(
+        "wrong-type", f"{place}.content is of type {type(content).__name__}; expected text"
+    )
+
+
+def _check_order(chat: list[Turn], column: str) -> None:
+    before = ""
+    for place, turn in enumerate(chat):
+        if turn["role"] not in FOLLOWS[before]:
+            expected = " or ".join(FOLLOWS[before])
+            after = f"after {before}" if before else "at the beginning"
+            raise RowFault(
+                "role-order",
+                f"{column}[{place}].role is {turn['role']} {after}; expected {expected}",
+            )
+        before = turn["role"]
+    if before != "assistant":
+        raise RowFault(
+            "no-answer", f"the last turn of {column!r} is {before}; expected the assistant's answer"
+        )

@@ -1,0 +1,113 @@
+"""Which column carries what: the spec's word, else the usual names; the choice is told with its reason."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from oikyo.api.finetunejob import Fields, Resolved, Task
+
+from ..errors import Refused
+from .findings import excerpt
+
+Shape = Literal["classification", "prompt-completion", "messages"]
+Role = Literal["text", "label", "prompt", "completion", "messages", "input"]
+
+USUAL: dict[str, tuple[str, ...]] = {
+    "text": ("text", "sentence", "content", "input"),
+    "label": ("label", "category", "intent", "class"),
+    "prompt": ("prompt", "instruction", "question"),
+    "completion": ("completion", "response", "output", "answer"),
+    "messages": ("messages", "conversations"),
+}
+SHOWN = 20
+"""Columns that a message lists."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of one file that are read."""
+
+    shape: Shape
+    names: dict[str, str]
+    """Role -> column."""
+    reasons: dict[str, str]
+    """Role -> why this column."""
+
+    def resolved(self) -> tuple[Resolved, ...]:
+        return tuple(
+            Resolved(name=f"data.fields.{role}", value=column[:256], reason=self.reasons[role])
+            for role, column in self.names.items()
+        )
+
+
+def choose(task: Task, fields: Fields, present: Sequence[str], file: str) -> Columns:
+    """The columns for `task` among those `present` in `file`; Refused when one is missing."""
+    if task == "TextClassification":
+        return _columns("classification", ("text", "label"), fields, present, file)
+    chat = fields.messages is not None or (
+        fields.prompt is None
+        and fields.completion is None
+        and any(name in present for name in USUAL["messages"])
+    )
+    if chat:
+        return _columns("messages", ("messages",), fields, present, file)
+    columns = _columns("prompt-completion", ("prompt", "completion"), fields, present, file)
+    return _with_alpaca_input(columns, present)
+
+
+def _columns(
+    shape: Shape, roles: tuple[str, ...], fields: Fields, present: Sequence[str], file: str
+) -> Columns:
+    names: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    for role in roles:
+        given: str | None = getattr(fields, role)
+        if given is not None:
+            names[role], reasons[role] = given, f"data.fields.{role} says so"
+            if given not in present:
+                raise _missing(role, given, present, file)
+            continue
+        taken = set(names.values())
+        found = [name for name in USUAL[role] if name in present and name not in taken]
+        if not found:
+            raise _missing(role, None, present, file)
+        names[role] = found[0]
+        reasons[role] = f"the first of {', '.join(USUAL[role])} that {file} has"
+    return Columns(shape, names, reasons)
+
+
+def _with_alpaca_input(columns: Columns, present: Sequence[str]) -> Columns:
+    if columns.names["prompt"] != "instruction" or "input" not in present:
+        return columns
+    if "input" in columns.names.values():
+        return columns
+    why = "Alpaca's layout: `input` is appended to `instruction` where it is not empty"
+    return Columns(
+        columns.shape, {**columns.names, "input": "input"}, {**columns.reasons, "input": why}
+    )
+
+
+def _missing(role: str, given: str | None, present: Sequence[str], file: str) -> Refused:
+    wanted = f"column {given!r} (data.fields.{role})" if given else f"column for the {role}"
+    tried = "" if given else f"; tried {', '.join(USUAL[role])}"
+    there = ", ".join(excerpt(name) for name in present[:SHOWN]) or "none"
+    more = f" and {len(present) - SHOWN} more" if len(present) > SHOWN else ""
+    step = _suggestion(role, given, present)
+    return Refused(
+        "MissingColumn",
+        f"{file} has no {wanted}{tried}; its columns are {there}{more}",
+        evidence=file,
+        next_step=step,
+    )
+
+
+def _suggestion(role: str, given: str | None, present: Sequence[str]) -> str:
+    folded = {name.casefold().strip(): name for name in reversed(present)}
+    for wanted in (given,) if given else USUAL[role]:
+        near = difflib.get_close_matches(str(wanted).casefold(), folded, n=1, cutoff=0.7)
+        if near:
+            return f"Did you mean {excerpt(folded[near[0]])!r}? Set data.fields.{role} to it"
+    return f"Set data.fields.{role} to the column that carries it"

@@ -1,0 +1,68 @@
+"""Rows that stand more than once, rows that leak into the test set, inputs with several answers.
+
+All of it on arrays of hashes; the texts are not touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .spool import Index, Rows
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which rows stay, and why the others go."""
+
+    mask: Mask
+    duplicate: Mask
+    leaked: Mask
+    groups: Index
+    """Number of the input of each row: rows of one group share their input."""
+    conflicts: Index
+    """Rows that stay although another one has the same input and another answer."""
+
+
+def dedup(rows: Rows, given_test: Mask) -> Kept:
+    """Keep one row of each; drop training rows whose input stands in the given test set."""
+    groups = group(rows.inputs)
+    duplicate = _duplicates(rows, given_test)
+    in_test = np.zeros(len(rows) + 1, dtype=bool)
+    in_test[groups[given_test]] = True
+    leaked = ~given_test & ~duplicate & in_test[groups]
+    mask = ~duplicate & ~leaked
+    counts = np.bincount(groups[mask], minlength=len(rows) + 1)
+    conflicts = np.flatnonzero(mask & (counts[groups] > 1))
+    return Kept(mask, duplicate, leaked, groups, conflicts)
+
+
+def group(keys: npt.NDArray[np.uint64]) -> Index:
+    """Number equal keys alike, from 0 in the order of the keys."""
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    ordered = keys[order]
+    new = np.ones(len(keys), dtype=bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    numbers = np.empty(len(keys), dtype=np.int64)
+    numbers[order] = np.cumsum(new) - 1
+    return numbers
+
+
+def _duplicates(rows: Rows, given_test: Mask) -> Mask:
+    """All but one of each row, within the test set and within the rest.
+
+    Rows that differ in whitespace alone are the same; the one with the least exact hash stays, so
+    that the order of the sources does not decide which. Among exactly equal rows the first stays.
+    """
+    groups = group(rows.rows)
+    head = np.frombuffer(rows.exact.tobytes(), dtype=">u8").reshape(-1, 4)[:, 0]
+    order = np.lexsort((np.arange(len(rows)), head, groups, given_test))
+    again = np.zeros(len(rows), dtype=bool)
+    same_row = groups[order][1:] == groups[order][:-1]
+    same_set = given_test[order][1:] == given_test[order][:-1]
+    again[order[1:]] = same_row & same_set
+    return again

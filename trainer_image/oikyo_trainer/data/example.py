@@ -1,0 +1,152 @@
+"""From a row of a file to an example of the task, or to the reason why it is none.
+
+An example has an input and an answer. The input alone decides its side of the split and whether it
+leaks into the test set; input and answer together decide whether it is a duplicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from .chat import Turn, turns
+from .columns import Columns
+from .findings import BadRow, RowFault, excerpt
+from .keys import normalise
+from .readers.row import LONGEST_ROW, Row
+
+Payload = dict[str, Any]  # the columns of the dataset: text, or a list of turns
+LONGEST_LABEL = 256
+MISSING: Any = object()  # a key that a row lacks, as opposed to one that is null
+
+
+class Example(NamedTuple):
+    """One usable row."""
+
+    line: int
+    input: tuple[str, ...]
+    """The parts of the input: a text, a prompt, or role and content of every turn but the last."""
+    answer: str
+    payload: Payload
+    length: int
+    """Characters of all texts."""
+
+
+Convert = Callable[[Row], Example | BadRow]
+
+
+def converter(columns: Columns) -> Convert:
+    """The function that turns rows of one file into examples."""
+    kind = _KINDS[columns.shape]
+
+    def convert(row: Row) -> Example | BadRow:
+        try:
+            example = kind(row, columns.names)
+            if example.length > LONGEST_ROW:
+                raise RowFault("too-long", f"the row is longer than {LONGEST_ROW >> 20} MiB")
+            return example
+        except RowFault as fault:
+            return BadRow(row.line, fault.code, str(fault), _shown(row.values, columns))
+
+    return convert
+
+
+def _shown(values: Mapping[str, Any], columns: Columns) -> str:
+    found = {name: values[name] for name in columns.names.values() if name in values}
+    return excerpt(", ".join(f"{name}: {str(value)[:200]}" for name, value in found.items()))
+
+
+def _classification(row: Row, names: Mapping[str, str]) -> Example:
+    text = _text(row.values, names["text"])
+    label = _label(row.values, names["label"])
+    return Example(row.line, (text,), label, {"text": text, "label": label}, len(text))
+
+
+def _prompt_completion(row: Row, names: Mapping[str, str]) -> Example:
+    prompt = _text(row.values, names["prompt"])
+    completion = _text(row.values, names["completion"])
+    if "input" in names and (extra := row.values.get(names["input"])):
+        prompt = f"{prompt}\n\n{_text(row.values, names['input'])}" if _filled(extra) else prompt
+    payload = {"prompt": prompt, "completion": completion}
+    return Example(row.line, (prompt,), completion, payload, len(prompt) + len(completion))
+
+
+def _messages(row: Row, names: Mapping[str, str]) -> Example:
+    column = names["messages"]
+    value = row.values.get(column, MISSING)
+    if value is MISSING or value is None:
+        raise RowFault("missing-field", f"the field {column!r} is missing")
+    chat: list[Turn] = []
+    for place, turn in enumerate(turns(value, column)):
+        _printable(turn["content"], f"{column}[{place}].content")
+        chat.append(turn)
+    said = tuple(part for turn in chat[:-1] for part in (turn["role"], turn["content"]))
+    length = sum(len(turn["content"]) for turn in chat)
+    return Example(row.line, said, chat[-1]["content"], {"messages": chat}, length)
+
+
+_KINDS = {
+    "classification": _classification,
+    "prompt-completion": _prompt_completion,
+    "messages": _messages,
+}
+
+
+def _text(values: Mapping[str, Any], column: str) -> str:
+    value = values.get(column, MISSING)
+    if value is MISSING or value is None:
+        raise RowFault("missing-field", f"the field {column!r} is missing")
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise RowFault("wrong-type", f"the field {column!r} is of type {kind}; expected text")
+    if not value or value.isspace():
+        raise RowFault("empty-text", f"the field {column!r} is empty")
+    _printable(value, column)
+    return value
+
+
+def _filled(value: Any) -> bool:
+    return not isinstance(value, str) or bool(value.strip())
+
+
+def _printable(value: str, column: str) -> None:
+    if "\0" in value:
+        raise RowFault("nul", f"the field {column!r} holds a NUL byte; the file may be damaged")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise RowFault(
+                "invalid-utf8", f"the field {column!r} is not UTF-8; save the file as UTF-8"
+            ) from None
+
+
+def _label(values: Mapping[str, Any], column: str) -> str:
+    value = values.get(column, MISSING)
+    if value is MISSING or value is None or value == "":
+        raise RowFault("missing-label", f"the label {column!r} is missing")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of integers with gaps comes as floats
+    if not isinstance(value, str | int):
+        kind = type(value).__name__
+        raise RowFault(
+            "wrong-type", f"the label {column!r} is of type {kind}; expected text or an integer"
+        )
+    label = normalise(value) if isinstance(value, str) else _digits(value, column)
+    if not label:
+        raise RowFault("missing-label", f"the label {column!r} is empty")
+    _printable(label, column)
+    if len(label) > LONGEST_LABEL:
+        raise RowFault(
+            "long-label",
+            f"the label {column!r} has {len(label)} characters, at most {LONGEST_LABEL} are a class",
+        )
+    return label
+
+
+def _digits(value: int, column: str) -> str:
+    if abs(value) >= 10**LONGEST_LABEL:
+        raise RowFault("long-label", f"the label {column!r} is too large a number")
+    return str(value)

@@ -1,0 +1,161 @@
+"""The one pass over the sources: every row becomes an example in the spool or a finding."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from oikyo.api.finetunejob import Resolved
+from oikyo.api.stages import PrepareSpec, Source
+
+from ..errors import Refused
+from .columns import Columns, Shape, choose
+from .example import converter
+from .findings import BadRow, Findings
+from .keys import keys
+from .readers import read
+from .readers.row import Item, Row
+from .sources import DataFile, data_files
+from .spool import Spool
+
+LOOK_AHEAD = 256
+"""Rows from which the columns of a file are told: JSON objects need not all have the same keys."""
+TELL_EVERY = 8192
+
+
+@dataclass
+class FileCount:
+    """What came of one file."""
+
+    name: str
+    test: bool
+    rows: int = 0
+    bad: int = 0
+
+
+@dataclass
+class Intake:
+    """Everything that the pass learned beside the rows themselves."""
+
+    findings: Findings = field(default_factory=Findings)
+    files: list[FileCount] = field(default_factory=list)
+    columns: Columns | None = None
+    """Of the first file."""
+    resolved: dict[tuple[str, str], Resolved] = field(default_factory=dict)
+    spool: Spool | None = None
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+
+Tell = Callable[[float, Intake], None]
+"""Told the share of the bytes that are read, about."""
+
+
+def take_in(
+    spec: PrepareSpec,
+    sources: tuple[Source, ...],
+    tests: tuple[Source, ...],
+    *,
+    open_spool: Callable[[Shape], Spool],
+    intake: Intake,
+    tell: Tell,
+) -> Spool:
+    """Read every file into the spool; what is found on the way stands in `intake`, also on refusal."""
+    plan = [(file, False) for source in sources for file in data_files(source)]
+    plan += [(file, True) for source in tests for file in data_files(source)]
+    _refuse_same_file(plan)
+    total, done = sum(file.size for file, _ in plan), 0
+    for file, is_test in plan:
+        items = iter(read(file))
+        first = list(itertools.islice(items, LOOK_AHEAD))
+        columns = _columns(spec, file, first, intake)
+        if intake.spool is None:
+            intake.spool = open_spool(columns.shape)
+        count = FileCount(file.name, is_test)
+        intake.files.append(count)
+        for characters in _take_file(
+            spec, file.name, columns, itertools.chain(first, items), count, intake
+        ):
+            tell((done + min(characters, file.size)) / total, intake)
+        done += file.size
+    assert intake.spool is not None  # the contract asks for at least one source
+    intake.spool.close()
+    return intake.spool
+
+
+def _refuse_same_file(plan: list[tuple[DataFile, bool]]) -> None:
+    seen: dict[object, str] = {}
+    for file, is_test in plan:
+        other = seen.setdefault((file.path, is_test), file.name)
+        if other is not file.name:
+            raise Refused(
+                "SameFileTwice",
+                f"{file.name} and {other} are the same file",
+                next_step="Name it once",
+            )
+
+
+def _columns(spec: PrepareSpec, file: DataFile, first: list[Item], intake: Intake) -> Columns:
+    rows = [item for item in first if isinstance(item, Row)]
+    if not rows:
+        raise _no_rows(file, first, intake)
+    present = list(dict.fromkeys(name for row in rows for name in row.values))
+    columns = choose(spec.task, spec.fields, present, file.name)
+    if intake.columns is None:
+        intake.columns = columns
+    elif intake.columns.shape != columns.shape:
+        raise Refused(
+            "MixedShapes",
+            f"{file.name} holds {columns.shape} rows, {intake.files[0].name} "
+            f"{intake.columns.shape} rows",
+            next_step="Convert one of them: all files of a job have the same shape",
+        )
+    for item in columns.resolved():
+        intake.resolved.setdefault((item.name, item.value), item)
+    return columns
+
+
+def _no_rows(file: DataFile, first: list[Item], intake: Intake) -> Refused:
+    bad = [replace(item, file=file.name) for item in first if isinstance(item, BadRow)]
+    for item in bad:
+        intake.findings.add(item)
+    if bad:
+        return Refused(
+            "InvalidData",
+            f"none of the first {len(bad)} rows of {file.name} can be read: {bad[0].sentence()}",
+            evidence="\n".join(item.sentence() for item in bad[:5]),
+            next_step=f"Write {file.format} or set the source's format",
+        )
+    return Refused(
+        "EmptyFile", f"{file.name} holds no rows", next_step="Write rows into it or leave it out"
+    )
+
+
+def _take_file(
+    spec: PrepareSpec,
+    name: str,
+    columns: Columns,
+    items: Iterator[Item],
+    count: FileCount,
+    intake: Intake,
+) -> Iterator[int]:
+    """Take in one file; yields now and then the characters that it gave so far."""
+    convert, spool, seed = converter(columns), intake.spool, spec.split.seed
+    number, characters = len(intake.files) - 1, 0
+    labelled = columns.shape == "classification"
+    assert spool is not None
+    for item in items:
+        count.rows += 1
+        example = convert(item) if isinstance(item, Row) else item
+        if isinstance(example, BadRow):
+            count.bad += 1
+            intake.findings.add(replace(example, file=name))
+        else:
+            label = example.answer if labelled else None
+            spool.add(example, keys(seed, example.input, example.answer), number, label)
+            characters += example.length
+        if count.rows % TELL_EVERY == 0:
+            yield characters

@@ -1,0 +1,182 @@
+"""The prepare stage: read, check, clean, split; fetch and check the base model. CPU only.
+
+Everything a training could stumble over is said here, before a GPU is asked for. Reads top to
+bottom as the recipe; each part has its module.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oikyo.api.finetunejob import Resolved
+from oikyo.api.stages import PrepareResult, PrepareSpec, Source
+
+from ..attempt import check_attempt
+from ..context import Context
+from ..errors import Refused
+from ..files import write_atomic
+from . import hub, models, report, version
+from .checks import check_bad_rows, check_rows, check_split
+from .columns import Shape
+from .dedup import Kept, dedup
+from .intake import Intake, take_in
+from .split import SIDES, TEST, TRAIN, VALIDATION, Sides, assign
+from .spool import Rows, Spool
+
+log = logging.getLogger("oikyo.data")
+
+READ, WRITTEN = 60.0, 70.0
+"""Percent of the stage after which the rows are read, and the version is written."""
+
+
+def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
+    """Make the dataset version and the base model that the later stages of the run read."""
+    intake = Intake()
+    with _staging(spec, context) as staging, _reported(spec, context, intake) as told:
+        base = models.find(spec.model, context.workspace)
+        sources, pinned = _local(spec, staging)
+        spool = _take_in(spec, sources, staging, intake, context)
+        rows = spool.columns()
+        check_bad_rows(intake.findings, spec.max_bad_rows)
+        check_rows(intake, rows)
+        given_test = np.array([file.test for file in intake.files], dtype=bool)[rows.files]
+        kept = dedup(rows, given_test)
+        sides = assign(rows, kept, given_test, spec.split)
+        told.update(report.of_rows(intake, rows, kept, sides))
+        check_split(spec, rows, kept, sides, given_test, intake)
+        made = version.plan(spec.task, spool.shape, spec.split.seed, rows, sides)
+        check_attempt(spec, context)
+        version.write(
+            made,
+            workspace=context.workspace,
+            staging=staging / "dataset",
+            spool=spool,
+            rows=rows,
+            intake=intake,
+            report=told,
+        )
+        context.reporter.update(percentage=WRITTEN)
+        model = models.store(base, context.workspace, staging / "model", _tell_model(context))
+        resolved = (*intake.resolved.values(), *pinned, *base.resolved)
+        return _result(made, model, rows, kept, sides, intake, resolved)
+
+
+def _take_in(
+    spec: PrepareSpec,
+    sources: tuple[tuple[Source, ...], tuple[Source, ...]],
+    staging: Path,
+    intake: Intake,
+    context: Context,
+) -> Spool:
+    def tell(share: float, so_far: Intake) -> None:
+        context.reporter.update(
+            percentage=share * READ, rows=so_far.rows, bad_rows=so_far.findings.count
+        )
+
+    def open_spool(shape: Shape) -> Spool:
+        return Spool(staging / "rows.arrow", shape)
+
+    return take_in(spec, *sources, open_spool=open_spool, intake=intake, tell=tell)
+
+
+def _tell_model(context: Context) -> models.Tell:
+    return lambda share: context.reporter.update(percentage=WRITTEN + (99 - WRITTEN) * share)
+
+
+@contextmanager
+def _staging(spec: PrepareSpec, context: Context) -> Iterator[Path]:
+    """A folder beside the versions, on the same file system; what an earlier attempt left goes."""
+    parent = context.workspace / "datasets"
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f".staging-{spec.run}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = parent / f".staging-{spec.run}-{spec.attempt}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _reported(spec: PrepareSpec, context: Context, intake: Intake) -> Iterator[dict[str, Any]]:
+    """Leave the report in the stage's folder, also and above all when the data is refused."""
+    told: dict[str, Any] = {}
+    try:
+        yield told
+    except Refused as error:
+        failure = {"reason": error.reason, "message": error.message, "next_step": error.next_step}
+        _write_report(spec, context, {**report.of_intake(intake), **told, "refused": failure})
+        raise
+    _write_report(spec, context, told)
+
+
+def _write_report(spec: PrepareSpec, context: Context, told: dict[str, Any]) -> None:
+    check_attempt(spec, context)
+    write_atomic(context.folder(spec) / version.REPORT, version.pretty(told))
+
+
+def _local(
+    spec: PrepareSpec, staging: Path
+) -> tuple[tuple[tuple[Source, ...], tuple[Source, ...]], list[Resolved]]:
+    """Sources with hf:// ones downloaded, and the revisions that these were pinned to."""
+    pinned: list[Resolved] = []
+    places = [
+        tuple(_fetched(source, staging, pinned) for source in sources)
+        for sources in (spec.sources, spec.test_sources)
+    ]
+    return (places[0], places[1]), pinned
+
+
+def _fetched(source: Source, staging: Path, pinned: list[Resolved]) -> Source:
+    if not source.uri.startswith("hf://"):
+        return source
+    place = hub.parse(source.uri, "dataset")
+    commit = hub.revision(place)
+    folder = staging / "hub" / str(len(pinned))
+    names = hub.data_names(place, commit)
+    hub.download(place, commit, folder, names)
+    reason = f"what {place.revision} of {source.uri} was when the data was prepared"
+    pinned.append(Resolved(name="data.sources.revision", value=commit, reason=reason))
+    path = folder / (place.path or names[0])
+    return source.model_copy(update={"path": str(path)})
+
+
+def _result(
+    made: version.Version,
+    model: str,
+    rows: Rows,
+    kept: Kept,
+    sides: Sides,
+    intake: Intake,
+    resolved: tuple[Resolved, ...],
+) -> PrepareResult:
+    counts = {name: int((sides == side).sum()) for side, name in enumerate(SIDES)}
+    log.info(
+        "prepared %s: %s; %d duplicates, %d leaked, %d bad",
+        made.digest,
+        ", ".join(f"{count} {name}" for name, count in counts.items()),
+        kept.duplicate.sum(),
+        kept.leaked.sum(),
+        intake.findings.count,
+    )
+    return PrepareResult(
+        dataset_digest=made.digest,
+        model_digest=model,
+        train=counts[SIDES[TRAIN]],
+        validation=counts[SIDES[VALIDATION]],
+        test=counts[SIDES[TEST]],
+        duplicates=int(kept.duplicate.sum()),
+        bad_rows=intake.findings.count,
+        leaked=int(kept.leaked.sum()),
+        num_labels=len(made.labels),
+        columns=dict(intake.columns.names) if intake.columns else {},
+        resolved=resolved,
+    )

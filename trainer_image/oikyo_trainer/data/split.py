@@ -1,0 +1,63 @@
+"""The side of a row: from SHA-256 over seed and input alone, so that it stays when the data grows.
+
+The first 64 bits of the hash are a uniform number u in [0, 1): test below the test share, then
+validation, then train. One exception keeps every class trainable: of each class the row with the
+greatest u is always train. See docs/explanation/splits.md.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import numpy.typing as npt
+
+from oikyo.api.finetunejob import Split
+
+from .dedup import Kept, Mask
+from .spool import Index, Rows
+
+SIDES = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST = range(3)
+DROPPED = -1
+Sides = npt.NDArray[np.int8]
+
+
+def assign(rows: Rows, kept: Kept, given_test: Mask, split: Split) -> Sides:
+    """The side of every row; DROPPED for those that `kept` left out."""
+    test_share = Decimal(0) if given_test.any() else Decimal(split.test)
+    sides = by_hash(rows.inputs[:, 0], test_share, Decimal(split.validation))
+    own = kept.mask & ~given_test
+    # The whole input moves: a text with two labels must not stand on two sides.
+    moved = np.zeros(len(rows) + 1, dtype=bool)
+    moved[kept.groups[_greatest(rows, own)]] = True
+    sides[moved[kept.groups]] = TRAIN
+    sides[given_test] = TEST
+    sides[~kept.mask] = DROPPED
+    return sides
+
+
+def by_hash(uniform: npt.NDArray[np.uint64], test: Decimal, validation: Decimal) -> Sides:
+    """Sides from u, given as a 64-bit integer."""
+    sides = np.full(len(uniform), TRAIN, dtype=np.int8)
+    sides[uniform < _threshold(test + validation)] = VALIDATION
+    sides[uniform < _threshold(test)] = TEST
+    return sides
+
+
+def _threshold(share: Decimal) -> np.uint64:
+    return np.uint64(min(int(share * 2**64), 2**64 - 1))
+
+
+def _greatest(rows: Rows, own: Mask) -> Index:
+    """Of each class, the row with the greatest u; none for generation, which has no classes."""
+    if not len(rows.label_codes):
+        return np.zeros(0, dtype=np.int64)
+    index = np.flatnonzero(own)
+    order = index[
+        np.lexsort((rows.inputs[index, 1], rows.inputs[index, 0], rows.label_codes[index]))
+    ]
+    codes = rows.label_codes[order]
+    last = np.ones(len(order), dtype=bool)
+    last[:-1] = codes[1:] != codes[:-1]
+    return order[last]

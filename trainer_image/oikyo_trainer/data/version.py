@@ -1,0 +1,157 @@
+"""A version of the data: one folder, named by the digest of its rows, whole or absent.
+
+The digest is over the rows and their sides alone: neither the order of the files nor their paths
+change it. Rows lie in the order of their hash, so equal digests are equal files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oikyo.api import workspace as layout
+
+from ..errors import Retry
+from ..files import commit_folder, file_digest, write_atomic
+from .columns import Shape
+from .intake import Intake
+from .split import SIDES, Sides
+from .spool import Index, Rows, Spool
+
+log = logging.getLogger("oikyo.data")
+
+FORMAT = 1
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class Version:
+    """What is written: which rows on which side, in which order."""
+
+    task: str
+    shape: Shape
+    labels: tuple[str, ...]
+    seed: int
+    splits: tuple[Index, Index, Index]
+    digest: str
+
+
+def plan(task: str, shape: Shape, seed: int, rows: Rows, sides: Sides) -> Version:
+    """Order the rows of each side and digest them."""
+    splits = tuple(_ordered(rows, np.flatnonzero(sides == side)) for side in range(len(SIDES)))
+    used = np.unique(rows.label_codes[sides >= 0]) if rows.labels else ()
+    digest = hashlib.sha256(f"oikyo-dataset {FORMAT}\n{task}\n{shape}\n".encode())
+    for name, index in zip(SIDES, splits, strict=True):
+        digest.update(f"{name} {len(index)}\n".encode())
+        digest.update(rows.exact[index].tobytes())
+    return Version(
+        task=task,
+        shape=shape,
+        labels=tuple(sorted(rows.labels[code] for code in used)),
+        seed=seed,
+        splits=(splits[0], splits[1], splits[2]),
+        digest="sha256:" + digest.hexdigest(),
+    )
+
+
+def _ordered(rows: Rows, index: Index) -> Index:
+    order: Index = index[np.lexsort((rows.rows[index, 1], rows.rows[index, 0]))]
+    return order
+
+
+def write(
+    version: Version,
+    *,
+    workspace: Path,
+    staging: Path,
+    spool: Spool,
+    rows: Rows,
+    intake: Intake,
+    report: dict[str, Any],
+) -> None:
+    """Put the version into the workspace, unless the same one is there already."""
+    target = workspace / layout.dataset(version.digest)
+    if is_whole(target):
+        log.info("dataset %s is there already", version.digest)
+        return
+    staging.mkdir(parents=True)
+    for name, index in zip(SIDES, version.splits, strict=True):
+        _write_split(staging / f"{name}.parquet", index, spool, rows, intake)
+    write_atomic(staging / REPORT, pretty(report))
+    write_atomic(staging / layout.MANIFEST, pretty(_manifest(version, staging)))
+    replace_folder(staging, target)
+
+
+def replace_folder(staging: Path, target: Path) -> None:
+    """Commit `staging`; a target that somebody damaged is moved out of the way first."""
+    if target.exists() and not is_whole(target):
+        os.rename(target, staging.with_name(f"{staging.name}-damaged"))
+        shutil.rmtree(staging.with_name(f"{staging.name}-damaged"), ignore_errors=True)
+    commit_folder(staging, target)
+    if not is_whole(target):
+        raise Retry("WorkspaceFault", f"{target} is not whole although it was just written")
+
+
+def pretty(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _write_split(path: Path, index: Index, spool: Spool, rows: Rows, intake: Intake) -> None:
+    own = [pa.field("id", pa.string()), pa.field("source", pa.string())]
+    schema = pa.schema([*own, *spool.schema])
+    with pq.ParquetWriter(path, schema, compression="zstd", write_statistics=False) as writer:
+        for piece, texts in spool.gather(index, rows.lengths):
+            ids = [f"{high:016x}{low:016x}" for high, low in rows.rows[piece].tolist()]
+            names = [
+                f"{intake.files[file].name}:{line}"
+                for file, line in zip(
+                    rows.files[piece].tolist(), rows.lines[piece].tolist(), strict=True
+                )
+            ]
+            columns = [pa.array(ids), pa.array(names), *texts.columns]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _manifest(version: Version, folder: Path) -> dict[str, Any]:
+    counts = {name: len(index) for name, index in zip(SIDES, version.splits, strict=True)}
+    return {
+        "format": FORMAT,
+        "digest": version.digest,
+        "task": version.task,
+        "shape": version.shape,
+        "labels": list(version.labels),
+        "seed": version.seed,
+        "rows": counts,
+        "files": describe(folder),
+    }
+
+
+def describe(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file but the manifest itself."""
+    return {
+        path.relative_to(folder).as_posix(): {
+            "size": path.stat().st_size,
+            "sha256": file_digest(path),
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / layout.MANIFEST
+    }
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the manifest is there and every file that it names has its size."""
+    try:
+        files = json.loads((folder / layout.MANIFEST).read_bytes())["files"]
+        return all((folder / name).stat().st_size == item["size"] for name, item in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
