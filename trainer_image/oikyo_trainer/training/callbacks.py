@@ -36,7 +36,7 @@ State = Any  # transformers.TrainerState
 Control = Any  # transformers.TrainerControl
 
 
-class Rhythm(TrainerCallback):  # type: ignore[misc]
+class Rhythm(TrainerCallback):
     """Decides at the end of each step. A clock or a signal of one rank moves all ranks or none."""
 
     def __init__(self, plan: Plan, world: World, *, validates: bool, patience: int | None) -> None:
@@ -99,7 +99,7 @@ class Rhythm(TrainerCallback):  # type: ignore[misc]
             log.info("%s", self.stopped_early)
 
 
-class Telling(TrainerCallback):  # type: ignore[misc]
+class Telling(TrainerCallback):
     """Tells progress, keeps the history, and ends a run that diverged."""
 
     def __init__(
@@ -175,7 +175,7 @@ class Telling(TrainerCallback):  # type: ignore[misc]
 VALUES = ("loss", "grad_norm", "learning_rate")
 
 
-class Committing(TrainerCallback):  # type: ignore[misc]
+class Committing(TrainerCallback):
     """Makes a saved checkpoint count, when every rank has written its part."""
 
     def __init__(

@@ -129,7 +129,7 @@ def load_weights(
     else:
         model = _load_classifier(base, labels, options, folder)
     model.config.get_text_config().pad_token_id = base.tokenizer.pad_token_id
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _load_classifier(

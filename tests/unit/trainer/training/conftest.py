@@ -120,7 +120,9 @@ def classification_rows(number: int) -> list[dict[str, Any]]:
     rows = []
     for row in range(number):
         kind = row % 3
-        words = [WORDS[3 * kind + (row // 3 * 7 + i * (1 + row % 2)) % 3] for i in range(1 + row % 4)]
+        words = [
+            WORDS[3 * kind + (row // 3 * 7 + i * (1 + row % 2)) % 3] for i in range(1 + row % 4)
+        ]
         rows.append({"text": " ".join(words), "label": LABELS[kind]})
     return rows
 
@@ -141,7 +143,9 @@ class Lab:
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
 
-    def spec(self, task: str, *, run: str = "run-1", attempt: int = 1, **training: Any) -> TrainSpec:
+    def spec(
+        self, task: str, *, run: str = "run-1", attempt: int = 1, **training: Any
+    ) -> TrainSpec:
         """A training of the task on tiny data; the data and base are made when they are missing."""
         classify = task == "TextClassification"
         name = "classes" if classify else "pairs"

@@ -1,0 +1,150 @@
+"""An interrupted training ends in the same bits as one that was left alone; damage is passed over."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oikyo.api import workspace as layout
+from oikyo_trainer.errors import Refused, Retry
+from oikyo_trainer.training.checkpoint import verify
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+SETTINGS: dict[str, Any] = {
+    "epochs": 3,
+    "learning_rate": "3e-3",
+    "checkpoints": {"every_steps": 10, "keep": 3},
+}
+
+
+@pytest.fixture(autouse=True)
+def _agree_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of a tiny model are too fast for the half second between two looks at the signal."""
+    from oikyo_trainer.training import callbacks
+
+    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_AGREEMENTS", 0)
+
+
+def interrupt_at(lab: Any, spec: Any, last: int) -> None:
+    """SIGTERM this process as a kubelet would, so that step `last` is the last one."""
+    context = lab.context(spec)
+    update = context.reporter.update
+    sent = []
+
+    def watch(**values: Any) -> None:
+        update(**values)
+        if (values.get("step") or 0) == last - 1 and not sent:
+            sent.append(last)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    context.reporter.update = watch
+    from oikyo_trainer.training.train import train
+
+    with pytest.raises(Retry) as stopped:
+        train(spec, context)
+    assert stopped.value.reason == "Stopped"
+
+
+def assert_same_bits(left: dict[str, Any], right: dict[str, Any]) -> None:
+    import torch
+
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "micro"),
+    [
+        ("TextClassification", "Full", None),
+        ("TextClassification", "LoRA", 4),
+        ("TextGeneration", "Full", 2),
+        ("TextGeneration", "LoRA", None),
+    ],
+)
+def test_a_training_stopped_twice_ends_in_the_same_bits(
+    lab: Any, task: str, method: str, micro: int | None
+) -> None:
+    settings = {**SETTINGS, "method": method, "micro_batch_size": micro}
+    whole = lab.train(lab.spec(task, run="whole", **settings))
+    interrupt_at(lab, lab.spec(task, run="cut", **settings), 7)  # within the first epoch
+    interrupt_at(lab, lab.spec(task, run="cut", attempt=2, **settings), 20)  # at a validation
+    resumed = lab.train(lab.spec(task, run="cut", attempt=3, **settings))
+    assert resumed.best_step == whole.best_step
+    assert_same_bits(lab.weights(whole), lab.weights(resumed))
+    assert any("resumed from step 20 of attempt 2" in note for note in resumed.notes)
+
+
+def test_the_history_goes_on_without_a_step_told_twice(lab: Any) -> None:
+    interrupt_at(lab, lab.spec("TextGeneration", **SETTINGS), 15)
+    lab.train(lab.spec("TextGeneration", attempt=2, **SETTINGS))
+    text = (lab.workspace / layout.stage("run-1", "train") / "history.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    for kind in ("loss", "eval_loss"):
+        steps = [line["step"] for line in lines if kind in line]
+        assert steps == sorted(set(steps))
+    assert lines[-1]["step"] == 36
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_named(lab: Any) -> None:
+    whole = lab.train(lab.spec("TextClassification", run="whole", **SETTINGS))
+    interrupt_at(lab, lab.spec("TextClassification", **SETTINGS), 25)
+    newest = lab.workspace / layout.checkpoints("run-1") / "checkpoint-25"
+    with (newest / "optimizer.pt").open("r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-100, os.SEEK_END)
+        file.write(bytes([byte[0] ^ 1]))
+    resumed = lab.train(lab.spec("TextClassification", attempt=2, **SETTINGS))
+    assert resumed.notes[0] == (
+        "skipped checkpoint-25: optimizer.pt has another content than was written"
+    )
+    assert resumed.notes[1] == "resumed from step 20 of attempt 1"
+    assert_same_bits(lab.weights(whole), lab.weights(resumed))
+
+
+def test_a_checkpoint_without_its_manifest_does_not_count(lab: Any) -> None:
+    interrupt_at(lab, lab.spec("TextClassification", **SETTINGS), 25)
+    newest = lab.workspace / layout.checkpoints("run-1") / "checkpoint-25"
+    (newest / layout.MANIFEST).unlink()
+    resumed = lab.train(lab.spec("TextClassification", attempt=2, **SETTINGS))
+    assert resumed.notes[0] == (
+        "skipped checkpoint-25: it has no manifest.json: it was never finished"
+    )
+
+
+def test_a_finished_training_is_only_released_again(lab: Any) -> None:
+    spec = lab.spec("TextGeneration", method="LoRA", **SETTINGS)
+    first = lab.weights(lab.train(spec))
+    shutil.rmtree(lab.workspace / layout.stage("run-1", "train") / "model")
+    again = lab.train(spec.model_copy(update={"attempt": 2}))
+    assert again.steps == 36
+    assert_same_bits(first, lab.weights(again))
+
+
+def test_a_diverged_training_is_refused_and_leaves_no_checkpoint_of_it(lab: Any) -> None:
+    spec = lab.spec(
+        "TextGeneration", method="Full", learning_rate="1", warmup_ratio="0", weight_decay="1e30"
+    )
+    with pytest.raises(Refused) as refused:
+        lab.train(spec)
+    assert refused.value.reason == "Diverged"
+    assert 'training.learningRate: "0.1"' in refused.value.next_step
+    folder: Path = lab.workspace / layout.checkpoints("run-1")
+    assert not any(path.joinpath(layout.MANIFEST).exists() for path in folder.glob("checkpoint-*"))
+
+
+def test_every_checkpoint_left_behind_verifies(lab: Any) -> None:
+    lab.train(lab.spec("TextClassification", **SETTINGS))
+    folder: Path = lab.workspace / layout.checkpoints("run-1")
+    for checkpoint in folder.glob("checkpoint-*"):
+        manifest = verify(checkpoint)
+        assert manifest.world_size == 1
+        assert manifest.rows_seen == min(manifest.step * 8, 3 * 96)
+        assert not (checkpoint / "training_args.bin").exists()
