@@ -27,6 +27,8 @@ from oikyo.errors import ClusterError
 from .kinds import Kind, Object
 
 FIELD_MANAGER = "oikyo"
+USER_AGENT = "oikyo-controller"
+"""By which audit logs tell the controller's writes."""
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 PAGE = 500
 _TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=5)
@@ -93,6 +95,7 @@ class Cluster:
         self._configuration = configuration
         self._configuration.client_session_kwargs = {"trust_env": False}
         self._api = ApiClient(self._configuration)
+        self._api.user_agent = USER_AGENT
         self._client = DynamicClient(self._api)
         self._limiter = Limiter()
         self.may_write: Callable[[], bool] = lambda: False

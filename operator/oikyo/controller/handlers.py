@@ -102,7 +102,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = Backoffs()
     settings.networking.trust_env = False
-    settings.watching.server_timeout = random.uniform(240, 360)
+    settings.watching.server_timeout = random.randint(240, 360)
     settings.watching.connect_timeout = 5
     settings.watching.chunk_size = 500
     # A worker lingers this long after its object's last event; thousands of objects come at start.

@@ -1,0 +1,305 @@
+"""The operator as a process against a real API server and the real Job, Deployment and GC controllers."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from control_plane import REPOSITORY, Api, Audit, OperatorProcess, Place, eventually, operator
+from kit.cluster import Cluster
+
+_NUMBERS = count(1)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = Cluster.up(tmp_path_factory.mktemp("plane"), node_count=0, controllers=True)
+    try:
+        made.kubectl("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
+        made.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture(scope="module")
+def api(cluster: Cluster) -> Api:
+    return Api(cluster)
+
+
+@pytest.fixture
+def place(api: Api) -> Iterator[Place]:
+    """A namespace of its own, with the default account that pods need."""
+    name = f"wire-{next(_NUMBERS)}"
+    api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    made = Place(api, name)
+    eventually(lambda: api.get(made.path("serviceaccounts", "default")), "the default account")
+    yield made
+    api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def audit(cluster: Cluster) -> Audit:
+    made = Audit(cluster.audit_log)
+    made.mark()
+    return made
+
+
+@pytest.fixture
+def running(cluster: Cluster, place: Place, tmp_path: Path) -> Iterator[OperatorProcess]:
+    with operator(cluster.kubeconfig, tmp_path, "--namespace", place.namespace) as process:
+        eventually(lambda: process.leading, "the lease")
+        yield process
+
+
+def train(place: Place, name: str) -> None:
+    for stage in ("prepare", "train", "evaluate"):
+        place.finish(name, stage)
+
+
+def test_a_job_goes_from_data_to_a_version_in_at_most_25_writes(
+    place: Place, running: OperatorProcess, audit: Audit
+) -> None:
+    place.apply_job("tickets")
+    train(place, "tickets")
+    eventually(lambda: place.phase("tickets") == "Succeeded", "the job to succeed")
+    status = place.status("tickets")
+    assert status["score"] == "0.9"
+    assert status["modelVersion"] == "tickets-v1"
+    version = place.api.get(place.ours("modelversions", "tickets-v1"))
+    assert version is not None
+    assert version["spec"]["lineage"]["image"].endswith("cd" * 32)
+    writes = audit.writes(place.namespace)
+    assert len(writes) <= 25, "\n".join(writes)
+    events = place.api.items(place.path("events", group="events.k8s.io/v1"))
+    told = [e["reason"] for e in events if e["regarding"]["kind"] == "FineTuneJob"]
+    assert {"DataReady", "Trained", "Evaluated", "Released"} <= set(told)
+    print(f"{len(writes)} writes:", *writes, sep="\n  ")
+    print(f"resident memory {running.resident_megabytes():.0f} MB")
+
+
+def test_an_unchanged_object_costs_no_write(
+    place: Place, running: OperatorProcess, audit: Audit
+) -> None:
+    place.apply_job("waiting")
+    place.await_pods("waiting", "prepare")
+    place.apply_job("done")
+    train(place, "done")
+    eventually(lambda: place.phase("done") == "Succeeded", "the job to succeed")
+    time.sleep(2)
+    audit.mark()
+    time.sleep(8)
+    assert audit.writes(place.namespace) == []
+
+
+def test_a_killed_operator_comes_back_and_changes_nothing(
+    cluster: Cluster, place: Place, running: OperatorProcess, audit: Audit, tmp_path: Path
+) -> None:
+    place.apply_job("tickets")
+    place.finish("tickets", "prepare")
+    place.await_pods("tickets", "train")
+    eventually(lambda: place.phase("tickets") == "Training", "the train stage")
+    time.sleep(1)
+    before = place.everything()
+    running.end(signal.SIGKILL)
+    audit.mark()
+    with operator(
+        cluster.kubeconfig, tmp_path, "--namespace", place.namespace, name="second"
+    ) as second:
+        eventually(lambda: second.leading, "the lease of the dead", seconds=25)
+        time.sleep(3)
+        assert audit.writes(place.namespace) == []
+        assert place.everything() == before
+        for stage in ("train", "evaluate"):
+            place.finish("tickets", stage)
+        eventually(lambda: place.phase("tickets") == "Succeeded", "the job to succeed")
+
+
+def test_a_wiped_status_comes_back_from_the_children(
+    place: Place, running: OperatorProcess
+) -> None:
+    place.apply_job("tickets")
+    train(place, "tickets")
+    eventually(lambda: place.phase("tickets") == "Succeeded", "the job to succeed")
+    before = place.status("tickets")
+    jobs = place.stage_jobs()
+    path = place.ours("finetunejobs", "tickets") + "/status"
+    place.api.http.patch(
+        path,
+        content='[{"op": "remove", "path": "/status"}]',
+        headers={"Content-Type": "application/json-patch+json"},
+    ).raise_for_status()
+    eventually(lambda: place.phase("tickets") == "Succeeded", "the status to come back")
+    after = place.status("tickets")
+    for told in ("score", "metrics", "gates", "modelVersion", "startTime", "dataset", "stages"):
+        assert after[told] == before[told], told
+    assert place.stage_jobs() == jobs
+
+
+def test_deleting_a_job_in_mid_run_leaves_only_what_is_retained(
+    place: Place, running: OperatorProcess
+) -> None:
+    place.apply_job("kept")
+    place.apply_job("gone", storage={"retentionPolicy": "Delete"})
+    for name in ("kept", "gone"):
+        place.finish(name, "prepare")
+        place.await_pods(name, "train")
+        place.api.delete(place.ours("finetunejobs", name))
+    eventually(lambda: not place.stage_jobs() and not place.pods(""), "children to go")
+    claims = place.path("persistentvolumeclaims")
+    eventually(
+        lambda: [c["metadata"]["name"] for c in place.api.items(claims)] == ["kept-workspace"],
+        "only the retained claim to stay",
+    )
+    eventually(
+        lambda: (
+            running.metric(f'oikyo_job_failures{{job="gone",namespace="{place.namespace}"}}')
+            is None
+            and running.metric(f'oikyo_job_failures{{namespace="{place.namespace}",job="gone"}}')
+            is None
+        ),
+        "the series to go",
+    )
+
+
+def test_suspend_stops_the_pods_and_resume_starts_the_next_attempt(
+    place: Place, running: OperatorProcess
+) -> None:
+    place.apply_job("tickets")
+    place.finish("tickets", "prepare")
+    place.await_pods("tickets", "train")
+    path = place.ours("finetunejobs", "tickets")
+    place.api.patch(path, {"spec": {"suspend": True}})
+    eventually(lambda: place.phase("tickets") == "Suspended", "the job to be suspended")
+    eventually(lambda: place.stage_jobs() == ["tickets-prepare-1"], "the train Job to go")
+    place.api.patch(path, {"spec": {"suspend": False}})
+    place.await_pods("tickets", "train", 2)
+    place.finish("tickets", "train", 2)
+    place.finish("tickets", "evaluate")
+    eventually(lambda: place.phase("tickets") == "Succeeded", "the job to succeed")
+
+
+def test_a_failed_attempt_is_followed_by_the_next_and_refused_data_ends_the_job(
+    place: Place, running: OperatorProcess
+) -> None:
+    place.apply_job("tickets")
+    place.fail("tickets", "prepare", 1, 137, "")
+    place.await_pods("tickets", "prepare", 2)
+    assert place.status("tickets")["failures"] == 1
+    words = (
+        '{"stage":"prepare","attempt":2,"failure":{"kind":"Refused","reason":"InvalidData",'
+        '"message":"rows.jsonl line 7 is not JSON","nextStep":"mend line 7"}}'
+    )
+    place.fail("tickets", "prepare", 2, 64, words)
+    eventually(lambda: place.phase("tickets") == "Failed", "the job to fail")
+    assert place.status("tickets")["diagnosis"]["cause"] == "rows.jsonl line 7 is not JSON"
+    assert place.condition("tickets", "Succeeded")["reason"] == "InputRefused"
+
+
+def test_the_second_operator_waits_and_takes_over_at_once_when_the_first_ends(
+    cluster: Cluster, place: Place, running: OperatorProcess, tmp_path: Path
+) -> None:
+    with operator(
+        cluster.kubeconfig, tmp_path, "--namespace", place.namespace, name="second"
+    ) as second:
+        time.sleep(3)
+        assert (running.leading, second.leading) == (True, False)
+        place.apply_job("tickets")
+        place.await_pods("tickets", "prepare")
+        code, seconds = running.end()
+        assert code == 0
+        assert seconds < 5, f"the end took {seconds:.1f} s"
+        begun = time.monotonic()
+        eventually(lambda: second.leading, "the released lease")
+        assert time.monotonic() - begun < 5
+        train(place, "tickets")
+        eventually(lambda: place.phase("tickets") == "Succeeded", "the job to succeed")
+
+
+def test_an_accepted_version_is_served_and_the_endpoint_becomes_ready(
+    place: Place, running: OperatorProcess, audit: Audit
+) -> None:
+    place.apply_job("tickets", deployment={"replicas": {"min": 1, "max": 3}})
+    train(place, "tickets")
+    labels = "oikyo.dev/endpoint=tickets"
+    for pod in eventually(lambda: place.pods(labels), "server pods"):
+        place.run_pod(pod)
+    endpoint = place.ours("modelendpoints", "tickets")
+
+    def ready() -> bool:
+        found = (place.api.get(endpoint) or {}).get("status", {}).get("conditions", ())
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in found)
+
+    eventually(ready, "the endpoint to be ready")
+    writes = audit.writes(place.namespace)
+    assert len(writes) <= 36, "\n".join(writes)
+    for path in (
+        place.path("services", "tickets"),
+        place.path("poddisruptionbudgets", "tickets", "policy/v1"),
+        place.path("horizontalpodautoscalers", "tickets", "autoscaling/v2"),
+    ):
+        assert place.api.get(path) is not None, path
+    place.api.delete(place.path("services", "tickets"))
+    eventually(lambda: place.api.get(place.path("services", "tickets")), "the Service to come back")
+    place.api.delete(endpoint)
+    eventually(lambda: not place.pods(labels), "the server to go with its endpoint")
+
+
+def test_two_nodes_meet_through_a_headless_service(place: Place, running: OperatorProcess) -> None:
+    place.apply_job("gang", training={"nodes": 2}, storage={"accessMode": "ReadWriteMany"})
+    place.finish("gang", "prepare")
+    eventually(lambda: len(place.await_pods("gang", "train")) == 2, "two workers")
+    first = min(place.await_pods("gang", "train"), key=lambda pod: pod["metadata"]["name"])
+    assert first["spec"]["hostname"] == "gang-train-1-0"
+    assert first["spec"]["subdomain"] == "gang-train-1"
+    service = place.api.get(place.path("services", "gang-train-1"))
+    assert service is not None
+    assert service["spec"]["clusterIP"] == "None"
+    place.finish("gang", "train")
+    place.finish("gang", "evaluate")
+    eventually(lambda: place.phase("gang") == "Succeeded", "the job to succeed")
+    eventually(lambda: place.condition("gang", "Released").get("status") == "True", "the release")
+
+
+def test_a_job_of_another_controller_is_left_alone(
+    place: Place, running: OperatorProcess, audit: Audit
+) -> None:
+    place.apply_job("theirs", managedBy="example.com/other")
+    place.apply_job("ours")
+    place.await_pods("ours", "prepare")
+    assert not any("theirs" in write for write in audit.writes(place.namespace))
+
+
+def test_pods_pass_pod_security_restricted(
+    cluster: Cluster, place: Place, running: OperatorProcess
+) -> None:
+    label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    place.api.patch(f"/api/v1/namespaces/{place.namespace}", label)
+    place.apply_job("tickets", deployment={})
+    train(place, "tickets")
+    eventually(lambda: place.pods("oikyo.dev/endpoint=tickets"), "a server pod")
+
+
+def test_a_quota_that_forbids_jobs_is_told_in_the_job_and_mended_without_a_restart(
+    place: Place, running: OperatorProcess
+) -> None:
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
+    place.api.create(place.path("resourcequotas"), quota)
+    eventually(
+        lambda: (place.api.get(place.path("resourcequotas", "none")) or {}).get("status"),
+        "the quota to be counted",
+    )
+    place.apply_job("tickets")
+    eventually(
+        lambda: place.condition("tickets", "Stalled").get("status") == "True", "the job to stall"
+    )
+    assert "exceeded quota" in place.status("tickets")["diagnosis"]["cause"]
+    place.api.delete(place.path("resourcequotas", "none"))
+    place.await_pods("tickets", "prepare")
+    eventually(
+        lambda: place.condition("tickets", "Stalled").get("status") == "False", "the job to go on"
+    )
