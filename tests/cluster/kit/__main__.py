@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from kit import binaries, leftovers, places, record
+from kit import binaries, images, leftovers, places, record
 from kit.cluster import Cluster
 from kit.commands import say
 from kit.errors import KitError
@@ -20,7 +20,9 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--nodes", type=int, default=2, help="0 starts only an API server")
     up.add_argument("--gpus", type=int, default=2, help="nvidia.com/gpu offered by each node")
     up.add_argument("--controllers", action="store_true", help="with --nodes 0: GC and the like")
-    verbs.add_parser("down", parents=[where], help="stop it and leave nothing behind")
+    down = verbs.add_parser("down", parents=[where], help="stop it and leave nothing behind")
+    down.add_argument("--purge", action="store_true", help="drop unpacked images and logs too")
+    verbs.add_parser("images", parents=[where], help="build both images, bring them to the nodes")
     verbs.add_parser("status", parents=[where], help="say what runs")
     verbs.add_parser("kubeconfig", parents=[where], help="print the path of the kubeconfig")
     load = verbs.add_parser("load", parents=[where], help="import an OCI archive on every node")
@@ -46,7 +48,7 @@ def down(options: argparse.Namespace) -> int:
     if record.read(options.state.resolve()) is None:
         say(f"no cluster was started in {options.state}")
     else:
-        Cluster.open(options.state).down()
+        Cluster.open(options.state).down(purge=options.purge)
     return 0
 
 
@@ -70,6 +72,16 @@ def load(options: argparse.Namespace) -> int:
     return 0
 
 
+def project_images(options: argparse.Namespace) -> int:
+    if record.read(options.state.resolve()) is None:
+        for target in images.TARGETS:
+            images.build(target)
+            print(target.image)
+    else:
+        Cluster.open(options.state).load_images()
+    return 0
+
+
 def build(options: argparse.Namespace) -> int:
     for name in options.programs:
         print(binaries.binary(name))
@@ -89,6 +101,7 @@ VERBS = {
     "kubeconfig": kubeconfig,
     "load": load,
     "build": build,
+    "images": project_images,
     "leftovers": left,
 }
 

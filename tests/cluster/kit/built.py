@@ -12,7 +12,7 @@ from pathlib import Path
 from kit import binaries, cgroups, debian, host, kubeconfig, network, places, processes, settings
 from kit.binaries import binary
 from kit.commands import run, say, wait_until
-from kit.layout import FIRST_SERVICE, Layout
+from kit.layout import DOMAIN, FIRST_SERVICE, Layout
 from kit.nodes import Node
 from kit.pki import Authority, public_key
 from kit.processes import Servers
@@ -62,7 +62,7 @@ class Built:
         pki = self.state / "pki"
         authority = Authority(pki, "ca")
         names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc")
-        qualified = f"kubernetes.default.svc.{settings.DOMAIN}"
+        qualified = f"kubernetes.default.svc.{DOMAIN}"
         addresses = (FIRST_SERVICE, "127.0.0.1", self.address)
         hosts = ("localhost", *names, qualified, *dict.fromkeys(addresses))
         authority.issue("apiserver", "/CN=kube-apiserver", hosts)
@@ -112,14 +112,14 @@ class Built:
 
     def start_controllers(self) -> None:
         """Start the controller manager, and the scheduler where there is something to schedule."""
-        manager = [
+        manager: list[str | Path] = [
             binary("kube-controller-manager"),
             *settings.controller_manager_flags(self.state),
         ]
         self.servers.start("kube-controller-manager", manager)
         if self.nodes:
-            scheduler = [binary("kube-scheduler"), *settings.scheduler_flags(self.state)]
-            self.servers.start("kube-scheduler", scheduler)
+            flags = settings.scheduler_flags(self.state)
+            self.servers.start("kube-scheduler", [binary("kube-scheduler"), *flags])
 
     def start_addons(self, server: str) -> None:
         """Start DNS and the keeper, which are servers of the host and not pods."""

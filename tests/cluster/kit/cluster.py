@@ -1,12 +1,13 @@
 """Chooses which cluster to use, and offers one face for all three kinds of it."""
 
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from kit import built, host, kind, places, processes, record, small_images
+from kit import built, host, images, kind, places, processes, record, small_images
 from kit.binaries import binary
 from kit.built import Built
 from kit.commands import Done, run, say, wait_until
@@ -163,12 +164,17 @@ class Cluster:
         alive = self.engine is None or self.engine.healthy()
         return alive and self.kubectl("get", "--raw", "/readyz", check=False).returncode == 0
 
-    def down(self) -> None:
-        """Stop the cluster and put the machine back; an existing cluster is left as it is."""
+    def down(self, *, purge: bool = False) -> None:
+        """Stop the cluster and put the machine back; an existing cluster is left as it is.
+
+        Unpacked images and the last logs stay in the state folder unless `purge` is set.
+        """
         if self.engine is None:
             record.path(self.state).unlink(missing_ok=True)
-        else:
-            self.engine.down()
+            return
+        self.engine.down()
+        if purge:
+            shutil.rmtree(self.state, ignore_errors=True)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> Done:
         """Run kubectl of the cluster's own version, as its administrator."""
@@ -182,6 +188,22 @@ class Cluster:
         if self.engine is None:
             raise KitError(f"the cluster of {EXISTING} takes its images from its own registry")
         self.engine.load(archive.resolve())
+
+    def load_images(self) -> None:
+        """Build the operator's and the trainer's image where needed and bring them to the nodes."""
+        for target in images.TARGETS:
+            digest = images.build(target)
+            if isinstance(self.engine, Built) and self.nodes:
+                delivery = images.Delivery(
+                    self.state / "images" / "delivery", [node.name for node in self.nodes]
+                )
+                images.deliver(delivery, target.image, digest, self.nodes)
+            else:
+                archive = images.whole_archive(target.image, self.state)
+                try:
+                    self.load(archive)
+                finally:
+                    archive.unlink()
 
     @property
     def audit_log(self) -> Path:

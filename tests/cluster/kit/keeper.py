@@ -76,8 +76,11 @@ def volume_for(claim: Json, folder: Path) -> Json:
             "storageClassName": STORAGE_CLASS,
             "hostPath": {"path": str(folder), "type": "Directory"},
             "claimRef": {
-                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "uid": about["uid"],
-                "namespace": about["namespace"], "name": about["name"],
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "uid": about["uid"],
+                "namespace": about["namespace"],
+                "name": about["name"],
             },
         },
     }
