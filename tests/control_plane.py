@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 import httpx
 import yaml
-from kit.cluster import Cluster
 
 import scenes
+from kit.cluster import Cluster
 from oikyo.api.stages import LastWords, Stage
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+
 from control_plane import REPOSITORY, Api, Audit, OperatorProcess, Place, eventually, operator
 from kit.cluster import Cluster
 
