@@ -38,6 +38,11 @@ def check(manifest: Manifest, old: Manifest | None = None) -> list[Violation]:
     return found + list(_judge_rules(schema, new, before, "", _broken(found)))
 
 
+def schema_of(kind: str) -> dict[str, Any]:
+    """The schema by which manifests of `kind` are judged. Shared: callers must not change it."""
+    return _kinds()[kind]
+
+
 def with_defaults(manifest: Manifest) -> Manifest:
     """A copy of `manifest` as the API server would store it."""
     from .api.schema import defaulted

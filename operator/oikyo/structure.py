@@ -95,9 +95,9 @@ def judge(schema: Schema, value: Any, path: str) -> Iterator[Violation]:
     if expected:
         yield Violation(path, value, expected)
         return
-    for keyword, test in _LIMITS.items():
-        if keyword in schema and (expected := test(schema[keyword], value)):
-            yield Violation(path, value, expected)
+    limits = (test(schema[word], value) for word, test in _LIMITS.items() if word in schema)
+    if expected := next(filter(None, limits), None):
+        yield Violation(path, value, expected)
     if isinstance(value, dict):
         yield from _judge_object(schema, value, path)
     elif isinstance(value, list):
@@ -146,7 +146,7 @@ def _plain(word: str) -> str:
 def _close(word: object, known: Mapping[str, Any] | Sequence[str]) -> str | None:
     """The known word that `word` is a misspelling of."""
     plain = {_plain(name): name for name in known}
-    matches = difflib.get_close_matches(_plain(str(word)), plain, n=1, cutoff=0.7)
+    matches = difflib.get_close_matches(_plain(str(word)), plain, n=1, cutoff=0.6)
     return plain[matches[0]] if matches else None
 
 

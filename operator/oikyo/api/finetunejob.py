@@ -50,7 +50,7 @@ _URI_RULES = (
         "a path may not contain '..': write the path from the root of the claim or folder",
     ),
     Rule(
-        "!self.startsWith('pvc:') || self.matches('^pvc:///*[a-z0-9][-a-z0-9.]*(/|$)')",
+        "!self.startsWith('pvc:') || self.matches('^pvc://[a-z0-9][-a-z0-9.]*(/|$)')",
         "pvc:// begins with the name of a claim: write pvc://claim/path",
     ),
 )
@@ -753,9 +753,9 @@ class DatasetStatus(Report):
 class StageStatus(Report):
     """One stage of the job."""
 
-    name: Annotated[Word, Field(description="prepare, train or evaluate.")]
+    name: Annotated[Word, Field(description="Stage: prepare, train or evaluate.")]
     attempt: Annotated[int, Field(description="Number of the newest attempt, from 1.")]
-    state: Annotated[Word, Field(description="Pending, Running, Succeeded or Failed.")]
+    state: Annotated[Word, Field(description="State of it: Pending, Running, Succeeded or Failed.")]
     started: Annotated[Timestamp | None, Field(description="When the newest attempt started.")] = (
         None
     )

@@ -154,6 +154,8 @@ class _Inliner:
             schema["additionalProperties"] = self.convert(values, f"{path}.*")
         if "items" in raw:
             schema["items"] = self.convert(raw["items"], f"{path}[]")
+            # kubectl and Argo CD compare lists whole: a default inside one would be a change for ever.
+            _strip_defaults(schema["items"])
 
 
 def _without_null(raw: Schema, path: str) -> Schema:

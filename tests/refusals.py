@@ -1,0 +1,206 @@
+"""What the door refuses and what it says: one table for admission and for a real API server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from builders import a_manifest
+from oikyo.admission import schema_of
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One bad manifest."""
+
+    id: str
+    manifest: Manifest
+    path: str
+    """The field that the refusal names."""
+    says: str
+    """Part of the sentence; for a rule, of the rule's message."""
+    old: Manifest | None = None
+    """What stood there before, for a row about an update."""
+    rule: bool = True
+    """Whether a CEL rule refuses it; else the schema does."""
+
+
+def _job(id: str, path: str, says: str, *, name: str = "support-intents", **spec: Any) -> Row:
+    return Row(id, a_manifest(name=name, **spec), path, says)
+
+
+def _schema(id: str, path: str, says: str, **spec: Any) -> Row:
+    return Row(id, a_manifest(**spec), path, says, rule=False)
+
+
+def _other(id: str, kind: str, path: str, says: str, **keywords: Any) -> Row:
+    return Row(id, a_manifest(kind, **keywords), path, says)
+
+
+def _changed(id: str, path: str, says: str, **spec: Any) -> Row:
+    return Row(id, a_manifest(**spec), path, says, old=a_manifest())
+
+
+def _base(uri: str) -> Manifest:
+    return {"model": {"base": uri}}
+
+
+def _data(*uris: str, **more: Any) -> Manifest:
+    return {"data": {"sources": [{"uri": uri} for uri in uris] or [{"uri": "pvc://a/b.csv"}], **more}}
+
+
+def _gates(*gates: Manifest) -> Manifest:
+    return {"evaluation": {"gates": list(gates)}}
+
+
+_MORE_DATA = {"sources": [{"uri": "pvc://datasets/more.jsonl"}]}
+
+RULES = (
+    _job("a name longer than a label allows", "metadata.name", "at most 52", name="a" * 53),
+    _job("a name with a dot", "metadata.name", "may not contain '.'", name="a.b"),
+    _job("a base of an unknown scheme", "spec.model.base", "hf://org/name", **_base("s3://a/b")),
+    _job("a base that is data", "spec.model.base", "hf://org/name", **_base("configmap://a/b")),
+    _job("a base with a blank", "spec.model.base", "only letters", **_base("hf://a b")),
+    _job("a base that climbs", "spec.model.base", "'..'", **_base("pvc://models/../secret")),
+    _job("a base without a claim", "spec.model.base", "name of a claim", **_base("pvc:///models")),
+    _job("a version without a number", "spec.model.base", "/3", **_base("version://intents")),
+    _job("a model name in capitals", "spec.model.name", "lower case",
+         model={"base": "hf://a/b", "name": "Intents"}),
+    _job("no data", "spec.data.sources", "at least one file", data={"sources": []}),
+    _job("data of an unknown scheme", "spec.data.sources[0].uri", "configmap://", **_data("s3://a/b")),
+    _job("data that climbs at the end", "spec.data.sources[0].uri", "'..'", **_data("pvc://a/b/..")),
+    _job("a ConfigMap without a key", "spec.data.sources[0].uri", "and a key", **_data("configmap://a")),
+    _job("more than half held out", "spec.data.split.validation", "from 0 to 0.5",
+         **_data(split={"validation": "0.51"})),
+    _job("no rows for the verdict", "spec.data.split", "testSources", **_data(split={"test": "0.0"})),
+    _job("a micro batch above the batch", "spec.training.microBatchSize", "at most batchSize",
+         training={"batchSize": 8, "microBatchSize": 16}),
+    _job("a dropout of one", "spec.training.lora.dropout", "below 1",
+         training={"lora": {"dropout": "1"}}),
+    _job("a learning rate in letters", "spec.training.learningRate", "Auto",
+         training={"learningRate": "abc"}),
+    _job("a learning rate of nothing", "spec.training.learningRate", "above 0",
+         training={"learningRate": "0.0"}),
+    _job("a learning rate above one", "spec.training.learningRate", "at most 1",
+         training={"learningRate": "1e1"}),
+    _job("a negative weight decay", "spec.training.weightDecay", "at least 0",
+         training={"weightDecay": "-0.1"}),
+    _job("a negative quantity", "spec.training.resources.cpu", "quantity",
+         training={"resources": {"cpu": -1}}),
+    _job("a quantity with a wrong unit", "spec.storage.size", "16Gi", storage={"size": "20GB"}),
+    _job("a gate with two conditions", "spec.evaluation.gates[0]", "exactly one",
+         **_gates({"metric": "accuracy", "min": "0.8", "betterThan": "Base"})),
+    _job("a gate without a condition", "spec.evaluation.gates[0]", "exactly one",
+         **_gates({"metric": "accuracy"})),
+    _job("a generation metric for classification", "spec.evaluation", "accuracy, f1_macro, loss",
+         **_gates({"metric": "bleu", "min": "0.3"})),
+    _job("a classification metric for generation", "spec.evaluation", "perplexity, bleu",
+         task="TextGeneration", **_gates({"metric": "f1_macro", "min": "0.3"})),
+    _job("two nodes and a volume of one", "spec.storage", "ReadWriteMany", training={"nodes": 2}),
+    _job("early stopping without validation", "spec.training.earlyStopping", "validation split",
+         training={"earlyStopping": {}}, **_data(split={"validation": "0"})),
+    _job("fewer replicas at most than at least", "spec.deployment.replicas", "at most replicas.max",
+         deployment={"replicas": {"min": 2}}),
+    _job("deleting a claim of somebody else", "spec.storage.retentionPolicy", "drop claimName",
+         storage={"claimName": "models", "retentionPolicy": "Delete"}),
+    _changed("another base", "spec.model", "cannot change", model={"base": "hf://a/b"}),
+    _changed("another task", "spec.task", "cannot change", task="TextGeneration"),
+    _changed("more data", "spec.data", "cannot change", data=_MORE_DATA),
+    _changed("more epochs", "spec.training", "cannot change", training={"epochs": 9}),
+    _changed("a lower gate", "spec.evaluation", "cannot change",
+             **_gates({"metric": "accuracy", "min": "0.1"})),
+    Row("a changed record", a_manifest("ModelVersion", verdict="Rejected"), "spec", "never changes",
+        old=a_manifest("ModelVersion")),
+    _other("a record of a model in capitals", "ModelVersion", "spec.model", "lower case", model="A"),
+    _other("a long name", "ModelEndpoint", "metadata.name", "at most 52", name="a" * 53),
+    _other("a dotted name", "ModelEndpoint", "metadata.name", "may not contain '.'", name="a.b"),
+    _other("a model in capitals", "ModelEndpoint", "spec.model", "lower case", model="A"),
+    _other("pinned to nothing", "ModelEndpoint", "spec.version", "needs a version",
+           versionPolicy="Pinned"),
+    _other("a version without pinning", "ModelEndpoint", "spec.version", "Pinned", version=3),
+    _other("fewer at most than at least", "ModelEndpoint", "spec.replicas", "at most replicas.max",
+           replicas={"min": 3, "max": 2}),
+    _other("a quantity in words", "ModelEndpoint", "spec.resources.cpu", "500m",
+           resources={"cpu": "four"}),
+    Row("another model", a_manifest("ModelEndpoint", model="other"), "spec.model", "cannot change",
+        old=a_manifest("ModelEndpoint")),
+)  # fmt: skip
+
+SCHEMA = (
+    _schema("an unknown field", "spec.trianing", "did you mean training?", trianing={}),
+    _schema("a field in the wrong place", "spec.training.rank", "spec.training.lora.rank",
+            training={"rank": 8}),
+    _schema("a field in another spelling", "spec.training.learning_rate", "learningRate?",
+            training={"learning_rate": "1e-4"}),
+    _schema("a misspelt metric", "spec.evaluation.gates[0].metric", "did you mean f1_macro?",
+            **_gates({"metric": "f1_marco", "min": "0.8"})),
+    _schema("a negative rank", "spec.training.lora.rank", "at least 1",
+            training={"lora": {"rank": -4}}),
+    _schema("a learning rate without quotes", "spec.training.learningRate", 'quotes: "0.0002"',
+            training={"learningRate": 0.0002}),
+    _schema("epochs in quotes", "spec.training.epochs", "without quotes", training={"epochs": "3"}),
+    _schema("half an epoch", "spec.training.epochs", "whole number", training={"epochs": 0.5}),
+    _schema("a flag for a number", "spec.training.epochs", "whole number", training={"epochs": True}),
+    _schema("a word for a flag", "spec.suspend", "true or false", suspend="yes"),
+    _schema("an object for a list", "spec.data.sources", "list", data={"sources": {"uri": "pvc://a/b"}}),
+    _schema("a list for an object", "spec.training", "fields", training=[]),
+    _schema("the same file twice", "spec.data.sources[1]", "once", **_data("pvc://a/b", "pvc://a/b")),
+    _schema("no task", "spec.task", "TextGeneration", task=None),
+    _schema("no base", "spec.model.base", "hf://", model={}),
+    _schema("a batch beyond any bound", "spec.training.batchSize", "at most 65536",
+            training={"batchSize": 2**40}),
+    _schema("too many gates", "spec.evaluation.gates", "at most 16",
+            **_gates(*[{"metric": "loss", "max": "1"}] * 17)),
+    _schema("a model name longer than a label allows", "spec.model.name", "at most 52",
+            model={"base": "hf://a/b", "name": "a" * 53}),
+    Row("a digest of another kind", a_manifest("ModelVersion", digest="md5:1"), "spec.digest",
+        "sha256", rule=False),
+    Row("a date in words", a_manifest("ModelVersion", created="today"), "spec.created", "2026-",
+        rule=False),
+    Row("a capital name", a_manifest(name="Intents"), "metadata.name", "lower case", rule=False),
+)  # fmt: skip
+
+ACCEPTED = {
+    "the smallest job": a_manifest(),
+    "a whole number for a quantity": a_manifest(training={"resources": {"cpu": 4}}),
+    "a null for a default": a_manifest(training={"epochs": None, "earlyStopping": None}),
+    "a whole float for an integer": a_manifest(training={"epochs": 3.0}),
+    "two nodes and a shared volume": a_manifest(
+        training={"nodes": 2}, storage={"accessMode": "ReadWriteMany"}
+    ),
+    "two nodes and a named claim": a_manifest(training={"nodes": 2}, storage={"claimName": "shared"}),
+    "every scheme of data": a_manifest(
+        **_data("pvc://a", "file:///a/b.csv", "hf://datasets/a/b@main/c.parquet", "configmap://a/b")
+    ),
+    "a name of 52 characters": a_manifest(name="a" * 52),
+    "a learning rate with an exponent": a_manifest(training={"learningRate": "2e-4"}),
+    "a gate of each kind": a_manifest(
+        **_gates(
+            {"metric": "accuracy", "min": "0.80"},
+            {"metric": "loss", "max": "1.5"},
+            {"metric": "f1_macro", "betterThan": "Base"},
+        )
+    ),
+    "test files and no split": a_manifest(
+        **_data("pvc://a/b", testSources=[{"uri": "pvc://a/c"}], split={"test": "0"})
+    ),
+    "a deployment of nothing but defaults": a_manifest(deployment={}),
+    "a continued version": a_manifest(**_base("version://support-intents/3")),
+    "a record": a_manifest("ModelVersion"),
+    "an endpoint": a_manifest("ModelEndpoint"),
+    "a pinned endpoint": a_manifest("ModelEndpoint", versionPolicy="Pinned", version=3),
+}
+
+
+def every_rule(kind: str) -> Iterator[tuple[str, str]]:
+    """Each rule of a kind with its message, wherever it stands."""
+    todo = [schema_of(kind)]
+    while todo:
+        schema = todo.pop()
+        for rule in schema.get("x-kubernetes-validations", ()):
+            yield rule["rule"], rule["message"]
+        todo += schema.get("properties", {}).values()
+        todo += [schema["items"]] if "items" in schema else []
