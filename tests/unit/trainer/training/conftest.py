@@ -57,6 +57,8 @@ def bert_base(workspace: Path) -> str:
     from transformers import BertConfig, BertModel
 
     folder = workspace / layout.model(digest("bert"))
+    if folder.exists():
+        return digest("bert")
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=4 + len(WORDS),
@@ -80,6 +82,8 @@ def llama_base(workspace: Path, *, tied: bool = True) -> str:
 
     name = f"llama-{tied}"
     folder = workspace / layout.model(digest(name))
+    if folder.exists():
+        return digest(name)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=4 + len(WORDS),
