@@ -16,7 +16,7 @@ from kube import Kube, wait_for
 ROOT = Path(__file__).parents[2]
 SYSTEM = "oikyo-system"
 NAMESPACE = "demo"
-CLASSIFY = "docstring-modules"
+CLASSIFY = "stdlib-topics"
 GENERATE = "docstring-writer"
 LOADER = "loader"
 TRAINER = "localhost/oikyo-trainer:dev"
@@ -175,6 +175,17 @@ def install(kube: Kube, helm: Path) -> None:
     command += [str(ROOT / "charts" / "oikyo"), "-n", SYSTEM, "--wait", "--timeout", "180s", *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def remove(kube: Kube, helm: Path) -> None:
+    """Take the chart and both namespaces away again; what is not there is no error."""
+    for namespace in (NAMESPACE, SYSTEM):
+        kube("delete", "ftj,mep,mv", "--all", "-n", namespace, "--ignore-not-found", check=False)
+    command = [str(helm), f"--kubeconfig={kube.kubeconfig}", "uninstall", "oikyo", "-n", SYSTEM]
+    subprocess.run([*command, "--ignore-not-found", "--wait"], capture_output=True, check=False)
+    kube("delete", "namespace", NAMESPACE, SYSTEM, "--ignore-not-found", "--timeout=180s")
+    crds = [f"{plural}.oikyo.dev" for plural in ("finetunejobs", "modelversions", "modelendpoints")]
+    kube("delete", "crd", *crds, "--ignore-not-found", "--timeout=60s")
 
 
 def prepare(kube: Kube, folder: Path) -> None:

@@ -1,0 +1,47 @@
+"""One cluster for the whole session: found or built, with the project's images and the chart on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import road as story
+from kit import places
+from kit.binaries import binary
+from kit.cluster import Cluster
+from kube import Kube
+from road import Road
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A cluster with two nodes; one that ran before the tests goes on running after them."""
+    before = Cluster.running(places.default_state().resolve())
+    found = Cluster.up()
+    found.load_images()
+    yield found
+    if before is None and not os.environ.get("OIKYO_KEEP_CLUSTER"):
+        found.down()
+
+
+@pytest.fixture(scope="session")
+def kube(cluster: Cluster) -> Kube:
+    return Kube(binary("kubectl"), cluster.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def road(cluster: Cluster, kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    """The chart installed and the examples' data on a claim."""
+    folder: Path = tmp_path_factory.mktemp("examples")
+    story.make_examples(folder)
+    story.remove(kube, binary("helm"))
+    try:
+        story.install(kube, binary("helm"))
+        story.prepare(kube, folder)
+        yield Road(kube, cluster.audit_log if cluster.audit_log.exists() else None)
+    finally:
+        if not os.environ.get("OIKYO_KEEP_CLUSTER"):
+            story.remove(kube, binary("helm"))
