@@ -226,6 +226,7 @@ class Cluster:
         processes.send(server.pid, server.started, number)
         if number in (signal.SIGKILL, signal.SIGTERM):
             wait_until(lambda: not server.alive, what=f"{name} to end", seconds=30)
+            processes.reap(server.pid)
 
     def restart(self, name: str) -> Server:
         """Start a killed server again with the command it had."""

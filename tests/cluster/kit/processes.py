@@ -117,20 +117,26 @@ def server_of(record: Mapping[str, object]) -> Server:
 
 def end(processes: Collection[tuple[int, str]], grace_seconds: float) -> None:
     """End (pid, start) pairs; a pid that has meanwhile gone to another process is left alone."""
-    alive = [(pid, start) for pid, start in processes if start and start_of(pid) == start]
-    for pid, start in alive:
+    ours = [(pid, start) for pid, start in processes if start and start_of(pid) == start]
+    for pid, start in ours:
         send(pid, start, signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
+    alive = ours
     while alive and time.monotonic() < deadline:
         time.sleep(0.05)
         alive = [(pid, start) for pid, start in alive if start_of(pid) == start]
     for pid, start in alive:
         send(pid, start, signal.SIGKILL)
-    while any(start_of(pid) == start for pid, start in alive):
-        time.sleep(0.05)
-    for pid, _ in processes:
-        with contextlib.suppress(ChildProcessError):  # not our child: whoever owns it reaps it
-            os.waitpid(pid, os.WNOHANG)
+    for pid, start in ours:
+        while start_of(pid) == start:
+            time.sleep(0.02)
+        reap(pid)
+
+
+def reap(pid: int) -> None:
+    """Take note of an ended process, which otherwise stays in the table while we run."""
+    with contextlib.suppress(ChildProcessError):  # not our child: whoever owns it does this
+        os.waitpid(pid, os.WNOHANG)
 
 
 def send(pid: int, start: str, number: signal.Signals) -> None:
