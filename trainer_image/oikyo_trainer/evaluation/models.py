@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ..errors import Refused
 
@@ -28,6 +29,7 @@ def load_model(kind: Any, folder: Path) -> PreTrainedModel:
             evidence=str(folder),
             next_step="Use a model whose weights are safetensors; pickled weights are never loaded.",
         )
+    logging.disable_progress_bar()  # a bar of control characters buries the log of a pod
     where = device()
     dtype = torch.float32 if where.type == "cpu" else "auto"
     model: PreTrainedModel = kind.from_pretrained(folder, use_safetensors=True, dtype=dtype, **SAFE)

@@ -7,7 +7,6 @@ once get different numbers: the folder's rename decides, and the loser takes the
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -37,75 +36,79 @@ def find_version(workspace: Path, model: str, run: str, input_digest: str) -> Ve
 def release(
     workspace: Path, source: Path, draft: VersionRecord, *, min_version: int
 ) -> VersionRecord:
-    """Write the files of `source` as the next version; returns the draft with number and digests."""
-    shelf = workspace / layout.version(draft.model, 1).parent
+    """Write the files of `source` as the next version; returns the draft, number and digests in."""
+    shelf = _shelf(workspace, draft.model)
     shelf.mkdir(parents=True, exist_ok=True)
     _sweep(shelf, draft.lineage.run)
-    staging = Path(tempfile.mkdtemp(dir=shelf, prefix=_staging_prefix(draft.lineage.run)))
-    staging.chmod(0o755)  # mkdtemp's 0700 would lock out the server, which may be another user
-    try:
-        _copy(source, staging)
-        whole = draft.model_copy(
-            update={
-                "digest": folder_digest(staging, skip=NOT_THE_MODEL),
-                "files": {name: file_digest(path) for name, path in model_files(staging).items()},
-            }
-        )
-        return _commit(workspace, staging, whole, min_version)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _commit(
-    workspace: Path, staging: Path, record: VersionRecord, min_version: int
-) -> VersionRecord:
     for _ in range(TRIES):
-        number = max([min_version, *(n + 1 for n in _numbers(workspace, record.model))])
-        numbered = record.model_copy(update={"version": number})
-        (staging / CARD).write_text(card(numbered), encoding="utf-8")
-        (staging / layout.RECORD).write_text(
-            numbered.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8"
-        )
+        staging = _staged(source, shelf, draft.lineage.run)
         try:
-            commit_folder(staging, workspace / layout.version(record.model, number))
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            continue  # another job took this number between the look and the rename
-        return numbered
+            number = max([min_version, *(taken + 1 for taken in _numbers(workspace, draft.model))])
+            record = _described(staging, draft, number)
+            if commit_folder(staging, workspace / layout.version(draft.model, number)):
+                return record
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
     raise Retry(
-        "VersionTaken", f"{TRIES} version numbers of {record.model} were taken while releasing"
+        "VersionTaken", f"{TRIES} version numbers of {draft.model} were taken while releasing"
     )
 
 
+def _described(staging: Path, draft: VersionRecord, number: int) -> VersionRecord:
+    """Write card and record beside the model's files."""
+    files = model_files(staging)
+    record = draft.model_copy(
+        update={
+            "version": number,
+            "digest": folder_digest(staging, skip=NOT_THE_MODEL),
+            "files": {name: file_digest(path) for name, path in files.items()},
+        }
+    )
+    (staging / CARD).write_text(card(record), encoding="utf-8")
+    body = record.model_dump_json(by_alias=True, indent=2)
+    (staging / layout.RECORD).write_text(body + "\n", encoding="utf-8")
+    return record
+
+
+def _shelf(workspace: Path, model: str) -> Path:
+    """The folder of all versions of a model."""
+    return workspace / layout.version(model, 1).parent
+
+
 def _numbers(workspace: Path, model: str) -> list[int]:
-    shelf = workspace / layout.version(model, 1).parent
+    shelf = _shelf(workspace, model)
     if not shelf.is_dir():
         return []
     return sorted(int(path.name) for path in shelf.iterdir() if path.name.isdecimal())
 
 
-def _copy(source: Path, staging: Path) -> None:
-    """Link the model's files, or copy them where the file system does not link."""
+def _staged(source: Path, shelf: Path, run: str) -> Path:
+    """A new folder with the model's files: linked, or copied where the file system does not link."""
     if not any(source.glob("*.safetensors")):
         raise Refused(
             "WeightsMissing",
             f"the training's result {source.parent.name}/{source.name} holds no .safetensors file",
             next_step="Apply the job under a new name to train it again.",
         )
+    staging = Path(tempfile.mkdtemp(dir=shelf, prefix=_staging_prefix(run)))
+    staging.chmod(0o755)  # mkdtemp's 0700 would lock out the server, which may be another user
     for path in sorted(source.rglob("*")):
-        if not path.is_file() or path.suffix not in KEPT:
-            continue
-        target = staging / path.relative_to(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, target)
-        except OSError:
-            shutil.copyfile(path, target)
+        if path.is_file() and path.suffix in KEPT:
+            target = staging / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(path, target)
+    return staging
+
+
+def _link(path: Path, target: Path) -> None:
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
 
 
 def _staging_prefix(run: str) -> str:
-    return f".staging-{run}-"
+    return f".staging-{run}~"  # no name holds a tilde: another run's prefix never matches
 
 
 def _sweep(shelf: Path, run: str) -> None:

@@ -96,6 +96,9 @@ def bert_config(**changes: Any) -> BertConfig:
         intermediate_size=64,
         max_position_embeddings=128,
         pad_token_id=0,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.2,
         **changes,
     )
 

@@ -1,0 +1,167 @@
+"""The evaluate stage on tiny real models: metrics, verdict, version, and running it again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from oikyo.api.stages import TERMINATION_LIMIT, LastWords
+from oikyo_trainer.errors import Refused
+from oikyo_trainer.evaluation.classification import Question, measure_base, measure_classifier
+from oikyo_trainer.evaluation.evaluate import evaluate
+from oikyo_trainer.evaluation.generation import answer_loss
+from oikyo_trainer.evaluation.prompts import encode
+from oikyo_trainer.evaluation.record import read_record, verify
+from unit.trainer.evaluation.tiny import (
+    LABELS,
+    Bench,
+    chat_rows,
+    classification_rows,
+    pair_rows,
+    save_causal,
+    save_classifier,
+)
+
+GENERATION = {"loss", "perplexity", "bleu", "rouge_l", "exact_match"}
+
+
+def values(metrics: Any) -> dict[str, float]:
+    return {metric.name: float(metric.value) for metric in metrics}
+
+
+def test_a_trained_classifier_beats_its_base_and_is_accepted(bench: Bench) -> None:
+    result = evaluate(bench.spec(), bench.context)
+    tuned, base = values(result.metrics), values(result.baseline)
+    assert set(tuned) == set(base) == {"accuracy", "f1_macro", "loss"}
+    assert tuned["f1_macro"] > base["f1_macro"]
+    assert result.accepted
+    assert (result.rows, result.version) == (30, 1)
+
+
+def test_a_classifier_with_the_same_labels_is_its_own_baseline(bench: Bench) -> None:
+    question = Question(classification_rows("test"), LABELS, 64)
+    metrics, method = measure_base(bench.tuned, [], question, lambda _: None)
+    assert metrics == measure_classifier(bench.tuned, question, lambda _: None)
+    assert "own classification head" in method
+
+
+def test_the_order_of_the_models_labels_does_not_matter(bench: Bench, tmp_path: Any) -> None:
+    turned = tmp_path / "turned"
+    save_classifier(turned, LABELS[::-1])
+    question = Question(classification_rows("train"), LABELS, 64)
+    assert measure_classifier(turned, question, lambda _: None)["accuracy"] == 1.0
+
+
+def test_a_model_without_one_of_the_labels_is_refused(bench: Bench) -> None:
+    question = Question(classification_rows("test"), (*LABELS, "cloud"), 64)
+    with pytest.raises(Refused, match="no output for the label 'cloud'"):
+        measure_classifier(bench.tuned, question, lambda _: None)
+
+
+@pytest.mark.parametrize("bench", ["prompt-completion", "messages"], indirect=True)
+def test_both_language_models_are_measured_on_every_metric(bench: Bench) -> None:
+    result = evaluate(bench.spec(evaluation={"max_rows": 12, "max_new_tokens": 4}), bench.context)
+    assert set(values(result.metrics)) == set(values(result.baseline)) == GENERATION
+    record = read_record(bench.workspace / result.path)
+    assert record is not None
+    assert (record.rows, record.generated_rows) == (12, 12)
+
+
+@pytest.mark.parametrize("bench", ["prompt-completion"], indirect=True)
+def test_a_model_compared_with_itself_is_equal_and_rejected(bench: Bench) -> None:
+    bench.base.joinpath("model.safetensors").unlink()
+    bench.base.joinpath("model.safetensors").write_bytes(
+        bench.tuned.joinpath("model.safetensors").read_bytes()
+    )
+    result = evaluate(bench.spec(), bench.context)
+    assert result.metrics == result.baseline
+    assert not result.accepted
+    assert (bench.workspace / result.path / "record.json").is_file()
+
+
+def test_batched_loss_equals_the_loss_row_by_row(tmp_path: Any) -> None:
+    save_causal(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    rows = [encode(tokenizer, row, "prompt-completion", 64) for row in pair_rows("test")]
+    total, count = 0.0, 0
+    for row in rows:
+        labels = [t if a else -100 for t, a in zip(row.tokens, row.answer, strict=True)]
+        with torch.inference_mode():
+            loss = model(torch.tensor([row.tokens]), labels=torch.tensor([labels])).loss
+        total, count = total + float(loss) * sum(row.answer), count + sum(row.answer)
+    assert answer_loss(model, rows, lambda _: None) == pytest.approx(total / count, rel=1e-5)
+
+
+def test_the_answer_of_a_pair_is_the_completion_and_the_end_token(tmp_path: Any) -> None:
+    save_causal(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    row = encode(tokenizer, pair_rows("test")[0], "prompt-completion", 64)
+    answer = [t for t, labelled in zip(row.tokens, row.answer, strict=True) if labelled]
+    assert tokenizer.decode(answer) == " animal</s>"
+    assert tokenizer.decode(row.prompt) == "some cat is a"
+
+
+def test_every_assistant_turn_is_an_answer(tmp_path: Any) -> None:
+    save_causal(tmp_path, chat=True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    first, second = chat_rows("test")[0]["messages"], chat_rows("test")[5]["messages"]
+    row = encode(tokenizer, {"messages": first + second}, "messages", 64)
+    answer = [t for t, labelled in zip(row.tokens, row.answer, strict=True) if labelled]
+    assert tokenizer.decode(answer) == "animal</s>fruit</s>"
+    assert tokenizer.decode(row.prompt).endswith("<assistant>")
+    assert row.reference == "fruit"
+
+
+def test_the_card_carries_the_metadata_that_the_hub_reads(bench: Bench) -> None:
+    result = evaluate(bench.spec(), bench.context)
+    card = ModelCard.load(bench.workspace / result.path / "README.md")
+    assert card.data.base_model == "org/base"
+    assert card.data.pipeline_tag == "text-classification"
+    scores = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
+    assert scores == values(result.metrics)
+    for section in ("Data", "Training", "Evaluation", "Verdict", "Lineage", "Limits"):
+        assert f"## {section}" in card.text
+
+
+def test_the_worst_last_words_stay_under_the_limit(bench: Bench) -> None:
+    gate = {"metric": "f1_macro", "better_than": "Base"}
+    result = evaluate(bench.spec(evaluation={"gates": [gate] * 16}), bench.context)
+    words = LastWords(stage="evaluate", input_digest="sha256:" + "0" * 64, result=result)
+    assert len(words.json_line().encode()) < TERMINATION_LIMIT
+
+
+def test_the_same_evaluation_gives_the_same_numbers(bench: Bench) -> None:
+    first = evaluate(bench.spec(), bench.context)
+    again = evaluate(bench.spec(run="job-12345678", job_uid="another"), bench.context)
+    assert (first.version, again.version) == (1, 2)
+    assert first.metrics == again.metrics
+    assert first.baseline == again.baseline
+    assert first.digest == again.digest
+
+
+def test_a_second_attempt_finds_the_version_of_the_first(bench: Bench) -> None:
+    first = evaluate(bench.spec(), bench.context)
+    assert evaluate(bench.spec(attempt=2), bench.context) == first
+    assert not (bench.workspace / "versions/words/2").exists()
+
+
+def test_a_run_without_training_is_refused_by_name(bench: Bench) -> None:
+    (bench.tuned.parent / "result.json").unlink()
+    with pytest.raises(Refused, match="run job-12345678 has no finished training"):
+        evaluate(bench.spec(), bench.context)
+
+
+def test_the_record_tells_the_lineage(bench: Bench) -> None:
+    result = evaluate(bench.spec(), bench.context)
+    raw = json.loads((bench.workspace / result.path / "record.json").read_text())
+    assert raw["lineage"]["base"] == "hf://org/base@main"
+    assert raw["lineage"]["seeds"] == {"training": 42}
+    settings = {item["name"]: item["value"] for item in raw["lineage"]["hyperparameters"]}
+    assert settings["learningRate"] == "0.0002"
+    assert verify(bench.workspace / result.path).digest == result.digest
