@@ -1,0 +1,69 @@
+{{- /*
+Everything that the operator may do, in the namespaces that it serves. Each rule says what needs it.
+No rule has a wildcard, and none reads Secrets or ConfigMaps: pods name them, the kubelet reads them, and
+their absence is learned from the pod. The watches of namespaces and CRDs that kopf would like are not
+granted: it runs with scanning switched off.
+*/}}
+{{- define "oikyo.rules" -}}
+# Jobs of people: read; removed when ttlSecondsAfterFinished says so; never written but for the status.
+- apiGroups: [oikyo.dev]
+  resources: [finetunejobs]
+  verbs: [get, list, watch, delete]
+# Versions: written by the operator alone.
+- apiGroups: [oikyo.dev]
+  resources: [modelversions]
+  verbs: [get, list, watch, create, patch, delete]
+# Endpoints: made for spec.deployment, then a person's; never deleted by the operator.
+- apiGroups: [oikyo.dev]
+  resources: [modelendpoints]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [oikyo.dev]
+  resources: [finetunejobs/status, modelversions/status, modelendpoints/status]
+  verbs: [patch]
+# Children name their owner with blockOwnerDeletion: clusters with the admission plugin
+# OwnerReferencesPermissionEnforcement (OpenShift) ask for this verb.
+- apiGroups: [oikyo.dev]
+  resources: [finetunejobs/finalizers, modelendpoints/finalizers]
+  verbs: [update]
+# One Job for each attempt of a stage.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+# How workers fare. Pods are made by Jobs and Deployments.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# Rendezvous of a gang, address of an endpoint.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+# The workspace.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch, delete]
+# Warnings about children, for the diagnosis.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, watch]
+# The story of a job.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+# Servers of an endpoint.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
+
+{{- /* The Lease of the leader, in the release's namespace only. */}}
+{{- define "oikyo.leaseRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, create, update, patch]
+{{- end }}
