@@ -5,13 +5,18 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from control_plane import REPOSITORY, Api, Audit, OperatorProcess, Place, eventually, operator
 from kit.cluster import Cluster
+from oikyo.api.meta import Metric
+from oikyo.api.stages import PORT, StageProgress
 
 _NUMBERS = count(1)
 
@@ -304,3 +309,123 @@ def test_a_quota_that_forbids_jobs_is_told_in_the_job_and_mended_without_a_resta
     eventually(
         lambda: place.condition("tickets", "Stalled").get("status") == "False", "the job to go on"
     )
+
+
+def test_an_outage_of_the_api_server_is_ridden_through(
+    cluster: Cluster, place: Place, running: OperatorProcess
+) -> None:
+    place.apply_job("tickets")
+    place.await_pods("tickets", "prepare")
+    cluster.kill("kube-apiserver")
+    time.sleep(14)
+    assert running.get("/healthz")[0] == 200, "an outage is no reason to restart the operator"
+    assert not running.leading, "whoever cannot renew the lease must not write"
+    cluster.restart("kube-apiserver")
+    eventually(
+        lambda: cluster.kubectl("get", "--raw", "/readyz", check=False).returncode == 0, "it"
+    )
+    train(place, "tickets")
+    eventually(lambda: place.phase("tickets") == "Succeeded", "the job to succeed", seconds=60)
+
+
+def test_a_hundred_jobs_start_within_seconds(
+    place: Place, running: OperatorProcess, audit: Audit
+) -> None:
+    for number in range(100):
+        place.apply_job(f"many-{number}")
+    begun = time.monotonic()
+    eventually(lambda: len(place.stage_jobs()) == 100, "a hundred prepare Jobs", seconds=90)
+    print(f"{time.monotonic() - begun:.1f} s after the last of 100 was applied")
+    eventually(
+        lambda: all(place.phase(f"many-{n}") == "Preparing" for n in (0, 50, 99)), "their reports"
+    )
+    print(f"resident memory {running.resident_megabytes():.0f} MB")
+
+
+def test_progress_of_rank_zero_is_read_and_written_at_most_every_five_seconds(
+    place: Place, running: OperatorProcess, audit: Audit
+) -> None:
+    place.apply_job("tickets")
+    place.finish("tickets", "prepare")
+    (pod,) = place.await_pods("tickets", "train")
+    address = "127.0.0.77"
+    with progress_server(address):
+        place.run_pod(pod, address)
+        eventually(lambda: place.status("tickets").get("loss"), "the loss to be reported")
+        series = f'oikyo_job_progress_ratio{{job="tickets",namespace="{place.namespace}"'
+        assert series in running.get("/metrics")[1]
+        audit.mark()
+        time.sleep(12)
+    writes = audit.writes(place.namespace)
+    assert 1 <= len(writes) <= 3, writes
+    assert set(writes) == {"patch finetunejobs status tickets"}
+    progress = place.status("tickets")["progress"]
+    assert (progress["stage"], progress["totalSteps"]) == ("train", 100)
+
+
+@contextmanager
+def progress_server(address: str) -> Iterator[None]:
+    """A stage that is one step further each time it is asked."""
+    steps = count(1)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told = StageProgress(
+                stage="train",
+                progress_percentage=(step := next(steps)),
+                step=step,
+                total_steps=100,
+                metrics=(Metric(name="loss", value=f"0.{100 - step}"),),
+                updated="2026-11-23T12:00:00Z",
+            )
+            body = told.json_line().encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """The test's output is enough."""
+
+    server = ThreadingHTTPServer((address, PORT), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def permissive(cluster: Cluster) -> Iterator[None]:
+    """The CRD as an older release may have had it: without today's rules on the spec."""
+    loose = '{"type":"object","x-kubernetes-preserve-unknown-fields":true}'
+    version = "/spec/versions/0"
+    path = f"{version}/schema/openAPIV3Schema/properties/spec"
+    selectable = f'{{"op":"remove","path":"{version}/selectableFields"}}'
+    patch = f'[{selectable},{{"op":"replace","path":"{path}","value":{loose}}}]'
+    cluster.kubectl("patch", "crd", "finetunejobs.oikyo.dev", "--type=json", "-p", patch)
+    yield
+    cluster.kubectl("replace", "-f", str(REPOSITORY / "crds" / "finetunejobs.yaml"))
+
+
+def test_a_spec_stored_before_a_rule_was_tightened_stalls_with_the_sentence(
+    place: Place, permissive: None, running: OperatorProcess, audit: Audit
+) -> None:
+    def store() -> bool:
+        # The API server takes a moment to serve a changed schema.
+        made = place.apply_job("old", training={"epochs": -3, "turbo": True})
+        if made["spec"]["training"].get("turbo") is True:
+            return True
+        place.api.delete(place.ours("finetunejobs", "old"))
+        return False
+
+    eventually(store, "the permissive schema")
+    eventually(lambda: place.condition("old", "Stalled").get("status") == "True", "it to stall")
+    assert place.condition("old", "Stalled")["reason"] == "InvalidSpec"
+    assert "training" in place.status("old")["diagnosis"]["cause"]
+    audit.mark()
+    time.sleep(3)
+    assert audit.writes(place.namespace) == []
+    place.apply_job("new")
+    place.await_pods("new", "prepare")

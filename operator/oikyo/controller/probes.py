@@ -60,7 +60,9 @@ class Probes:
         await self._runner.setup()
         site = web.TCPSite(self._runner, None, port)
         await site.start()
-        return int(self._runner.addresses[0][1])
+        # With port 0 each address family gets its own; IPv4's is the one that is told.
+        told = sorted(self._runner.addresses, key=len)
+        return int(told[0][1])
 
     async def stop(self) -> None:
         if self._runner is not None:
