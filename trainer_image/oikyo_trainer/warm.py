@@ -14,6 +14,7 @@ import contextlib
 import gc
 import importlib
 import json
+import logging
 import os
 import selectors
 import signal
@@ -103,7 +104,13 @@ def main() -> int:
         preload()
         _say(answers, {"ready": True})
         argv = serve(answers)
-    return 0 if argv is None else run_stage(argv)
+    if argv is None:
+        return 0
+    code = run_stage(argv)
+    logging.shutdown()
+    sys.stdout.flush()
+    # The frozen heap is the server's: taking it apart in every child costs time and prints of leaks.
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ from oikyo.api.modelversion import ModelVersion
 from oikyo.controller import reasons
 from oikyo.controller.conditions import find
 from oikyo.controller.resolve import run_id
+from oikyo.desktop.figures import change, short, value_of
 from oikyo.desktop.home import Home
 from oikyo.desktop.jobs import ending
 from oikyo.desktop.objects import Store
 from oikyo.desktop.report import write_report
 
 from . import exits
-from .words import change, short, value_of
 
 CODES = {
     "": exits.SUSPENDED,

@@ -16,9 +16,8 @@ from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.stages import RUN_STAGES, StageProgress
 from oikyo.controller.conditions import STAGE_CONDITION, find
 from oikyo.controller.observed import Observed, StageRun
+from oikyo.desktop.figures import duration
 from oikyo.desktop.loop import Stop, Watch
-
-from .words import duration
 
 MARKS = {
     "Succeeded": ("\N{CHECK MARK}", "green"),

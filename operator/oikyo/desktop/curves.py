@@ -83,7 +83,9 @@ def _axes(frame: _Frame, x_ticks: list[float], y_ticks: list[float], x_name: str
     for tick in x_ticks:
         if low <= tick <= high:
             x = frame.x(tick)
-            parts.append(f'<text class="mid" x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}">{tick:g}</text>')
+            parts.append(
+                f'<text class="mid" x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}">{tick:g}</text>'
+            )
     parts.append(f'<text class="end" x="{WIDTH - RIGHT}" y="{HEIGHT - 2}">{escape(x_name)}</text>')
     return parts
 
@@ -98,7 +100,7 @@ def _draw(frame: _Frame, line: Line) -> str:
     dots = [
         f'<circle class="{line.style}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3"/>'
         for x, y in line.points
-        if math.isfinite(y) and (line.dots and len(line.points) <= 60 or len(line.points) == 1)
+        if math.isfinite(y) and ((line.dots and len(line.points) <= 60) or len(line.points) == 1)
     ]
     return f'<path class="line {line.style}" d="{"".join(path)}"/>' + "".join(dots)
 
