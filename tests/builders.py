@@ -11,7 +11,9 @@ Manifest = dict[str, Any]
 DIGEST = "sha256:" + "ab" * 32
 
 
-def a_manifest(kind: str = "FineTuneJob", *, name: str = "support-intents", **spec: Any) -> Manifest:
+def a_manifest(
+    kind: str = "FineTuneJob", *, name: str = "support-intents", **spec: Any
+) -> Manifest:
     """The smallest good manifest of a kind; keywords replace whole fields of its spec."""
     body = {"spec": {**_SMALLEST[kind], **spec}}
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, **body}

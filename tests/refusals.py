@@ -28,20 +28,20 @@ class Row:
     """Whether a CEL rule refuses it; else the schema does."""
 
 
-def _job(id: str, path: str, says: str, *, name: str = "support-intents", **spec: Any) -> Row:
-    return Row(id, a_manifest(name=name, **spec), path, says)
+def _job(what: str, path: str, says: str, *, name: str = "support-intents", **spec: Any) -> Row:
+    return Row(what, a_manifest(name=name, **spec), path, says)
 
 
-def _schema(id: str, path: str, says: str, **spec: Any) -> Row:
-    return Row(id, a_manifest(**spec), path, says, rule=False)
+def _schema(what: str, path: str, says: str, **spec: Any) -> Row:
+    return Row(what, a_manifest(**spec), path, says, rule=False)
 
 
-def _other(id: str, kind: str, path: str, says: str, **keywords: Any) -> Row:
-    return Row(id, a_manifest(kind, **keywords), path, says)
+def _other(what: str, kind: str, path: str, says: str, **keywords: Any) -> Row:
+    return Row(what, a_manifest(kind, **keywords), path, says)
 
 
-def _changed(id: str, path: str, says: str, **spec: Any) -> Row:
-    return Row(id, a_manifest(**spec), path, says, old=a_manifest())
+def _changed(what: str, path: str, says: str, **spec: Any) -> Row:
+    return Row(what, a_manifest(**spec), path, says, old=a_manifest())
 
 
 def _base(uri: str) -> Manifest:
@@ -49,7 +49,9 @@ def _base(uri: str) -> Manifest:
 
 
 def _data(*uris: str, **more: Any) -> Manifest:
-    return {"data": {"sources": [{"uri": uri} for uri in uris] or [{"uri": "pvc://a/b.csv"}], **more}}
+    return {
+        "data": {"sources": [{"uri": uri} for uri in uris] or [{"uri": "pvc://a/b.csv"}], **more}
+    }
 
 
 def _gates(*gates: Manifest) -> Manifest:
@@ -115,6 +117,7 @@ RULES = (
     Row("a changed record", a_manifest("ModelVersion", verdict="Rejected"), "spec", "never changes",
         old=a_manifest("ModelVersion")),
     _other("a record of a model in capitals", "ModelVersion", "spec.model", "lower case", model="A"),
+    _other("a date in words", "ModelVersion", "spec.created", "2026-", created="today"),
     _other("a long name", "ModelEndpoint", "metadata.name", "at most 52", name="a" * 53),
     _other("a dotted name", "ModelEndpoint", "metadata.name", "may not contain '.'", name="a.b"),
     _other("a model in capitals", "ModelEndpoint", "spec.model", "lower case", model="A"),
@@ -158,7 +161,7 @@ SCHEMA = (
             model={"base": "hf://a/b", "name": "a" * 53}),
     Row("a digest of another kind", a_manifest("ModelVersion", digest="md5:1"), "spec.digest",
         "sha256", rule=False),
-    Row("a date in words", a_manifest("ModelVersion", created="today"), "spec.created", "2026-",
+    Row("a list for a date", a_manifest("ModelVersion", created=[]), "spec.created", "text",
         rule=False),
     Row("a capital name", a_manifest(name="Intents"), "metadata.name", "lower case", rule=False),
 )  # fmt: skip
@@ -171,7 +174,9 @@ ACCEPTED = {
     "two nodes and a shared volume": a_manifest(
         training={"nodes": 2}, storage={"accessMode": "ReadWriteMany"}
     ),
-    "two nodes and a named claim": a_manifest(training={"nodes": 2}, storage={"claimName": "shared"}),
+    "two nodes and a named claim": a_manifest(
+        training={"nodes": 2}, storage={"claimName": "shared"}
+    ),
     "every scheme of data": a_manifest(
         **_data("pvc://a", "file:///a/b.csv", "hf://datasets/a/b@main/c.parquet", "configmap://a/b")
     ),
@@ -195,11 +200,23 @@ ACCEPTED = {
 }
 
 
+SCALARS: dict[str, Any] = {
+    "2e-4": 0.0002, "1.5": 1.5, ".5": 0.5, "1.": 1, "1e3": 1000, "-2E+05": -200000, "08": 8,
+    "1:30": "1:30", "2026-01-01": "2026-01-01", "2026-01-01T00:00:00Z": "2026-01-01T00:00:00Z",
+    "yes": True, "y": True, "on": True, "NO": False, "0o17": 15, "017": 15, "0x1F": 31, "0b11": 3,
+    "1_000": 1000, "+1": 1, "-0": 0, "~": None, "Null": None, '"null"': "null", '"1"': "1",
+    "0.1.2": "0.1.2", "1e": "1e", "=": "=", "Auto": "Auto", "hf://a/b": "hf://a/b",
+}  # fmt: skip
+"""YAML scalars and what kubectl makes of them."""
+
+
 def every_rule(kind: str) -> Iterator[tuple[str, str]]:
-    """Each rule of a kind with its message, wherever it stands."""
+    """Each rule of a kind with its message, wherever it stands outside of the status."""
     todo = [schema_of(kind)]
     while todo:
         schema = todo.pop()
+        if "status" in schema.get("properties", {}):
+            schema = {**schema, "properties": {"spec": schema["properties"]["spec"]}}
         for rule in schema.get("x-kubernetes-validations", ()):
             yield rule["rule"], rule["message"]
         todo += schema.get("properties", {}).values()

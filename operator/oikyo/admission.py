@@ -84,7 +84,9 @@ def _kinds() -> dict[str, dict[str, Any]]:
     from .api.modelversion import ModelVersion
     from .api.schema import structural
 
-    return {model.__name__: structural(model) for model in (FineTuneJob, ModelVersion, ModelEndpoint)}
+    return {
+        model.__name__: structural(model) for model in (FineTuneJob, ModelVersion, ModelEndpoint)
+    }
 
 
 def _broken(violations: list[Violation]) -> frozenset[str]:

@@ -67,7 +67,9 @@ def read(source: Path | str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise SpecError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+        raise SpecError(
+            f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8"
+        ) from None
     except OSError as error:
         raise SpecError(f"{path} cannot be read ({error.strerror}): name a manifest file") from None
 
@@ -79,7 +81,9 @@ def documents(text: str) -> list[dict[str, Any]]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         problem = error.problem or error.context
-        raise SpecError(f"line {line} is not YAML ({problem}): mend the indentation or quotes") from None
+        raise SpecError(
+            f"line {line} is not YAML ({problem}): mend the indentation or quotes"
+        ) from None
     except yaml.YAMLError as error:
         raise SpecError(f"the manifest is not YAML ({error})") from None
     for body in found:

@@ -11,12 +11,14 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from kit.cluster import Cluster
+from hypothesis import HealthCheck, given, settings
 
 from builders import a_manifest
 from control_plane import Api
+from kit.cluster import Cluster
 from oikyo.admission import check, with_defaults
-from refusals import ACCEPTED, RULES, SCHEMA, Row
+from random_manifests import random_manifests
+from refusals import ACCEPTED, RULES, SCALARS, SCHEMA, Row
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CRDS = REPOSITORY / "crds"
@@ -56,7 +58,9 @@ def _path(manifest: dict[str, Any]) -> str:
     return f"/apis/oikyo.dev/v1alpha1/namespaces/default/{manifest['kind'].lower()}s"
 
 
-def _answer(http: httpx.Client, manifest: dict[str, Any], old: dict[str, Any] | None) -> httpx.Response:
+def _answer(
+    http: httpx.Client, manifest: dict[str, Any], old: dict[str, Any] | None
+) -> httpx.Response:
     """What the API server says to creating `manifest`, or to replacing `old` with it."""
     if old is None:
         return http.post(_path(manifest), json=manifest, params=STRICT)
@@ -117,6 +121,24 @@ def test_accepted_manifest_is_stored_as_admission_says(
     assert answer.json().get("status") == ours.get("status")
 
 
+@pytest.mark.parametrize("kind", ["FineTuneJob", "ModelVersion", "ModelEndpoint"])
+def test_random_manifest_gets_the_same_answer_from_both(http: httpx.Client, kind: str) -> None:
+    answers = set()
+
+    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(random_manifests(kind))
+    def same_answer(manifest: dict[str, Any]) -> None:
+        answer = _answer(http, manifest, None)
+        ours = [str(violation) for violation in check(manifest)]
+        answers.add(answer.status_code)
+        assert answer.is_success == (not ours), (manifest["spec"], answer.text, ours)
+        if not ours:
+            assert answer.json()["spec"] == with_defaults(manifest)["spec"]
+
+    same_answer()
+    assert answers >= {201, 422}  # both kinds were drawn
+
+
 def test_minimal_manifest_is_accepted_and_waits_for_its_first_visit(cluster: Cluster) -> None:
     assert len(MINIMAL.splitlines()) <= 12
     cluster.kubectl("apply", "--validate=strict", "-f", "-", stdin=MINIMAL)
@@ -127,12 +149,31 @@ def test_minimal_manifest_is_accepted_and_waits_for_its_first_visit(cluster: Clu
     assert "unchanged" in again
 
 
+def test_kubectl_reads_scalars_as_the_desktop_does(cluster: Cluster) -> None:
+    head = "apiVersion: oikyo.dev/v1alpha1\nkind: FineTuneJob\nmetadata: {name: scalars}\n"
+    text = f"{head}values: [{', '.join(SCALARS)}]\n"
+    options = ("--dry-run=client", "--validate=false", "-o", "json", "-f", "-")
+    read = json.loads(cluster.kubectl("create", *options, stdin=text).stdout)
+    assert read["values"] == list(SCALARS.values())
+
+
 def test_kubectl_explain_describes_every_field(cluster: Cluster) -> None:
     text = cluster.kubectl("explain", "finetunejob.spec.training").stdout
     assert "Peak learning rate as text, above 0 and at most 1" in text
     whole = cluster.kubectl("explain", "finetunejob.spec", "--recursive").stdout
     assert "enum: TextClassification, TextGeneration" in whole
     assert "<no description>" not in text + whole
+
+
+def test_status_refuses_a_time_in_words(http: httpx.Client) -> None:
+    job = a_manifest(name="timed")
+    http.post(_path(job), json=job).raise_for_status()
+    merge = {"Content-Type": "application/merge-patch+json"}
+    patch = json.dumps({"status": {"startTime": "noon"}})
+    answer = http.patch(f"{_path(job)}/timed/status", content=patch, headers=merge)
+    assert _causes(answer) == [
+        ("status.startTime", 'Invalid value: "noon": write a time as 2026-11-23T21:00:00Z')
+    ]
 
 
 def test_columns_tell_the_state_of_a_job(cluster: Cluster, http: httpx.Client) -> None:

@@ -218,7 +218,21 @@ Quantity = Annotated[
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 """SHA-256 over content, as `sha256:<hex>`."""
 
-Timestamp = Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-time"})]
+# Not `format: date-time`: with a format on text the API server also takes a list for it.
+_TIMESTAMP = (
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?(Z|[-+][0-9]{2}:[0-9]{2})$"
+)
+Timestamp = Annotated[
+    str,
+    Field(
+        max_length=40,
+        pattern=_TIMESTAMP,
+        json_schema_extra=in_words(
+            Rule(f"self.matches('{_TIMESTAMP}')", "write a time as 2026-11-23T21:00:00Z"),
+            instead_of=("pattern",),
+        ),
+    ),
+]
 """RFC 3339 in UTC, to the second, for example 2026-11-23T21:00:00Z."""
 
 Sentence = Annotated[str, Field(max_length=2048)]

@@ -1,8 +1,8 @@
 """The CustomResourceDefinitions, made from the models, and the files they are checked in as.
 
-    python -m oikyo.api.crd            print them
-    python -m oikyo.api.crd --write    write crds/, charts/oikyo/files/crds/ and docs/reference/
-    python -m oikyo.api.crd --check    exit 1 and name each file that is not what the models say
+python -m oikyo.api.crd            print them
+python -m oikyo.api.crd --write    write crds/, charts/oikyo/files/crds/ and docs/reference/
+python -m oikyo.api.crd --check    exit 1 and name each file that is not what the models say
 """
 
 from __future__ import annotations
@@ -81,7 +81,12 @@ KINDS = (
             ("STAGE", "string", ".status.progress.stage", "Stage that runs."),
             ("STEP", "integer", ".status.progress.step", "Optimizer steps done."),
             ("MODEL VERSION", "string", ".status.modelVersion", "ModelVersion with the result."),
-            ("REASON", "string", _condition("Succeeded", "reason"), "Why it ended, or what it does."),
+            (
+                "REASON",
+                "string",
+                _condition("Succeeded", "reason"),
+                "Why it ended, or what it does.",
+            ),
             ("BASE", "string", ".spec.model.base", "Base model."),
         ),
         selectable=(".spec.task", ".spec.model.base", ".spec.model.name", ".status.phase"),

@@ -310,11 +310,14 @@ class WorkerResources(Model):
     """What one worker pod asks for."""
 
     cpu: Annotated[
-        Quantity | None, Field(description='CPU request. Default: "1". Example: "8".')
+        Quantity | None,
+        Field(description='CPU request, as a quantity. Default: "1". Example: 8 or "500m".'),
     ] = None
     memory: Annotated[
         Quantity | None,
-        Field(description='Memory request and limit. Default: no limit. Example: "32Gi".'),
+        Field(
+            description='Memory request and limit, as a quantity. Default: no limit. Example: "32Gi".'
+        ),
     ] = None
     gpus: Annotated[
         int,
@@ -546,7 +549,8 @@ class StorageSpec(Model):
         ),
     ] = None
     size: Annotated[
-        Quantity, Field(description='Size of the claim that oikyo makes. Default: "20Gi".')
+        Quantity,
+        Field(description='Size of the claim that oikyo makes, as a quantity. Default: "20Gi".'),
     ] = "20Gi"
     storage_class_name: Annotated[
         Word | None,
@@ -592,7 +596,10 @@ class FineTuneJobSpec(Model):
             "fine-tuning of a causal language model."
         ),
     ]
-    data: Annotated[DataSpec, Field(description="The data.")]
+    data: Annotated[
+        DataSpec,
+        Field(description="Files to learn from, which columns count, and how rows are split."),
+    ]
     training: Annotated[
         TrainingSpec, Field(description="How to train. Default: LoRA, 3 epochs, one CPU worker.")
     ] = TrainingSpec()

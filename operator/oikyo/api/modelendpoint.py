@@ -44,12 +44,14 @@ class Replicas(Model):
 class Resources(Model):
     """What one server pod asks for."""
 
-    cpu: Annotated[Quantity, Field(description='CPU request. Default: "250m". Example: "4".')] = (
-        "250m"
-    )
+    cpu: Annotated[
+        Quantity, Field(description='CPU request, as a quantity. Default: "250m". Example: 4.')
+    ] = "250m"
     memory: Annotated[
         Quantity | None,
-        Field(description='Memory request and limit. Default: no limit. Example: "8Gi".'),
+        Field(
+            description='Memory request and limit, as a quantity. Default: no limit. Example: "8Gi".'
+        ),
     ] = None
     gpus: Annotated[
         int, Field(ge=0, le=16, description="GPUs (nvidia.com/gpu) of one server pod. Default: 0.")

@@ -22,9 +22,7 @@ _TABLE = "\n| field | type | default | description |\n|---|---|---|---|\n"
 
 def page(kind: str, schema: Schema) -> str:
     """The Markdown of one kind: its fields in `spec`, then in `status`, then its rules."""
-    parts = [
-        _INTRO.format(kind=kind, description=schema["description"], plural=kind.lower())
-    ]
+    parts = [_INTRO.format(kind=kind, description=schema["description"], plural=kind.lower())]
     for section in ("spec", "status"):
         body = schema["properties"].get(section)
         if body:
@@ -63,8 +61,6 @@ def _type(schema: Schema) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if schema["type"] == "array":
         return f"list of {_type(schema['items'])}, at most {schema['maxItems']}"
-    if schema["type"] == "string" and schema.get("format"):
-        return str(schema["format"])
     low, high = schema.get("minimum"), schema.get("maximum")
     bounds = f", {low} to {high}" if low is not None and high is not None else ""
     return f"{schema['type']}{bounds}"

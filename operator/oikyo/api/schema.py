@@ -30,11 +30,7 @@ VOCABULARY = frozenset(
 
 _DROPPED = frozenset({"title", "examples", "$defs", SAID_BY_RULES})
 _COPIED = VOCABULARY - {"properties", "required", "items", "additionalProperties", "default"}
-_KNOWN = (
-    VOCABULARY
-    | _DROPPED
-    | {"$ref", "anyOf", "const", "exclusiveMinimum", "exclusiveMaximum"}
-)
+_KNOWN = VOCABULARY | _DROPPED | {"$ref", "anyOf", "const", "exclusiveMinimum", "exclusiveMaximum"}
 _RULE_KEYS = ("rule", "message", "reason", "fieldPath")
 _INT32, _INT64 = 2**31 - 1, 2**63 - 1
 
@@ -60,7 +56,9 @@ def structural(model: type[BaseModel]) -> Schema:
     properties = {
         "apiVersion": {"type": "string", "description": _API_VERSION},
         "kind": {"type": "string", "description": f"Kind of this object: {kind}."},
-        "metadata": {"type": "object"},  # the API server allows nothing more and documents it itself
+        "metadata": {
+            "type": "object"
+        },  # the API server allows nothing more and documents it itself
         **properties,
     }
     return {**body, "required": ["spec"], "properties": properties}
@@ -162,7 +160,9 @@ def _without_null(raw: Schema, path: str) -> Schema:
     """`X | None` is X, and may be absent; any other union is no structural schema."""
     options = [option for option in raw["anyOf"] if option != {"type": "null"}]
     if len(options) != 1:
-        raise SchemaError(f"{path}: a union of {len(options)} types; write optional members instead")
+        raise SchemaError(
+            f"{path}: a union of {len(options)} types; write optional members instead"
+        )
     outer = {key: value for key, value in raw.items() if key != "anyOf"}
     return {**options[0], **outer}
 
@@ -185,6 +185,8 @@ def _refuse_unlimited(schema: Schema, path: str) -> None:
     kind = schema.get("type")
     if kind is None and not schema.get("x-kubernetes-int-or-string"):
         raise SchemaError(f"{path}: has no type")
+    if kind == "string" and "format" in schema:
+        raise SchemaError(f"{path}: with a format the API server takes lists too; write a pattern")
     if kind == "string" and "maxLength" not in schema and "enum" not in schema:
         raise SchemaError(f"{path}: a string needs max_length")
     if kind == "array" and "maxItems" not in schema:

@@ -56,7 +56,9 @@ def test_several_mistakes_are_all_named_one_a_line() -> None:
 
 def test_missing_field_is_described() -> None:
     (found,) = check(a_manifest(data=None))
-    assert str(found) == "spec.data is missing: The data."
+    assert str(found) == (
+        "spec.data is missing: Files to learn from, which columns count, and how rows are split."
+    )
 
 
 def test_rule_about_a_broken_part_stays_silent() -> None:
@@ -97,7 +99,7 @@ def test_status_in_a_manifest_is_ignored() -> None:
 
 
 def test_manifest_of_another_kind_is_named() -> None:
-    with pytest.raises(SpecError, match="kind is \"FinetuneJob\": .*did you mean FineTuneJob"):
+    with pytest.raises(SpecError, match=r'kind is "FinetuneJob": .*did you mean FineTuneJob'):
         load(_text({**a_manifest(), "kind": "FinetuneJob"}))
 
 

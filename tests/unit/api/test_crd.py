@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import Field, create_model
 
 from oikyo.api import crd
-from oikyo.api.base import ATOMIC, API_VERSION, Model, Name, Quantity, list_map
+from oikyo.api.base import API_VERSION, ATOMIC, Model, Name, Quantity, list_map
 from oikyo.api.schema import VOCABULARY, Schema, SchemaError, structural
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -31,9 +32,7 @@ def _parts(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
 
 
 PARTS = {
-    path: schema
-    for kind in crd.KINDS
-    for path, schema in _parts(structural(kind.model), kind.name)
+    path: schema for kind in crd.KINDS for path, schema in _parts(structural(kind.model), kind.name)
 }
 
 
@@ -138,6 +137,7 @@ class _Loop(Model):
         (dict[str, str], "needs max_length"),
         (Annotated[tuple[Name, ...], Field(json_schema_extra=ATOMIC)], "a list needs max_length"),
         (Annotated[tuple[Name, ...], Field(max_length=3)], "says how it merges"),
+        (datetime, "with a format"),
         (Annotated[int, Field(multiple_of=2)], "CRD v1 does not know multipleOf"),
         (Any, "has no type"),
         (_Loop, "_Loop > _Loop is recursive"),
