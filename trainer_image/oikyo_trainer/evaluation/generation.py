@@ -13,12 +13,11 @@ from pathlib import Path
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from .models import context_length, load_model
+from .models import context_length, greedy_config, load_model
 from .prompts import Encoded
 from .rows import by_length
 from .text_scores import bleu, exact_match, rouge_l
@@ -116,18 +115,3 @@ def greedy_answers(
         answers.update(zip(batch, texts, strict=True))
         tell(len(answers) / len(rows))
     return [answers[index] for index in range(len(rows))]
-
-
-def greedy_config(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
-) -> GenerationConfig:
-    """Greedy and nothing else: a model's own sampling settings would blur the comparison."""
-    own = getattr(model.generation_config, "eos_token_id", None)
-    ends = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
-    return GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        eos_token_id=sorted(ends) or None,
-        pad_token_id=tokenizer.pad_token_id,
-    )

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from ..errors import Refused
@@ -54,3 +60,18 @@ def context_length(config: Any, tokenizer: PreTrainedTokenizerBase | None = None
     limits = [getattr(text, "max_position_embeddings", None)]
     limits.append(None if tokenizer is None else tokenizer.model_max_length)
     return min((int(limit) for limit in limits if limit), default=1_000_000)
+
+
+def greedy_config(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
+) -> GenerationConfig:
+    """Greedy and nothing else: a model's own sampling settings would blur the comparison."""
+    own = getattr(model.generation_config, "eos_token_id", None)
+    ends = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=tokenizer.pad_token_id,
+    )

@@ -18,8 +18,7 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..evaluation.generation import greedy_config
-from ..evaluation.models import context_length
+from ..evaluation.models import context_length, greedy_config
 from .metrics import ServerMetrics
 from .text_stream import StopScanner, TextStream
 
