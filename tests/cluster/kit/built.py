@@ -153,10 +153,10 @@ class Built:
         shims = []
         for node in self.nodes:
             cgroups.kill(node.node.cgroup)
-            if node.server("holder") in names and node.server("containerd") in names:
-                if self.servers.get(node.server("containerd")).alive:
-                    node.forget_containers()
-                shims += node.shims()
+            shims += node.shims()
+            containerd = node.server("containerd")
+            if containerd in names and self.servers.get(containerd).alive:
+                node.forget_containers()
         # Shims outlive containerd, and an API server that has lost etcd lingers for a minute:
         # neither is waited for longer than the grace.
         others = [name for name in names if not name.startswith("holder-")]

@@ -93,6 +93,8 @@ class Node:
         wait_until(
             lambda: self.ready_or_dead(ready), what=f"the namespaces of {self.name}", seconds=10
         )
+        namespace = os.readlink(f"/proc/{self.holder}/ns/mnt")
+        (self.folder / "mount-namespace").write_text(namespace)
         network.plug(self.layout, self.node, self.holder)
 
     def ready_or_dead(self, ready: Path) -> bool:
@@ -100,7 +102,13 @@ class Node:
         return ready.exists()
 
     def start_containerd(self) -> None:
-        """Start containerd and wait until it answers."""
+        """Start containerd; containers that a crash left among its images are forgotten first."""
+        self.run_containerd()
+        if self.forget_containers():
+            self.servers.stop([self.server("containerd")])
+            self.run_containerd()
+
+    def run_containerd(self) -> None:
         containerd, path = binary("containerd"), [folder(tool_of("containerd"))]
         command = self.inside(containerd, "-c", self.folder / "containerd.toml")
         self.servers.start(self.server("containerd"), command, path)
@@ -131,24 +139,29 @@ class Node:
         for archive in archives:
             self.ctr("images", "import", "--local", "--discard-unpacked-layers", archive)
 
-    def forget_containers(self) -> None:
-        """Remove the records of containers, so that only images outlast the node."""
+    def forget_containers(self) -> bool:
+        """Remove the records of containers, so that only images outlast; tell if there were any."""
         base = (binary("ctr"), "-a", settings.CONTAINERD_SOCKET, "-n", "k8s.io")
         names = run(*self.inside(*base, "containers", "list", "-q"), check=False).stdout.split()
         for task in run(*self.inside(*base, "tasks", "list", "-q"), check=False).stdout.split():
             self.ctr("tasks", "delete", "-f", task, check=False)
         if names:
             self.ctr("containers", "delete", *names, check=False)
+        return bool(names)
 
     def shims(self) -> list[tuple[int, str]]:
-        """Return (pid, start) of the containerd shims in this node's namespaces."""
-        program = folder(tool_of("containerd")) / "containerd-shim-runc-v2"
-        ours = Path(f"/proc/{self.holder}/ns/mnt")
+        """Return (pid, start) of the containerd shims in this node's mount namespace.
+
+        The namespace is known from when it was made: its holder may have been killed since.
+        """
+        known = self.folder / "mount-namespace"
+        namespace = known.read_text() if known.exists() else None
+        program = str(folder(tool_of("containerd")) / "containerd-shim-runc-v2")
         found = []
         for entry in Path("/proc").iterdir():
             try:
-                same = entry.name.isdigit() and os.readlink(entry / "exe") == str(program)
-                if same and os.readlink(entry / "ns/mnt") == os.readlink(ours):
+                same = entry.name.isdigit() and os.readlink(entry / "exe") == program
+                if same and os.readlink(entry / "ns/mnt") == namespace:
                     found.append((int(entry.name), processes.start_of(int(entry.name)) or ""))
             except OSError:
                 continue  # it ended while we looked
