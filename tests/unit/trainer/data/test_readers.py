@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -228,11 +229,9 @@ def test_what_a_csv_writer_wrote_comes_back(tmp_path: Path, rows: list[tuple[str
 
 
 def _survives(path: Path, body: bytes, most: int) -> None:
-    try:
+    found: list[Item] = []
+    with contextlib.suppress(Refused):
         found = items(path, body)
-    except Refused as refused:
-        assert path.name in refused.message
-        return
     assert len(found) <= most
     lines = [item.line for item in found]
     assert lines == sorted(set(lines))

@@ -20,7 +20,9 @@ Pair = tuple[str, str]
 PAIRS = st.lists(
     st.tuples(st.text("abc ", min_size=1, max_size=4), st.sampled_from("xyz")), min_size=1
 )
-QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def spooled(folder: Path, pairs: list[Pair], seed: int = 42) -> Rows:
@@ -131,7 +133,9 @@ def test_nothing_of_a_given_test_set_is_learnt(
             (DROPPED,) if " ".join(text.split()) in held_out else (TRAIN, VALIDATION, -1)
         )
     assert set(found[len(pairs) :]) <= {TEST, DROPPED}
-    assert found[len(pairs) :].count(TEST) == len({(" ".join(t.split()), l) for t, l in tests})
+    assert found[len(pairs) :].count(TEST) == len(
+        {(" ".join(text.split()), label) for text, label in tests}
+    )
 
 
 def test_the_shares_are_met(tmp_path: Path) -> None:
