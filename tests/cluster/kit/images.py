@@ -200,8 +200,7 @@ class Delivery:
             for path in sorted(blobs.iterdir()):
                 if path.name not in known:
                     tar.add(path, f"blobs/sha256/{path.name}")
-        for path in blobs.iterdir():
-            hollow(path)
+                hollow(path)  # at once: these are gigabytes
         return archive
 
     def forget(self) -> None:
