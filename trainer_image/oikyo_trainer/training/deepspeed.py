@@ -1,12 +1,17 @@
-"""The DeepSpeed settings for ZeRO 1 to 3. Only JSON is built here: `deepspeed` itself is imported by
-transformers, and only when these settings are given to it.
+"""The DeepSpeed settings for ZeRO 1 to 3, and what has to be said to it on a CPU.
 
 "auto" is filled in by transformers from the training arguments, so that no number stands twice.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+from ..errors import Refused
+
+SHM_OP = "deepspeed_shm_comm"
+"""DeepSpeed's shared-memory collectives between the processes of a CPU node."""
 
 Settings = dict[str, Any]  # DeepSpeed's own JSON
 
@@ -37,3 +42,26 @@ def zero_settings(stage: int, *, cuda: bool) -> Settings:
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
     }
+
+
+def prepare_deepspeed(*, cuda: bool) -> None:
+    """Import DeepSpeed so that it compiles nothing: a CPU worker may have no compiler.
+
+    Without its shared-memory collectives, which it would build at first use, gloo does their work.
+    An image that was built with DS_BUILD_SHM_COMM=1 has them ready, and then they are used.
+    """
+    if cuda:
+        return
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    try:
+        import deepspeed.ops
+        from deepspeed.git_version_info import installed_ops
+    except ImportError:
+        raise Refused(
+            "DeepSpeedMissing",
+            "training.strategy is a ZeRO stage, and this image holds no deepspeed",
+            next_step="Use the project's trainer image, install oikyo[deepspeed], or write "
+            "training.strategy: DDP.",
+        ) from None
+    if not installed_ops.get(SHM_OP, False):
+        deepspeed.ops.__compatible_ops__[SHM_OP] = False

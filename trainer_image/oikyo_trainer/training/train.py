@@ -30,6 +30,7 @@ from ..progress import text
 from .batches import GroupedSampler
 from .callbacks import Committing, Rhythm, Telling, TokenCounter, peak_memory_bytes
 from .checkpoint import Checkpoints, Manifest
+from .deepspeed import prepare_deepspeed
 from .distributed import World, barrier, from_first, prepare_process, read_world
 from .history import NAME as HISTORY
 from .history import History
@@ -84,6 +85,8 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
     setting = Setting(spec, context, world, source, base, plan, context.folder(spec))
     _log_start(setting, threads)
 
+    if plan.zero_stage:
+        prepare_deepspeed(cuda=processor.cuda)
     save_to = context.workspace / layout.checkpoints(spec.run)
     arguments = make_arguments(spec, plan, world, save_to, cuda=processor.cuda)
     _join(arguments)

@@ -1,21 +1,24 @@
-"""transformers' Trainer and TRL's SFTTrainer with the four things that oikyo does differently.
+"""transformers' Trainer and TRL's SFTTrainer with the things that oikyo does differently.
 
-The order of rows is a function of the epoch; a validation draws no random numbers from the training;
-a checkpoint folder is emptied before it is written; real tokens are counted.
+The order of rows is a function of the epoch; the losses are means over all rows (or tokens) of a step
+and of the validation split, however they are dealt to batches and ranks; a validation draws no random
+numbers from the training; a checkpoint folder is emptied before it is written; tokens are counted.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from oikyo.api.finetunejob import Task
 from oikyo.api.stages import TrainSpec
 
-from .batches import Collator, GroupedSampler
+from .batches import IGNORED, Collator, GroupedSampler
 from .callbacks import Committing, TokenCounter
 from .checkpoint import Checkpoints
 from .deepspeed import zero_settings
@@ -34,7 +37,19 @@ class Steady:
     checkpoints: Checkpoints
     world: World
     committing: Committing
+    # What the Trainer class brings:
+    args: Any
     state: Any
+    control: Any
+    model: Any
+    model_wrapped: Any
+    is_deepspeed_enabled: bool
+    eval_dataset: Any
+    data_collator: Any
+    callback_handler: Any
+    log: Any
+    compute_loss: Any
+    _prepare_inputs: Any
 
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupedSampler:
         return self.order
@@ -44,12 +59,44 @@ class Steady:
         loss: torch.Tensor = super().training_step(model, inputs, *args)  # type: ignore[misc]
         return loss
 
-    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        # A loader draws a seed when it starts: without this fence a resumed run, which may validate
-        # at other moments, would go on with other dropout masks.
-        with torch.random.fork_rng(devices=[]):
-            metrics: dict[str, float] = super().evaluate(*args, **options)  # type: ignore[misc]
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        metrics = {"eval_loss": self._validation_loss()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics
+
+    def _validation_loss(self) -> float:
+        """Mean loss of all labels of the split, the same for any number of ranks and batch size."""
+        model = self.model_wrapped if self.is_deepspeed_enabled else self.model
+        self.model.eval()
+        total = torch.zeros(2, device=self.args.device)  # loss, labels
+        one = torch.ones((), device=self.args.device)
+        with torch.no_grad():
+            for batch in self._validation_batches():
+                inputs = self._prepare_inputs(batch)
+                per_token = inputs["labels"].dim() > 1
+                labels = inputs["labels"][:, 1:] if per_token else inputs["labels"]
+                # With one item in the batch the loss is a sum; the Trainer scales it for DDP's mean.
+                summed = self.compute_loss(model, inputs, num_items_in_batch=one) / self.world.size
+                total += torch.stack((summed.float(), labels.ne(IGNORED).sum()))
+        if self.world.size > 1:
+            torch.distributed.all_reduce(total)
+        loss, count = total.tolist()
+        return float(loss / max(count, 1))
+
+    def _validation_batches(self) -> Iterator[dict[str, torch.Tensor]]:
+        """This rank's batches, longest first. All ranks yield as many: sharded models step together."""
+        rows, size = self.eval_dataset, self.args.per_device_eval_batch_size
+        order = np.argsort([-len(tokens) for tokens in rows["input_ids"]], kind="stable").tolist()
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        for first in range(0, len(batches), self.world.size):
+            mine = first + self.world.rank
+            batch = self.data_collator([rows[i] for i in batches[min(mine, len(batches) - 1)]])
+            if mine >= len(batches):
+                batch["labels"] = torch.full_like(batch["labels"], IGNORED)
+            yield batch
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.committing.save_started = time.monotonic()
@@ -90,6 +137,7 @@ def make_arguments(
         "bf16": plan.bf16,
         "use_cpu": not cuda,
         "ddp_backend": None if world.size == 1 else "nccl" if cuda else "gloo",
+        "ddp_find_unused_parameters": False,
         # The fused one is a CUDA kernel; on a CPU the plain one is as fast and everywhere the same.
         "optim": "adamw_torch_fused" if cuda else "adamw_torch",
         "deepspeed": zero_settings(plan.zero_stage, cuda=cuda) if plan.zero_stage else None,
@@ -97,7 +145,6 @@ def make_arguments(
         "eval_strategy": "no",
         "save_strategy": "no",
         "logging_nan_inf_filter": False,
-        "prediction_loss_only": True,
         "activation_checkpointing": False,
         "dataloader_pin_memory": cuda,
         "report_to": "none",
@@ -114,6 +161,20 @@ def make_arguments(
     return SFTConfig(**options, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
 
 
+def class_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    """Cross entropy (B, classes) -> (), as a share of the whole step's mean.
+
+    BertForSequenceClassification and its like accept `num_items_in_batch` and take the mean of their
+    micro-batch all the same, while the Trainer scales for a sum (transformers 5.23): gradients would
+    grow with the ranks and with accumulation.
+    """
+    items = labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+    summed = torch.nn.functional.cross_entropy(
+        outputs.logits.float(), labels, ignore_index=IGNORED, reduction="sum"
+    )
+    return summed / items
+
+
 def make_trainer(
     task: Task,
     *,
@@ -128,10 +189,11 @@ def make_trainer(
     from transformers import PrinterCallback, ProgressCallback, Trainer
 
     base: Any = Trainer
+    options: dict[str, Any] = {"compute_loss_func": class_loss}
     if task == "TextGeneration":
         from trl import SFTTrainer
 
-        base = SFTTrainer
+        base, options = SFTTrainer, {}
     trainer = type(f"Steady{base.__name__}", (Steady, base), {})(
         model=model,
         args=arguments,
@@ -140,6 +202,7 @@ def make_trainer(
         eval_dataset=validation_rows,
         processing_class=tokenizer,
         callbacks=callbacks,
+        **options,
     )
     for needless in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(needless)
