@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     if isinstance(spec, ServeSpec):
         from .serving.server import serve
 
-        return serve(spec, arguments.workspace)
+        return serve(spec, arguments.workspace, log_path)
     from .stage import run_stage
 
     return run_stage(

@@ -138,7 +138,9 @@ def _restart_time(last: StageRun, failed: int) -> datetime | None:
     drained = last.finished + (DRAIN if leaving else timedelta(0))
     if failed <= 1:
         return drained
-    return max(drained, last.finished + min(FIRST_DELAY * (1 << min(failed - 2, 10)), LONGEST_DELAY))
+    return max(
+        drained, last.finished + min(FIRST_DELAY * (1 << min(failed - 2, 10)), LONGEST_DELAY)
+    )
 
 
 def _give_up(job: FineTuneJob, last: StageRun, failed: int) -> Diagnosis:

@@ -33,7 +33,7 @@ def version_plan(
         lineage=Lineage(
             job=job.metadata.name,
             job_uid=job.metadata.uid,
-            base=job.spec.model.base[:256],
+            base=job.spec.model.base,
             base_digest=data.model_digest,
             dataset_digest=data.dataset_digest,
             hyperparameters=verdict.hyperparameters,
