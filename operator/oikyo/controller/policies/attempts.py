@@ -39,6 +39,8 @@ BLOCKING = {
     "FailedCreate": "lift the quota or policy that the message names: kubectl describe job {job}",
 }
 """Platform reason -> what a person should do while a pod cannot start."""
+LIMIT = 2048
+"""Characters of a sentence in a status; the schema refuses more."""
 FIRST_DELAY = timedelta(seconds=5)
 LONGEST_DELAY = timedelta(minutes=5)
 DRAIN = timedelta(seconds=60)
@@ -106,7 +108,9 @@ def _after_failure(
         return GiveUp(
             reasons.INPUT_REFUSED,
             Diagnosis(
-                cause=failure.message, evidence=failure.evidence, next_step=failure.next_step
+                cause=failure.message[:LIMIT],
+                evidence=failure.evidence[:LIMIT],
+                next_step=failure.next_step[:LIMIT],
             ),
         )
     failed = failures(runs)
