@@ -249,7 +249,8 @@ def test_of_several_processes_the_cause_is_kept(
         kind, reason = item.split()
         say(the_words(reason, kind), tmp_path / "log")
     found = LastWords.model_validate_json((tmp_path / "log").read_bytes())
-    assert found.failure is not None and found.failure.reason == kept
+    assert found.failure is not None
+    assert found.failure.reason == kept
 
 
 def test_long_words_fit_and_stay_json() -> None:
