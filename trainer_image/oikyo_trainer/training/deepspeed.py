@@ -65,3 +65,16 @@ def prepare_deepspeed(*, cuda: bool) -> None:
         ) from None
     if not installed_ops.get(SHM_OP, False):
         deepspeed.ops.__compatible_ops__[SHM_OP] = False
+
+
+def join_deepspeed(*, cuda: bool) -> None:
+    """Tell DeepSpeed of the process group that accelerate made.
+
+    On a CPU nobody does before the model is loaded, and ZeRO-3, which shards while it loads, would
+    take itself for alone.
+    """
+    import deepspeed.comm
+
+    deepspeed.comm.init_distributed(
+        dist_backend="nccl" if cuda else "gloo", auto_mpi_discovery=False, verbose=False
+    )

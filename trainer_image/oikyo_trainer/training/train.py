@@ -30,7 +30,7 @@ from ..progress import text
 from .batches import GroupedSampler
 from .callbacks import Committing, Rhythm, Telling, TokenCounter, peak_memory_bytes
 from .checkpoint import Checkpoints, Manifest
-from .deepspeed import prepare_deepspeed
+from .deepspeed import join_deepspeed, prepare_deepspeed
 from .distributed import World, barrier, from_first, prepare_process, read_world
 from .history import NAME as HISTORY
 from .history import History
@@ -89,7 +89,7 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
         prepare_deepspeed(cuda=processor.cuda)
     save_to = context.workspace / layout.checkpoints(spec.run)
     arguments = make_arguments(spec, plan, world, save_to, cuda=processor.cuda)
-    _join(arguments)
+    _join(arguments, plan, processor)
     tokens = tokenise(
         source,
         base.tokenizer,
@@ -133,9 +133,11 @@ def _log_start(setting: Setting, threads: int) -> None:
         log.info("%s=%s (%s)", choice.name, choice.value, choice.reason)
 
 
-def _join(arguments: Any) -> None:
+def _join(arguments: Any, plan: Plan, processor: Processor) -> None:
     """Asking the arguments for their device makes accelerate join the gang."""
     log.info("device=%s", arguments.device)
+    if plan.zero_stage:
+        join_deepspeed(cuda=processor.cuda)
 
 
 def _open_checkpoints(setting: Setting, folder: Path) -> Checkpoints:
