@@ -23,6 +23,8 @@ class Authority:
             run(
                 *("openssl", "req", "-x509", "-new", "-key", self.key, "-out", self.certificate),
                 *("-subj", f"/CN=oikyo-{name}", "-days", DAYS),
+                # Python 3.13 takes no authority that does not say what its key is for (RFC 5280).
+                *("-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"),
             )
 
     def issue(self, name: str, subject: str, hosts: tuple[str, ...] = ()) -> tuple[Path, Path]:
@@ -44,7 +46,13 @@ class Authority:
 
 def extensions(hosts: tuple[str, ...]) -> str:
     """Render the X.509 extensions: both usages, and every name and address to answer for."""
-    lines = ["extendedKeyUsage=clientAuth,serverAuth"]
+    lines = [
+        "basicConstraints=critical,CA:FALSE",
+        "keyUsage=critical,digitalSignature",
+        "extendedKeyUsage=clientAuth,serverAuth",
+        "subjectKeyIdentifier=hash",
+        "authorityKeyIdentifier=keyid",
+    ]
     if hosts:
         names = [f"{'IP' if host[0].isdigit() else 'DNS'}:{host}" for host in hosts]
         lines.append("subjectAltName=" + ",".join(names))
