@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -91,6 +92,14 @@ def test_a_lost_node_costs_no_budget():
     decision = decide(job(backoffLimit=0), seen(done("prepare"), *runs), NOW)
     assert [p.key for p in decision.children.stages] == [("train", 9)]
     assert decision.status.failures == 0
+
+
+def test_a_refusal_of_any_worker_ends_the_job():
+    refused = failed("train", kind="Refused", message="the data has one class").workers[0]
+    run = replace(failed("train"), workers=(failed("train").workers[0], replace(refused, rank=1)))
+    decision = decide(job(), seen(done("prepare"), run), NOW)
+    assert condition(decision.status, "Succeeded").reason == "InputRefused"
+    assert decision.status.diagnosis.cause == "the data has one class"
 
 
 def test_out_of_memory_is_named_with_what_to_change():

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.meta import Diagnosis
+from oikyo.api.stages import Failure
 
 from .. import reasons
 from ..observed import Observed, StageRun, Worker
@@ -103,7 +104,7 @@ def _after_failure(
     job: FineTuneJob, runs: tuple[StageRun, ...], highest: int, now: datetime
 ) -> Start | Wait | GiveUp:
     last = runs[-1]
-    failure = last.words.failure if last.words is not None else None
+    failure = said(last)
     if failure is not None and failure.kind == "Refused":
         return GiveUp(
             reasons.INPUT_REFUSED,
@@ -122,6 +123,14 @@ def _after_failure(
     return Start(highest + 1)
 
 
+def said(run: StageRun) -> Failure | None:
+    """What the workers said about why: what a person must change before anything else."""
+    words = [run.words, *(worker.words for worker in run.workers)]
+    failures = [word.failure for word in words if word is not None and word.failure is not None]
+    refused = [failure for failure in failures if failure.kind == "Refused"]
+    return next(iter(refused or failures), None)
+
+
 def failures(runs: tuple[StageRun, ...]) -> int:
     """Failed attempts that count against backoffLimit."""
     return sum(run.state == "Failed" and not disrupted(run) for run in runs)
@@ -129,8 +138,9 @@ def failures(runs: tuple[StageRun, ...]) -> int:
 
 def disrupted(run: StageRun) -> bool:
     """Whether the machine, not the work, ended this attempt."""
-    if run.words is not None and run.words.failure is not None:
-        return run.words.failure.reason in DISRUPTIONS
+    failure = said(run)
+    if failure is not None and failure.reason in DISRUPTIONS:
+        return True
     return any(worker.reason in DISRUPTIONS for worker in run.workers)
 
 
@@ -150,7 +160,7 @@ def _restart_time(last: StageRun, failed: int) -> datetime | None:
 def _give_up(job: FineTuneJob, last: StageRun, failed: int) -> Diagnosis:
     worker = culprit(last)
     return Diagnosis(
-        cause=f"the {last.stage} stage failed {failed} times: {root_cause(last)}",
+        cause=f"the {last.stage} stage failed {failed} times: {root_cause(last)}"[:LIMIT],
         evidence=evidence(last),
         tried=f"{failed} attempts, spec.backoffLimit is {job.spec.backoff_limit}",
         next_step=_advice(worker, job)
@@ -174,13 +184,11 @@ def culprit(run: StageRun) -> Worker | None:
 
 def root_cause(run: StageRun) -> str:
     """One sentence on why this attempt failed."""
-    if run.words is not None and run.words.failure is not None:
-        return run.words.failure.message
+    if (failure := said(run)) is not None:
+        return failure.message
     worker = culprit(run)
     if worker is None:
         return run.warning or f"attempt {run.attempt} of {run.stage} ended without a result"
-    if worker.words is not None and worker.words.failure is not None:
-        return worker.words.failure.message
     code = "" if worker.exit_code is None else f" with exit code {worker.exit_code}"
     reason = f" ({worker.reason})" if worker.reason else ""
     return f"worker {worker.rank} of {run.stage} ended{code}{reason}"
@@ -188,11 +196,13 @@ def root_cause(run: StageRun) -> str:
 
 def evidence(run: StageRun) -> str:
     worker = culprit(run)
-    said = run.words.failure.evidence if run.words and run.words.failure else ""
+    failure = said(run)
     where = (
         f"pod {worker.name}" + (f" on node {worker.node}" if worker.node else "") if worker else ""
     )
-    detail = said or (worker.message if worker else "") or run.warning
+    detail = (
+        (failure.evidence if failure else "") or (worker.message if worker else "") or run.warning
+    )
     return ": ".join(part for part in (where, detail) if part)[-2000:]
 
 
