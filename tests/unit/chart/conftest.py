@@ -1,0 +1,80 @@
+"""The chart, rendered by the real Helm 3 and Helm 4, and Kubernetes' own schemas for kubeconform."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kit.binaries import binary
+
+CHART = Path(__file__).parents[3] / "charts" / "oikyo"
+SCHEMAS = "kubernetes-json-schema/v1.37.0-local-strict"
+
+Answer = subprocess.CompletedProcess[str]
+
+
+def _helm(program: str, *arguments: str) -> Answer:
+    command = [str(binary(program)), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _template(program: str, *arguments: str) -> Answer:
+    target = ("template", "oikyo", str(CHART), "--namespace", "ml", "--kube-version", "1.37.0")
+    return _helm(program, *target, *arguments)
+
+
+@pytest.fixture(params=["helm3", "helm"], ids=["helm 3", "helm 4"])
+def program(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def helm() -> Callable[..., Answer]:
+    """helm(program, *arguments): runs one of the two Helms."""
+    return _helm
+
+
+@pytest.fixture(scope="session")
+def template() -> Callable[..., Answer]:
+    """template(program, *flags): what `helm template` answers for the chart."""
+    return _template
+
+
+@pytest.fixture(scope="session")
+def render() -> Callable[..., list[dict[str, Any]]]:
+    """Objects of the chart with `--set` values and more flags, by Helm 4."""
+
+    def rendered(*arguments: str) -> list[dict[str, Any]]:
+        made = _template("helm", *arguments)
+        assert made.returncode == 0, made.stderr
+        return [item for item in yaml.safe_load_all(made.stdout) if item]
+
+    return rendered
+
+
+@pytest.fixture(scope="session")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kubernetes' schemas as kubeconform reads them: references to the neighbouring file."""
+    package = pytest.importorskip("kubernetes_validate", reason="carries Kubernetes' schemas")
+    folder = tmp_path_factory.mktemp("schemas")
+    for source in (Path(package.__file__).parent / SCHEMAS).glob("*.json"):
+        kind = source.stem.split("-")[0]
+        if kind == "_definitions" or kind in KINDS:
+            text = source.read_text().replace('"/api/_definitions.json#', '"_definitions.json#')
+            schema = json.loads(text)
+            # With an $id the reference would be looked up on the network.
+            schema.pop("$id", None)
+            (folder / source.name).write_text(json.dumps(schema))
+    return folder
+
+
+KINDS = frozenset(
+    "clusterrole clusterrolebinding configmap customresourcedefinition deployment networkpolicy "
+    "poddisruptionbudget role rolebinding service serviceaccount".split()
+)
