@@ -1,7 +1,7 @@
 """python demo.py [FOLDER]: the example from data to an answer over HTTP, on this machine, in minutes.
 
 Makes the data, runs the job, serves the result on a free port, asks one question, and stops the server.
-FOLDER (default: .demo) holds the data and everything that oikyo keeps; run it again to go on.
+FOLDER (default: .oikyo) holds everything that oikyo keeps, and the data; run it again to go on.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ READY_SECONDS = 120
 
 def main(folder: Path) -> int:
     began = time.monotonic()
-    home = ["--home", str(folder / ".oikyo")]
-    # Everyone in this process group would get Ctrl-C; oikyo suspends by itself and exits with 130.
-    code = run([sys.executable, str(HERE / "make_data.py"), str(folder / "text-classification")])
+    data, home = folder / "demo", ["--home", str(folder)]
+    code = run([sys.executable, str(HERE / "make_data.py"), str(data / "text-classification")])
     if code == 0:
-        claim = ["--claim", f"examples={folder}"]
+        claim = ["--claim", f"examples={data}"]
         code = run([*OIKYO, "run", str(HERE / "job.yaml"), *claim, *home])
     if code != 0:
         return code
     print(f"\n$ oikyo serve stdlib-topics\n  {QUESTION}")
     print(f"  -> {ask_server(home)}")
-    print(f"\nreport: {folder / '.oikyo/reports/stdlib-topics.html'}")
+    print(f"\nreport: {folder / 'reports/stdlib-topics.html'}")
     print(f"took {time.monotonic() - began:.0f} s")
     return 0
 
@@ -87,4 +86,4 @@ def ask(url: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else ".demo").absolute()))
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else ".oikyo").absolute()))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 720, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
 POINTS = 400
 """Most points of a drawn line; more would only make the file larger."""
@@ -26,8 +25,9 @@ class Line:
     dots: bool = False
 
 
-def chart(lines: Sequence[Line], x_name: str) -> str:
+def chart(lines: Sequence[Line], x_name: str, size: tuple[int, int] = (720, 260)) -> str:
     """The lines as one SVG with axes; empty when there is nothing to draw."""
+    width, height = size
     drawn = [line for line in lines if line.points]
     if not drawn:
         return ""
@@ -35,11 +35,11 @@ def chart(lines: Sequence[Line], x_name: str) -> str:
     ys = [y for line in drawn for _, y in line.points if math.isfinite(y)]
     if not ys:
         return ""
-    x_ticks, y_ticks = ticks(min(xs), max(xs), 6), ticks(min(ys), max(ys), 5)
-    frame = _Frame((min(xs), max(xs)), (min(y_ticks[0], *ys), max(y_ticks[-1], *ys)))
+    x_ticks, y_ticks = ticks(min(xs), max(xs), width // 120), ticks(min(ys), max(ys), height // 52)
+    frame = _Frame((min(xs), max(xs)), (min(y_ticks[0], *ys), max(y_ticks[-1], *ys)), size)
     names = ", ".join(line.name for line in drawn)
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(names)} over {x_name}">',
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(names)} over {x_name}">',
         *_axes(frame, x_ticks, y_ticks, x_name),
         *(_draw(frame, line) for line in drawn),
         "</svg>",
@@ -53,14 +53,16 @@ class _Frame:
 
     x_range: Point
     y_range: Point
+    size: tuple[int, int]
 
     def x(self, value: float) -> float:
         low, high = self.x_range
-        return LEFT + (value - low) / ((high - low) or 1) * (WIDTH - LEFT - RIGHT)
+        return LEFT + (value - low) / ((high - low) or 1) * (self.size[0] - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
         low, high = self.y_range
-        return HEIGHT - BOTTOM - (value - low) / ((high - low) or 1) * (HEIGHT - TOP - BOTTOM)
+        share = (value - low) / ((high - low) or 1)
+        return self.size[1] - BOTTOM - share * (self.size[1] - TOP - BOTTOM)
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
@@ -74,19 +76,19 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def _axes(frame: _Frame, x_ticks: list[float], y_ticks: list[float], x_name: str) -> list[str]:
-    parts = []
+    parts, (width, height) = [], frame.size
     for tick in y_ticks:
         y = frame.y(tick)
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{width - RIGHT}"/>')
         parts.append(f'<text class="end" x="{LEFT - 8}" y="{y + 4:.1f}">{tick:g}</text>')
     low, high = frame.x_range
     for tick in x_ticks:
         if low <= tick <= high:
             x = frame.x(tick)
             parts.append(
-                f'<text class="mid" x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}">{tick:g}</text>'
+                f'<text class="mid" x="{x:.1f}" y="{height - BOTTOM + 18}">{tick:g}</text>'
             )
-    parts.append(f'<text class="end" x="{WIDTH - RIGHT}" y="{HEIGHT - 2}">{escape(x_name)}</text>')
+    parts.append(f'<text class="end" x="{width - RIGHT}" y="{height - 2}">{escape(x_name)}</text>')
     return parts
 
 

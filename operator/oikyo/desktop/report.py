@@ -23,6 +23,9 @@ from .home import Home, write_atomic
 from .jobs import ending
 from .objects import Store
 
+LARGE, SMALL = (720, 260), (340, 180)
+"""Sizes of the charts in pixels of a page 720 wide; one line needs less room."""
+SPLITS = ("train", "validation", "test")
 BAD_ROWS = 20
 """Bad rows that are listed."""
 
@@ -133,7 +136,9 @@ def _chart(title: str, *lines: curves.Line) -> Chart:
         tuple((line.style, line.name) for line in lines if line.points) if len(lines) > 1 else ()
     )
     # Markup: the SVG is made by this package and escapes its only texts.
-    return Chart(title, legend, Markup(curves.chart(lines, "step")))
+    return Chart(
+        title, legend, Markup(curves.chart(lines, "step", SMALL if len(lines) == 1 else LARGE))
+    )
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:  # JSON
@@ -159,7 +164,8 @@ def _data(job: FineTuneJob, home: Home) -> dict[str, Any] | None:  # JSON of the
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    splits = report.get("splits", {})
+    told = report.get("splits", {})
+    splits = {name: told[name] for name in SPLITS if name in told}
     bad = report.get("bad_rows", {})
     return {
         "splits": splits,

@@ -1,0 +1,194 @@
+"""The command line: exit codes, one clear block for each error, and a quick start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus
+from oikyo.api.meta import Condition, OwnerReference
+from oikyo.cli.app import run_command
+from oikyo.cli.ending import exit_code
+from oikyo.controller import reasons
+from oikyo.desktop.home import Home
+from oikyo.desktop.objects import Store
+from scenes import endpoint, job, version
+
+WHEN = "2026-11-23T12:00:00Z"
+MANIFEST = """\
+apiVersion: oikyo.dev/v1alpha1
+kind: FineTuneJob
+metadata: {name: tickets}
+spec:
+  model: {base: "file://model"}
+  task: TextClassification
+  data: {sources: [{uri: "file://rows.jsonl"}]}
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "rows.jsonl").touch()
+    (tmp_path / "job.yaml").write_text(MANIFEST, encoding="utf-8")
+    return tmp_path
+
+
+def ended(reason: str) -> FineTuneJob:
+    status = "True" if reason == reasons.ACCEPTED else "False"
+    condition = Condition(type="Succeeded", status=status, reason=reason, last_transition_time=WHEN)
+    return job(FineTuneJobStatus(conditions=(condition,)))
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (reasons.ACCEPTED, 0),
+        (reasons.BACKOFF_LIMIT_EXCEEDED, 1),
+        (reasons.DEADLINE_EXCEEDED, 1),
+        (reasons.GATE_FAILED, 2),
+        (reasons.INPUT_REFUSED, 64),
+    ],
+)
+def test_the_exit_code_says_how_the_job_ended(reason: str, code: int) -> None:
+    assert exit_code(ended(reason)) == code
+
+
+def test_a_job_that_has_not_ended_was_suspended() -> None:
+    assert exit_code(job()) == 130
+
+
+def test_a_valid_manifest_is_told_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["validate", "job.yaml"]) == 0
+    assert "FineTuneJob tickets is valid" in capsys.readouterr().out
+
+
+def test_all_that_is_wrong_is_told_at_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = MANIFEST + "  training: {lora: {rank: -1}}\n  colour: red\n"
+    (here / "job.yaml").write_text(text, encoding="utf-8")
+    assert run_command(["validate", "job.yaml"]) == 64
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "rank" in told
+    assert "colour" in told
+    assert "Traceback" not in told
+
+
+def test_missing_sources_are_told_together_and_nothing_is_made(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "rows.jsonl").unlink()
+    (here / "model").rmdir()
+    assert run_command(["run", "job.yaml"]) == 64
+    told = capsys.readouterr().err
+    assert "spec.model.base is file://model" in told
+    assert "spec.data.sources[0].uri is file://rows.jsonl" in told
+    assert not (here / ".oikyo/objects").exists()
+
+
+@pytest.mark.parametrize("argv", [["run"], ["run", "job.yaml", "--colour"], ["fly"]])
+def test_a_wrong_command_line_is_no_failed_gate(
+    here: Path, argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(argv) == 64
+    assert "oikyo --help" in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_there_is_answered_with_those_that_are(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(Home(here / ".oikyo")).put(job())
+    assert run_command(["get", "ticket"]) == 64
+    assert "jobs here: tickets" in capsys.readouterr().err
+    assert run_command(["get", "tickets"]) == 0
+    assert "kind: FineTuneJob" in capsys.readouterr().out
+
+
+def test_the_list_shows_jobs_versions_and_endpoints(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(Home(here / ".oikyo"))
+    store.put(ended(reasons.ACCEPTED))
+    store.put(version(2, accepted=False))
+    store.put(endpoint())
+    assert run_command(["list"]) == 0
+    told = capsys.readouterr().out
+    assert "tickets" in told
+    assert "Rejected" in told
+    assert "LatestAccepted" in told
+
+
+def test_a_rejected_version_is_not_served_unless_forced(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from oikyo.desktop.serving import choose
+
+    home = Home(here / ".oikyo")
+    Store(home).put(version(1, accepted=False))
+    assert run_command(["serve", "tickets"]) == 64
+    told = capsys.readouterr().err
+    assert "no version of tickets has passed its gates yet" in told
+    assert "--version 1 --force" in told
+    assert run_command(["serve", "tickets", "--version", "1"]) == 64
+    assert choose(home, "tickets", 1, force=True).version == 1
+
+
+def test_serving_follows_the_endpoint_that_was_recorded(here: Path) -> None:
+    from oikyo.desktop.serving import choose
+
+    home = Home(here / ".oikyo")
+    for number in (1, 2):
+        Store(home).put(version(number))
+    assert choose(home, "tickets", None, force=False).version == 2
+    Store(home).put(endpoint(versionPolicy="Pinned", version=1))
+    assert choose(home, "tickets", None, force=False).version == 1
+    assert choose(home, "tickets", 2, force=False).version == 2
+
+
+def test_delete_takes_what_the_job_owns_and_leaves_the_rest(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(here / ".oikyo")
+    store = Store(home)
+    store.put(job())
+    kept, owned = version(1), version(2)
+    owner = OwnerReference(
+        api_version="oikyo.dev/v1alpha1", kind="FineTuneJob", name="tickets", uid=job().metadata.uid
+    )
+    store.put(kept)
+    meta = owned.metadata.model_copy(update={"owner_references": (owner,)})
+    store.put(owned.model_copy(update={"metadata": meta}))
+    for number in (1, 2):
+        (home.workspace / f"versions/tickets/{number}").mkdir(parents=True)
+    assert run_command(["delete", "tickets"]) == 0
+    assert "deleted version tickets-v2" in capsys.readouterr().out
+    assert [v.spec.version for v in store.versions("tickets")] == [1]
+    assert (home.workspace / "versions/tickets/1").exists()
+    assert not (home.workspace / "versions/tickets/2").exists()
+    assert store.get(FineTuneJob, "tickets") is None
+
+
+def test_help_needs_no_heavy_library() -> None:
+    """Loaded modules, not seconds: a busy machine must not fail it."""
+    script = (
+        "import sys; from oikyo.cli.app import run_command; run_command(['run', '--help']); "
+        "heavy = {'torch', 'yaml', 'jinja2', 'rich.live', 'oikyo.api.finetunejob'} & set(sys.modules); "
+        "sys.exit(' '.join(heavy) or 0)"
+    )
+    began = time.monotonic()
+    answer = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "Exit codes" in answer.stdout
+    assert time.monotonic() - began < 10
