@@ -123,7 +123,12 @@ class Telling(TrainerCallback):
         self._first_step = state.global_step
 
     def on_log(
-        self, args: Any, state: State, control: Control, logs: dict[str, float] | None = None, **_: Any
+        self,
+        args: Any,
+        state: State,
+        control: Control,
+        logs: dict[str, float] | None = None,
+        **_: Any,
     ) -> None:
         if not logs or "loss" not in logs:
             return

@@ -25,8 +25,8 @@ log = logging.getLogger("oikyo.train")
 PREFIX = "checkpoint-"
 LEAST_KEPT = 2
 """Good checkpoints that retention never touches, whatever it is told to keep."""
-NEEDLESS = ("training_args.bin", "README.md")
-"""Written by the libraries, read by nobody; the first is a pickle."""
+NEEDLESS = ("training_args.bin", "README.md", "zero_to_fp32.py", "zero_to_torch.py")
+"""Written by the libraries, read by nobody; the first is a pickle, the last are programs."""
 
 
 class Entry(BaseModel):

@@ -38,7 +38,11 @@ def release(
     _forget_sharding()
     if training.method == "LoRA":
         model = _merge(checkpoint, base, task, labels)
-        _write_folder(folder / ADAPTER, lambda staging: _copy_adapter(checkpoint, staging, base), before_commit)
+        _write_folder(
+            folder / ADAPTER,
+            lambda staging: _copy_adapter(checkpoint, staging, base),
+            before_commit,
+        )
     else:
         model = load_weights(base, task, labels, torch.float32, checkpoint)
     model = model.to(base.saved_dtype)

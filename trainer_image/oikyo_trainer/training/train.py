@@ -179,9 +179,7 @@ def _newest(checkpoints: Checkpoints, setting: Setting) -> Manifest | None:
     return newest
 
 
-def _make_run(
-    setting: Setting, arguments: Any, tokens: Tokens, checkpoints: Checkpoints
-) -> Run:
+def _make_run(setting: Setting, arguments: Any, tokens: Tokens, checkpoints: Checkpoints) -> Run:
     from transformers import set_seed
 
     spec, plan, world = setting.spec, setting.plan, setting.world

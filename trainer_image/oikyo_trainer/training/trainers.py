@@ -117,9 +117,7 @@ def quiet() -> None:
     transformers_log.disable_progress_bar()
 
 
-def make_arguments(
-    spec: TrainSpec, plan: Plan, world: World, folder: Path, *, cuda: bool
-) -> Any:
+def make_arguments(spec: TrainSpec, plan: Plan, world: World, folder: Path, *, cuda: bool) -> Any:
     """The arguments of the Trainer; every interval is off, because Rhythm decides."""
     training = spec.training
     options: dict[str, Any] = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +47,7 @@ def torchrun(lab: Any, spec: Any, processes: int = 2) -> TrainResult:
 @pytest.mark.parametrize(
     ("task", "method"), [("TextClassification", "Full"), ("TextGeneration", "LoRA")]
 )
-def test_two_processes_reach_the_loss_of_one(
-    lab: Any, task: str, method: str
-) -> None:
+def test_two_processes_reach_the_loss_of_one(lab: Any, task: str, method: str) -> None:
     import torch
 
     # Dropout draws differently on two ranks: without it the two must agree to rounding.
@@ -57,37 +57,35 @@ def test_two_processes_reach_the_loss_of_one(
     alone = lab.train(one)
     gang = torchrun(lab, lab.spec(task, run="two", **settings))
     assert {choice.name: choice.value for choice in gang.resolved}["training.microBatchSize"] == "4"
-    expected, reached = (
-        next(float(m.value) for m in result.metrics if m.name == "eval_loss")
-        for result in (alone, gang)
-    )
-    assert reached == pytest.approx(expected, abs=1e-3)
+    assert values(gang)["eval_loss"] == pytest.approx(values(alone)["eval_loss"], abs=1e-4)
     left, right = lab.weights(alone), lab.weights(gang)
-    for name, value in left.items():
-        assert torch.allclose(value, right[name], atol=2e-3), name
+    # Softmax takes no notice of a key's bias: its gradient is rounding alone, which Adam enlarges.
+    for name, value in ((n, v) for n, v in left.items() if not n.endswith("key.bias")):
+        assert torch.allclose(value, right[name], atol=1e-4), name
 
 
 def without_dropout(lab: Any, digest: str) -> None:
     """Rewrite the base model's config."""
-    import json
-
     path = lab.workspace / layout.model(digest) / "config.json"
     config = json.loads(path.read_text())
     zero = {name: 0.0 for name in config if name.endswith(("dropout", "dropout_prob"))}
     path.write_text(json.dumps(config | zero))
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
-def test_zero_reaches_the_loss_of_one_process(lab: Any, stage: int) -> None:
-    pytest.importorskip("deepspeed")
-    settings = {**SETTINGS, "method": "LoRA", "lora": {"dropout": "0"}}
-    one = lab.spec("TextGeneration", run="one", **settings)
-    without_dropout(lab, one.model_digest)
-    alone = lab.train(one)
-    spec = lab.spec("TextGeneration", run=f"zero{stage}", strategy=f"ZeRO{stage}", **settings)
-    gang = torchrun(lab, spec)
-    expected, reached = (
-        next(float(m.value) for m in result.metrics if m.name == "eval_loss")
-        for result in (alone, gang)
-    )
-    assert reached == pytest.approx(expected, abs=1e-3)
+if find_spec(
+    "deepspeed"
+):  # it has no wheel: the trainer image holds it, the unit environment need not
+
+    @pytest.mark.parametrize("stage", [1, 2, 3])
+    def test_zero_reaches_the_loss_of_one_process(lab: Any, stage: int) -> None:
+        settings = {**SETTINGS, "method": "LoRA", "lora": {"dropout": "0"}}
+        one = lab.spec("TextGeneration", run="one", **settings)
+        without_dropout(lab, one.model_digest)
+        alone = lab.train(one)
+        spec = lab.spec("TextGeneration", run=f"zero{stage}", strategy=f"ZeRO{stage}", **settings)
+        gang = torchrun(lab, spec)
+        assert values(gang)["eval_loss"] == pytest.approx(values(alone)["eval_loss"], abs=1e-4)
+
+
+def values(result: TrainResult) -> dict[str, float]:
+    return {metric.name: float(metric.value) for metric in result.metrics}

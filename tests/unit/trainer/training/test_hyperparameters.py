@@ -78,7 +78,13 @@ def chosen(plan: Plan, name: str) -> tuple[str, str]:
         ({"max_steps": 500}, {}, "totalSteps", "500", "as training.maxSteps says"),
         ({}, {}, "warmupSteps", "6", "warmupRatio 0.06"),
         ({}, {}, "checkpoints.everySteps", "10", "a tenth of the run, at most 500"),
-        ({"max_steps": 90_000}, {}, "checkpoints.everySteps", "500", "a tenth of the run, at most 500"),
+        (
+            {"max_steps": 90_000},
+            {},
+            "checkpoints.everySteps",
+            "500",
+            "a tenth of the run, at most 500",
+        ),
         (
             {"strategy": "ZeRO2"},
             {},
@@ -164,7 +170,13 @@ def test_the_batch_is_met_exactly_or_refused(batch: int, processes: int, rows: i
 @pytest.mark.parametrize(
     ("precision", "processor", "sharded", "bf16", "reason"),
     [
-        ("Float32", Processor(cuda=True, cuda_bf16=True), False, False, "as training.precision says"),
+        (
+            "Float32",
+            Processor(cuda=True, cuda_bf16=True),
+            False,
+            False,
+            "as training.precision says",
+        ),
         ("Auto", Processor(True, True), False, True, "the GPU computes bfloat16 natively"),
         ("Auto", Processor(True, False), False, False, "the GPU has no native bfloat16"),
         (

@@ -98,3 +98,17 @@ def test_bfloat16_reaches_the_loss_of_float32_within_a_few_percent(lab: Any) -> 
     assert values(rounded)["eval_loss"] == pytest.approx(
         values(exact)["eval_loss"], rel=0.2, abs=0.05
     )
+
+
+@pytest.mark.parametrize("task", ["TextClassification", "TextGeneration"])
+def test_accumulated_micro_batches_learn_as_the_whole_batch_does(lab: Any, task: str) -> None:
+    spec = lab.spec(task)
+    path = lab.workspace / layout.model(spec.model_digest) / "config.json"
+    config = json.loads(path.read_text())
+    dropouts = [name for name in config if name.endswith(("dropout", "dropout_prob"))]
+    path.write_text(json.dumps(config | dict.fromkeys(dropouts, 0.0)))
+    settings: dict[str, Any] = {"method": "Full", "epochs": 1, "learning_rate": "3e-3"}
+    whole = lab.train(lab.spec(task, run="whole", **settings))
+    parts = lab.train(lab.spec(task, run="parts", micro_batch_size=2, **settings))
+    for name in ("eval_loss", "train_loss"):
+        assert values(parts)[name] == pytest.approx(values(whole)[name], abs=1e-4)
