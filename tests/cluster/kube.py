@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 T = TypeVar("T")
 
 
@@ -33,7 +31,8 @@ class Kube:
         return done.stdout.decode()
 
     def apply(self, manifest: dict[str, Any], namespace: str) -> str:
-        body = yaml.safe_dump(manifest).encode()
+        # JSON, not YAML: PyYAML writes the text "2e-4" so that Kubernetes reads a number.
+        body = json.dumps(manifest).encode()
         return self("apply", "-n", namespace, "-f", "-", stdin=body)
 
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
