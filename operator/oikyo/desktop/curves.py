@@ -35,7 +35,7 @@ def chart(lines: Sequence[Line], x_name: str, size: tuple[int, int] = (720, 260)
     ys = [y for line in drawn for _, y in line.points if math.isfinite(y)]
     if not ys:
         return ""
-    x_ticks, y_ticks = ticks(min(xs), max(xs), width // 120), ticks(min(ys), max(ys), height // 52)
+    x_ticks, y_ticks = ticks(min(xs), max(xs), width // 85), ticks(min(ys), max(ys), height // 52)
     frame = _Frame((min(xs), max(xs)), (min(y_ticks[0], *ys), max(y_ticks[-1], *ys)), size)
     names = ", ".join(line.name for line in drawn)
     parts = [
