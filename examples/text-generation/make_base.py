@@ -16,11 +16,9 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import math
 import os
 import sys
 import sysconfig
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,10 +27,10 @@ from typing import Any
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 SEED = 7
-VOCABULARY = 4096
+VOCABULARY = 2048
 CONTEXT = 256
 BLOCK = 128  # tokens of one training row
-BATCH = 16
+BATCH = 8
 PEAK_RATE = 3e-3
 SKIPPED = ("test", "tests", "idlelib", "lib2to3", "site-packages", "__pycache__", "turtledemo")
 MOST_PAIRS = 6000
@@ -49,7 +47,7 @@ SHAPE = {
 def main() -> None:
     command = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     command.add_argument("folder", type=Path, help="where to write base/ and data/")
-    command.add_argument("--seconds", type=float, default=90, help="time to train for. Default: 90")
+    command.add_argument("--steps", type=int, default=600, help="training steps. Default: 600")
     arguments = command.parse_args()
 
     sources = list(read_sources())
@@ -57,7 +55,7 @@ def main() -> None:
     write_pairs(arguments.folder / "data" / "docstrings.jsonl", pairs)
     print(f"{len(sources)} modules, {len(pairs)} pairs of signature and docstring")
     texts = [without_docstrings(source) for source in sources]
-    loss = train_base(arguments.folder / "base", texts, arguments.seconds)
+    loss = train_base(arguments.folder / "base", texts, arguments.steps)
     print(f"base model in {arguments.folder / 'base'}, last training loss {loss:.2f}")
 
 
@@ -136,13 +134,12 @@ def train_tokenizer(texts: list[str]) -> Any:
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         eos_token="<end>",
-        model_max_length=CONTEXT,
         clean_up_tokenization_spaces=False,
     )
 
 
-def train_base(folder: Path, texts: list[str], seconds: float) -> float:
-    """Train for `seconds`; returns the mean loss of the last steps (nats for a token)."""
+def train_base(folder: Path, texts: list[str], steps: int) -> float:
+    """Train for `steps`; returns the mean loss of the last steps (nats for a token)."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -163,21 +160,22 @@ def train_base(folder: Path, texts: list[str], seconds: float) -> float:
         )
     )
     size = sum(weight.numel() for weight in model.parameters())
-    print(f"{size / 1e6:.1f} M weights, {len(stream) / 1e6:.1f} M tokens, {seconds:g} seconds")
-    loss = fit(model, stream, seconds)
+    print(f"{size / 1e6:.1f} M weights, {len(stream) / 1e6:.1f} M tokens, {steps} steps")
+    loss = fit(model, stream, steps)
+    tokenizer.model_max_length = CONTEXT
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return loss
 
 
-def fit(model: Any, stream: Any, seconds: float) -> float:
-    """AdamW on random blocks of the stream; the rate follows the clock, so that it ends at zero."""
+def fit(model: Any, stream: Any, steps: int) -> float:
+    """AdamW on random blocks of the stream, a short warm-up, then down to zero."""
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.95))
-    begin, losses = time.monotonic(), [math.log(VOCABULARY)]
-    while (done := (time.monotonic() - begin) / seconds) < 1:
-        rate = PEAK_RATE * min(done / 0.05, (1 - done) / 0.95)
+    losses: list[float] = []
+    for step in range(steps):
+        rate = PEAK_RATE * min((step + 1) / (0.05 * steps), (steps - step) / (0.95 * steps))
         for group in optimizer.param_groups:
             group["lr"] = rate
         starts = torch.randint(len(stream) - BLOCK, (BATCH,))
