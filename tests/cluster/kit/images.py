@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from kit import debian, places
 from kit.commands import run, say
@@ -161,8 +161,10 @@ class Loader(Protocol):
 class Delivery:
     """Sends images to a fixed set of nodes, each layer once.
 
-    An OCI folder remembers the layers that all nodes hold as empty files of the right length:
-    buildah then takes them for present, and the archive made of the rest is thin.
+    An OCI folder remembers the layers that all nodes hold, as empty files under two names: that
+    of the compressed layer, left out of later archives, and that of its content, for which buildah
+    looks first and then need not compress it again.  A node never fetches a layer that it has
+    unpacked, so it does not matter by which name a later manifest calls it.
     """
 
     def __init__(self, folder: Path, node_names: Iterable[str]) -> None:
@@ -191,8 +193,8 @@ class Delivery:
         blobs.mkdir(parents=True, exist_ok=True)
         known = {path.name for path in blobs.iterdir()}
         (layout / "index.json").unlink(missing_ok=True)
-        # Uncompressed, so that a layer's digest is the one that buildah looks for next time.
-        run("buildah", "push", "--quiet", "--disable-compression", image, f"oci:{layout}:{image}")
+        run("buildah", "push", "--quiet", image, f"oci:{layout}:{image}")
+        contents = diff_ids(layout)
         archive = self.folder / "thin.oci.tar"
         with tarfile.open(archive, "w") as tar:
             tar.add(layout / "oci-layout", "oci-layout")
@@ -201,20 +203,42 @@ class Delivery:
                 if path.name not in known:
                     tar.add(path, f"blobs/sha256/{path.name}")
                 hollow(path)  # at once: these are gigabytes
+        for content in contents:
+            if not (blobs / content).exists():
+                (blobs / content).write_text(" ")
         return archive
 
     def forget(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def diff_ids(layout: Path) -> list[str]:
+    """Return the digests of the layers' contents, from the configuration of the only image."""
+
+    def blob(digest: str) -> dict[str, Any]:
+        text = (layout / "blobs" / "sha256" / digest.removeprefix("sha256:")).read_text()
+        return cast(dict[str, Any], json.loads(text))
+
+    index = json.loads((layout / "index.json").read_text())
+    manifest = blob(index["manifests"][0]["digest"])
+    layers = blob(manifest["config"]["digest"])["rootfs"]["diff_ids"]
+    return [layer.removeprefix("sha256:") for layer in layers]
+
+
 def hollow(path: Path) -> None:
-    """Replace a layer's content by a hole of the same length; small files are written anew anyway."""
-    size = path.stat().st_size
-    if size > 64 * 1024:
+    """Empty a layer and keep its length; what describes an image goes, it is written each time."""
+    if describes(path):
+        path.unlink()
+    else:
+        size = path.stat().st_size
         with path.open("wb") as file:
             file.truncate(size)
-    else:
-        path.unlink()
+
+
+def describes(path: Path) -> bool:
+    """Tell a manifest or a configuration, which are JSON, from a layer or its place."""
+    with path.open("rb") as file:
+        return file.read(1) == b"{"
 
 
 def deliver(delivery: Delivery, image: str, digest: str, nodes: Iterable[Loader]) -> None:
