@@ -72,8 +72,13 @@ LABEL org.opencontainers.image.title="oikyo operator" \
       org.opencontainers.image.description="Controller of FineTuneJob, ModelVersion and ModelEndpoint"
 COPY LICENSE /usr/share/doc/oikyo/LICENSE
 COPY operator/oikyo /opt/oikyo/lib/python3.13/site-packages/oikyo
-RUN python -m compileall -q --invalidation-mode unchecked-hash \
-      /opt/oikyo/lib/python3.13/site-packages/oikyo
+# Byte-code that needs no clock, and the version that importlib.metadata tells.
+ARG VERSION=0.1.0
+RUN cd /opt/oikyo/lib/python3.13/site-packages \
+    && mkdir "oikyo-${VERSION}.dist-info" \
+    && printf 'Metadata-Version: 2.1\nName: oikyo\nVersion: %s\n' "${VERSION}" \
+         > "oikyo-${VERSION}.dist-info/METADATA" \
+    && python -m compileall -q --invalidation-mode unchecked-hash oikyo
 USER 10001:10001
 EXPOSE 8080
 ENTRYPOINT ["python", "-m", "oikyo.controller"]
@@ -92,9 +97,12 @@ COPY LICENSE /usr/share/doc/oikyo/LICENSE
 COPY operator/oikyo/__init__.py /opt/oikyo/lib/python3.13/site-packages/oikyo/
 COPY operator/oikyo/api /opt/oikyo/lib/python3.13/site-packages/oikyo/api
 COPY trainer_image/oikyo_trainer /opt/oikyo/lib/python3.13/site-packages/oikyo_trainer
-RUN python -m compileall -q --invalidation-mode unchecked-hash \
-      /opt/oikyo/lib/python3.13/site-packages/oikyo \
-      /opt/oikyo/lib/python3.13/site-packages/oikyo_trainer
+ARG VERSION=0.1.0
+RUN cd /opt/oikyo/lib/python3.13/site-packages \
+    && mkdir "oikyo-${VERSION}.dist-info" \
+    && printf 'Metadata-Version: 2.1\nName: oikyo\nVersion: %s\n' "${VERSION}" \
+         > "oikyo-${VERSION}.dist-info/METADATA" \
+    && python -m compileall -q --invalidation-mode unchecked-hash oikyo oikyo_trainer
 USER 10001:10001
 EXPOSE 9400 8000
 ENTRYPOINT ["python", "-m", "oikyo_trainer"]

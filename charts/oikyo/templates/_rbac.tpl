@@ -9,38 +9,30 @@ granted: it runs with scanning switched off.
 - apiGroups: [oikyo.dev]
   resources: [finetunejobs]
   verbs: [get, list, watch, delete]
-# Versions: written by the operator alone.
+# Versions and endpoints: made once, then they are records and a person's.
 - apiGroups: [oikyo.dev]
-  resources: [modelversions]
-  verbs: [get, list, watch, create, patch, delete]
-# Endpoints: made for spec.deployment, then a person's; never deleted by the operator.
+  resources: [modelversions, modelendpoints]
+  verbs: [get, list, watch, create]
 - apiGroups: [oikyo.dev]
-  resources: [modelendpoints]
-  verbs: [get, list, watch, create, patch]
-- apiGroups: [oikyo.dev]
-  resources: [finetunejobs/status, modelversions/status, modelendpoints/status]
+  resources: [finetunejobs/status, modelendpoints/status]
   verbs: [patch]
 # Children name their owner with blockOwnerDeletion: clusters with the admission plugin
 # OwnerReferencesPermissionEnforcement (OpenShift) ask for this verb.
 - apiGroups: [oikyo.dev]
   resources: [finetunejobs/finalizers, modelendpoints/finalizers]
   verbs: [update]
-# One Job for each attempt of a stage.
+# One Job for each attempt of a stage: made and removed, never changed.
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, delete]
 # How workers fare. Pods are made by Jobs and Deployments.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
-# Rendezvous of a gang, address of an endpoint.
-- apiGroups: [""]
-  resources: [services]
-  verbs: [get, list, watch, create, patch, delete]
-# The workspace.
+  verbs: [list, watch]
+# The workspace: made if asked; its owner reference or a person removes it.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create]
 # Warnings about children, for the diagnosis.
 - apiGroups: [""]
   resources: [events]
@@ -48,8 +40,11 @@ granted: it runs with scanning switched off.
 # The story of a job.
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
-# Servers of an endpoint.
+  verbs: [create]
+# Rendezvous of a gang; servers of an endpoint, by server-side apply.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
@@ -65,5 +60,5 @@ granted: it runs with scanning switched off.
 {{- define "oikyo.leaseRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, create, update, patch]
+  verbs: [get, create, update]
 {{- end }}

@@ -75,6 +75,17 @@ def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 KINDS = frozenset(
-    "clusterrole clusterrolebinding configmap customresourcedefinition deployment networkpolicy "
-    "poddisruptionbudget role rolebinding service serviceaccount".split()
+    [
+        "clusterrole",
+        "clusterrolebinding",
+        "configmap",
+        "customresourcedefinition",
+        "deployment",
+        "networkpolicy",
+        "poddisruptionbudget",
+        "role",
+        "rolebinding",
+        "service",
+        "serviceaccount",
+    ]
 )

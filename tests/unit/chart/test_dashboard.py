@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from oikyo_trainer.metrics import StageMetrics
 
 from kit.binaries import binary
 from oikyo.controller.metrics import Metrics
+from oikyo_trainer.metrics import StageMetrics
 
 ROOT = Path(__file__).parents[3]
 BOARD = json.loads((ROOT / "charts/oikyo/files/dashboards/oikyo-jobs.json").read_text())
