@@ -58,7 +58,7 @@ def manifest(tmp_path: Path) -> Callable[..., Path]:
         job["spec"]["training"] |= training
         job["spec"]["evaluation"]["gates"] = [{"metric": "f1_macro", "min": least}]
         path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(job), encoding="utf-8")
+        path.write_text(json.dumps(job), encoding="utf-8")  # JSON is YAML
         return path
 
     return write
