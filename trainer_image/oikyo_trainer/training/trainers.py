@@ -37,6 +37,8 @@ class Steady:
     checkpoints: Checkpoints
     world: World
     committing: Committing
+    validation_batches: list[list[int]]
+    """Rows of each validation batch, of like length."""
     # What the Trainer class brings:
     args: Any
     state: Any
@@ -88,9 +90,7 @@ class Steady:
 
     def _validation_batches(self) -> Iterator[dict[str, torch.Tensor]]:
         """This rank's batches, longest first. All ranks yield as many: sharded models step together."""
-        rows, size = self.eval_dataset, self.args.per_device_eval_batch_size
-        order = np.argsort([-len(tokens) for tokens in rows["input_ids"]], kind="stable").tolist()
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        rows, batches = self.eval_dataset, self.validation_batches
         for first in range(0, len(batches), self.world.size):
             mine = first + self.world.rank
             batch = self.data_collator([rows[i] for i in batches[min(mine, len(batches) - 1)]])
@@ -159,6 +159,14 @@ def make_arguments(spec: TrainSpec, plan: Plan, world: World, folder: Path, *, c
     return SFTConfig(**options, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
 
 
+def batches_of_like_length(rows: Any, size: int) -> list[list[int]]:
+    """Indices of `rows` in batches of `size`, longest rows first: the order of a mean is nobody's."""
+    if rows is None:
+        return []
+    order = np.argsort([-len(tokens) for tokens in rows["input_ids"]], kind="stable").tolist()
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 def class_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
     """Cross entropy (B, classes) -> (), as a share of the whole step's mean.
 
@@ -202,6 +210,8 @@ def make_trainer(
         callbacks=callbacks,
         **options,
     )
+    size = arguments.per_device_eval_batch_size
+    trainer.validation_batches = batches_of_like_length(validation_rows, size)
     for needless in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(needless)
     return trainer
