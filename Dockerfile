@@ -4,7 +4,7 @@
 #   docker build --target trainer  -t oikyo-trainer  .   prepares, trains, evaluates, serves; no kopf
 # Libraries come from the hash-locked requirements/*.txt in early layers, the project in the last one.
 # BASE_IMAGE needs nothing but Python 3.13 with venv; a base without it gets it from apt.
-ARG BASE_IMAGE=docker.io/library/debian:trixie-slim
+ARG BASE_IMAGE=debian:trixie-slim
 ARG UV_VERSION=0.13.8
 
 FROM ${BASE_IMAGE} AS base

@@ -88,7 +88,7 @@ def test_the_controller_understands_its_arguments(
     container = pod_of(render("--set", values))["containers"][0]
     config = parse(container["args"], env={"POD_NAMESPACE": "ml", "POD_NAME": "oikyo-0"})
     assert config.namespaces == served
-    assert config.trainer_image == "ghcr.io/oikyo/oikyo-trainer:0.1.0"
+    assert config.trainer_image == "oikyo/oikyo-trainer:0.1.0"
     assert config.lease_namespace == "ml"
     assert config.identity == "oikyo-0"
 
