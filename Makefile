@@ -28,7 +28,7 @@ demo: $(STAMP) ## Real data and a real small model through to a served answer, i
 	$(BIN)/python examples/text-classification/demo.py
 
 test: check ## All tests: unit, wire, desktop, and a real cluster that it builds or finds
-	$(BIN)/python -m pytest -m "not gpu" tests/unit tests/wire tests/desktop tests/cluster
+	$(BIN)/python -m pytest -m "not gpu" --reruns 1 --durations 20 tests/unit tests/wire tests/desktop tests/cluster
 
 test-fast: $(STAMP) ## The unit tests alone
 	$(BIN)/python -m pytest -m "not gpu and not slow and not tools" tests/unit
