@@ -39,8 +39,9 @@ def main(folder: Path) -> int:
 
 
 def run(command: list[str]) -> int:
-    """Run a command to its end, also through a Ctrl-C that it handles itself."""
+    """Run a command to its end, also through a Ctrl-C, which it gets from the terminal itself."""
     with subprocess.Popen(command) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         while True:
             try:
                 return process.wait()

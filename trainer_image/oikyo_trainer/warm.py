@@ -19,7 +19,7 @@ import os
 import selectors
 import signal
 import sys
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from .__main__ import main as run_stage
 
@@ -97,21 +97,19 @@ def _become_stage(log: str, pipes: tuple[int, int]) -> None:
     os.close(output)
 
 
-def main() -> int:
+def main() -> NoReturn:
     # Libraries print; the answers get a descriptor of their own, and prints go to standard error.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         preload()
         _say(answers, {"ready": True})
         argv = serve(answers)
-    if argv is None:
-        return 0
-    code = run_stage(argv)
+    code = 0 if argv is None else run_stage(argv)
     logging.shutdown()
     sys.stdout.flush()
-    # The frozen heap is the server's: taking it apart in every child costs time and prints of leaks.
+    # Taking the frozen heap apart would cost time, and prints of leaks, in every child.
     os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
