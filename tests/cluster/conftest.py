@@ -14,6 +14,7 @@ from kit.binaries import binary
 from kit.cluster import Cluster
 from kube import Kube
 from road import Road
+from scrape import prometheus
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +42,10 @@ def road(cluster: Cluster, kube: Kube, tmp_path_factory: pytest.TempPathFactory)
     try:
         story.install(kube, binary("helm"))
         story.prepare(kube, folder)
-        yield Road(kube, cluster.audit_log if cluster.audit_log.exists() else None)
+        audit = cluster.audit_log if cluster.audit_log.exists() else None
+        place = tmp_path_factory.mktemp("prometheus")
+        with prometheus(binary("prometheus"), cluster.kubeconfig, place) as watching:
+            yield Road(kube, audit, watching)
     finally:
         if not os.environ.get("OIKYO_KEEP_CLUSTER"):
             story.remove(kube, binary("helm"))

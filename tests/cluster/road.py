@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kube import Kube, wait_for
+from scrape import Prometheus
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = "oikyo-system"
@@ -54,8 +55,8 @@ class Road:
     kube: Kube
     audit_log: Path | None
     """The API server's audit log, where the cluster is the kit's own."""
+    prometheus: Prometheus
     saved_before_kill: int = 0
-    writes_of_one_job: int = 0
 
     def ask(self, service: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """POST through the Service, from inside the cluster."""
@@ -79,16 +80,17 @@ class Road:
             clients.wait(timeout=30)
             self.kube.python(LOADER, NAMESPACE, STOP_CLIENTS)
 
-    def operator_writes(self) -> int:
-        """Mutating requests of the operator so far, its lease left out; needs the audit log."""
+    def operator_writes(self, about: str = "") -> int:
+        """Mutating requests of the operator so far, its lease left out; `about` begins the name."""
         assert self.audit_log is not None
         user = f"system:serviceaccount:{SYSTEM}:"
         count = 0
         for line in self.audit_log.read_text().splitlines():
             entry = json.loads(line)
             ours = entry["user"].get("username", "").startswith(user)
-            lease = entry.get("objectRef", {}).get("resource") == "leases"
-            count += ours and not lease and entry["verb"] in MUTATING
+            target = entry.get("objectRef", {})
+            counted = target.get("resource") != "leases" and entry["verb"] in MUTATING
+            count += ours and counted and target.get("name", "").startswith(about)
         return count
 
 

@@ -342,7 +342,7 @@ def test_a_hundred_jobs_start_within_seconds(
     print(f"resident memory {running.resident_megabytes():.0f} MB")
 
 
-def test_progress_of_rank_zero_is_read_and_written_at_most_every_five_seconds(
+def test_progress_of_rank_zero_is_read_and_written_at_most_every_ten_seconds(
     place: Place, running: OperatorProcess, audit: Audit
 ) -> None:
     place.apply_job("tickets")
@@ -357,7 +357,7 @@ def test_progress_of_rank_zero_is_read_and_written_at_most_every_five_seconds(
         audit.mark()
         time.sleep(12)
     writes = audit.writes(place.namespace)
-    assert 1 <= len(writes) <= 3, writes
+    assert 1 <= len(writes) <= 2, writes
     assert set(writes) == {"patch finetunejobs status tickets"}
     progress = place.status("tickets")["progress"]
     assert (progress["stage"], progress["totalSteps"]) == ("train", 100)

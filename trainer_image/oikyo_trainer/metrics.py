@@ -46,6 +46,14 @@ class StageMetrics:
         )
         self._step = self._gauge("oikyo_train_step", "Optimizer steps done")
         self._gauges = {key: self._gauge(*series) for key, series in SERIES.items()}
+        self._last_step = self._gauge(
+            "oikyo_train_last_step_timestamp_seconds", "When the newest step was reported"
+        )
+        self._last_checkpoint = self._gauge(
+            "oikyo_checkpoint_last_success_timestamp_seconds",
+            "When the newest checkpoint was committed",
+        )
+        self._newest_step = -1
 
     def _gauge(self, name: str, documentation: str) -> Gauge:
         return Gauge(name, documentation, ("run", "stage"), registry=self._registry)
@@ -54,6 +62,11 @@ class StageMetrics:
         self._progress.labels(**self._labels).set(progress.progress_percentage / 100)
         if progress.step is not None:
             self._step.labels(**self._labels).set(progress.step)
+            if progress.step > self._newest_step:
+                self._newest_step = progress.step
+                self._last_step.labels(**self._labels).set_to_current_time()
+        if "checkpoint_step" in values:
+            self._last_checkpoint.labels(**self._labels).set_to_current_time()
         for name, value in values.items():
             if name in self._gauges:
                 self._gauges[name].labels(**self._labels).set(value)

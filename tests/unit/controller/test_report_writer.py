@@ -49,7 +49,7 @@ def status(percent: int, phase: str = "Training") -> FineTuneJobStatus:
     return FineTuneJobStatus(phase=phase, progress=progress, loss=f"0.{percent}")  # type: ignore[arg-type]
 
 
-async def test_mere_progress_waits_five_seconds_and_a_change_of_phase_does_not() -> None:
+async def test_mere_progress_waits_and_a_change_of_phase_does_not() -> None:
     made, _, clock = reporter()
     assert made.due("u", status(1), status(2)) == 0.0
     await made.status(FINE_TUNE_JOBS, ITEM, status(2).wire())
