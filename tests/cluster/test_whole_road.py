@@ -185,6 +185,7 @@ def test_a_job_whose_gate_cannot_pass_is_rejected_and_serves_nothing(road: Road)
     spec["training"] = {"method": "LoRA", "maxSteps": 4}
     spec["storage"] = {"retentionPolicy": "Delete"}
     spec["deployment"] = {}
+    before, begun = road.operator_writes(about="hopeless"), time.monotonic()
     road.kube.apply(job, NAMESPACE)
     over = ended(road.kube, "hopeless", 600)
     assert condition(over, "Succeeded")["reason"] == "GateFailed"
@@ -192,7 +193,9 @@ def test_a_job_whose_gate_cannot_pass_is_rejected_and_serves_nothing(road: Road)
     assert road.kube.get("modelversion", "hopeless-v1", NAMESPACE)["spec"]["verdict"] == "Rejected"
     assert not road.kube.get("modelendpoint", "hopeless", NAMESPACE)
     assert not road.kube.get("deployment", "hopeless", NAMESPACE)
-    assert 0 < road.operator_writes(about="hopeless") <= 25
+    # What happens costs at most 25 requests; mere progress costs one more each quarter of a minute.
+    progress = (time.monotonic() - begun) / 15
+    assert road.operator_writes(about="hopeless") - before <= 25 + progress
 
 
 def test_prometheus_has_every_series_of_the_dashboard_and_the_alerts(road: Road) -> None:

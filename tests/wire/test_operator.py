@@ -342,7 +342,7 @@ def test_a_hundred_jobs_start_within_seconds(
     print(f"resident memory {running.resident_megabytes():.0f} MB")
 
 
-def test_progress_of_rank_zero_is_read_and_written_at_most_every_ten_seconds(
+def test_progress_of_rank_zero_is_read_and_written_at_most_every_fifteen_seconds(
     place: Place, running: OperatorProcess, audit: Audit
 ) -> None:
     place.apply_job("tickets")
@@ -355,7 +355,7 @@ def test_progress_of_rank_zero_is_read_and_written_at_most_every_ten_seconds(
         series = f'oikyo_job_progress_ratio{{job="tickets",namespace="{place.namespace}"'
         assert series in running.get("/metrics")[1]
         audit.mark()
-        time.sleep(12)
+        time.sleep(18)
     writes = audit.writes(place.namespace)
     assert 1 <= len(writes) <= 2, writes
     assert set(writes) == {"patch finetunejobs status tickets"}

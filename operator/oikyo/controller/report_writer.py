@@ -16,7 +16,7 @@ from .cluster import Cluster
 from .kinds import EVENTS, Kind, Object
 from .observed import Event
 
-PROGRESS_SECONDS = 10.0
+PROGRESS_SECONDS = 15.0
 """Least time between two writes of one object that tell nothing but progress."""
 REPEAT_SECONDS = 60.0
 """Least time between two equal events about one object."""
