@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from oikyo.api.finetunejob import FineTuneJob, GateResult
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import GateResult
 from oikyo.api.meta import Metric, ObjectMeta
 from oikyo.api.modelendpoint import ModelEndpoint, ModelEndpointSpec
 from oikyo.api.modelversion import Lineage, ModelVersion, ModelVersionSpec, Storage

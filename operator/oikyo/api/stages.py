@@ -14,16 +14,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import Digest, Model, Report
-from .finetunejob import (
-    EvaluationSpec,
-    Fields,
-    GateResult,
-    Resolved,
-    Split,
-    Task,
-    TrainingSpec,
-)
+from .data import Fields, Split
+from .evaluation import EvaluationSpec, Task
+from .jobstatus import GateResult, Resolved
 from .meta import Metric
+from .training import TrainingSpec
 
 Stage = Literal["prepare", "train", "evaluate", "serve"]
 RUN_STAGES: tuple[Stage, ...] = ("prepare", "train", "evaluate")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
-from oikyo.api.finetunejob import Phase
+from oikyo.api.jobstatus import Phase
 from oikyo.api.meta import Condition
 
 from . import reasons

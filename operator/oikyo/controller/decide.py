@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.meta import Diagnosis
 from oikyo.api.stages import (
     RUN_STAGES,

@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from oikyo.api.finetunejob import PRIMARY_METRIC, FineTuneJob
+from oikyo.api.evaluation import PRIMARY_METRIC
+from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.modelendpoint import ModelEndpoint
 
 from .cache import Key

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from oikyo.api.finetunejob import FineTuneJobStatus
+from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.modelendpoint import ModelEndpoint, ModelEndpointSpec, ModelEndpointStatus
 from oikyo.api.modelversion import ModelVersion, ModelVersionSpec
 from oikyo.api.stages import LastWords, RunSpec, ServeSpec, StageProgress

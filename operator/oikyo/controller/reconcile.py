@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.meta import LABEL_JOB, MANAGED_BY
 from oikyo.api.modelendpoint import ModelEndpoint
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from oikyo.api.finetunejob import (
-    LOWER_IS_BETTER,
-    PRIMARY_METRIC,
+from oikyo.api.evaluation import LOWER_IS_BETTER, PRIMARY_METRIC
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import (
     DatasetStatus,
-    FineTuneJob,
     FineTuneJobStatus,
     GateResult,
     Progress,

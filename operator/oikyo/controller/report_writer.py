@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from oikyo.api.finetunejob import FineTuneJobStatus
+from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.modelendpoint import ModelEndpointStatus
 
 from .cache import Cache

@@ -6,8 +6,9 @@ Pure. The stage models stand in oikyo.api.stages.
 from __future__ import annotations
 
 from oikyo.api import workspace
-from oikyo.api.finetunejob import DataSource, FineTuneJob, FineTuneJobSpec
+from oikyo.api.finetunejob import FineTuneJob, FineTuneJobSpec
 from oikyo.api.modelversion import ModelVersion
+from oikyo.api.sources import DataSource
 from oikyo.api.stages import (
     EvaluateSpec,
     PrepareResult,

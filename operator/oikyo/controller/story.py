@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus, StageStatus
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import FineTuneJobStatus, StageStatus
 
 from .conditions import Status, find, holds
 from .observed import Event

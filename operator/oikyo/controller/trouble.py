@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.meta import Condition, Diagnosis
 
 from . import reasons

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from oikyo.api.finetunejob import LOWER_IS_BETTER
+from oikyo.api.evaluation import LOWER_IS_BETTER
 from oikyo.api.meta import Metric
 
 

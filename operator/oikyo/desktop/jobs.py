@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 
 from oikyo import admission
-from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.meta import MANAGED_BY
 from oikyo.controller import reasons
 from oikyo.controller.conditions import find, holds

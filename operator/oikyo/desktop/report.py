@@ -12,7 +12,8 @@ import jinja2
 from markupsafe import Markup
 
 from oikyo.api import workspace as layout
-from oikyo.api.finetunejob import FineTuneJob, StageStatus
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import StageStatus
 from oikyo.api.modelversion import ModelVersion
 from oikyo.controller import reasons
 from oikyo.controller.conditions import find, parse

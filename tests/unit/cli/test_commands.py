@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.meta import Condition, OwnerReference
 from oikyo.cli.app import run_command
 from oikyo.cli.ending import exit_code

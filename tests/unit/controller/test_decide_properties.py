@@ -8,7 +8,7 @@ from datetime import timedelta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oikyo.api.finetunejob import FineTuneJobStatus
+from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.controller.decide import decide, finished
 from scenes import NOW, World, done, failed, job, pending, running
 

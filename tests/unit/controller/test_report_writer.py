@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import scenes
-from oikyo.api.finetunejob import FineTuneJobStatus, Progress
+from oikyo.api.jobstatus import FineTuneJobStatus, Progress
 from oikyo.controller.cache import Cache
 from oikyo.controller.kinds import FINE_TUNE_JOBS, Kind, Object
 from oikyo.controller.observed import Event

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 import scenes
-from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus, Progress
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import FineTuneJobStatus, Progress
 from oikyo.api.meta import Condition, Metric
 from oikyo.api.modelendpoint import ModelEndpointStatus
 from oikyo.controller import trouble

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus, StageStatus
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import FineTuneJobStatus, StageStatus
 from oikyo.api.meta import Condition
 from oikyo.controller import reasons
 from oikyo.desktop.home import Home

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from oikyo.api.finetunejob import DatasetStatus, FineTuneJob, GateResult, Resolved, StageStatus
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import DatasetStatus, GateResult, Resolved, StageStatus
 from oikyo.api.meta import Condition, Metric
 from oikyo.controller import reasons
 from oikyo.controller.resolve import run_id

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from oikyo.api.finetunejob import Fields, Resolved, Task
+from oikyo.api.data import Fields
+from oikyo.api.evaluation import Task
+from oikyo.api.jobstatus import Resolved
 
 from ..errors import Refused
 from .findings import excerpt

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from oikyo.api.finetunejob import Resolved
+from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import PrepareSpec, Source
 
 from ..errors import Refused

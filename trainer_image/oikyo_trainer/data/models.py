@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from oikyo.api import workspace as layout
-from oikyo.api.finetunejob import Resolved
+from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import Source
 
 from ..errors import Refused, Retry

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from oikyo.api.finetunejob import Resolved
+from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import PrepareResult, PrepareSpec, Source
 
 from ..attempt import check_attempt

@@ -12,7 +12,7 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
-from oikyo.api.finetunejob import Split
+from oikyo.api.data import Split
 
 from .dedup import Kept, Mask
 from .spool import Index, Rows

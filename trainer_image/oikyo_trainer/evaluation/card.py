@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from oikyo.api.finetunejob import Task
+from oikyo.api.evaluation import Task
 from oikyo.api.meta import Metric
 
 from .record import VersionRecord

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from oikyo.api.finetunejob import LOWER_IS_BETTER, PRIMARY_METRIC, Gate, GateResult, Task
+from oikyo.api.evaluation import LOWER_IS_BETTER, PRIMARY_METRIC, Gate, Task
+from oikyo.api.jobstatus import GateResult
 
 from ..progress import text
 

@@ -11,7 +11,8 @@ from typing import Literal
 from pydantic import Field
 
 from oikyo.api.base import Digest, Report
-from oikyo.api.finetunejob import GateResult, Task
+from oikyo.api.evaluation import Task
+from oikyo.api.jobstatus import GateResult
 from oikyo.api.meta import Metric
 from oikyo.api.workspace import RECORD
 

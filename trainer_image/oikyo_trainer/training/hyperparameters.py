@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from oikyo.api.finetunejob import Resolved, Task, TrainingSpec
+from oikyo.api.evaluation import Task
+from oikyo.api.jobstatus import Resolved
+from oikyo.api.training import TrainingSpec
 
 from ..errors import Refused
 from .precision import Precision

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oikyo.api import workspace as layout
-from oikyo.api.finetunejob import LoRA, Task
+from oikyo.api.evaluation import Task
+from oikyo.api.training import LoRA
 
 from ..errors import Refused
 from ..evaluation.models import SAFE, context_length, load_config

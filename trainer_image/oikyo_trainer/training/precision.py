@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from oikyo.api.finetunejob import TrainingSpec
+from oikyo.api.training import TrainingSpec
 
 CPUINFO = Path("/proc/cpuinfo")
 FAST_FLAGS = ("amx_bf16", "avx512_bf16")

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from oikyo.api.finetunejob import Task, TrainingSpec
+from oikyo.api.evaluation import Task
+from oikyo.api.training import TrainingSpec
 
 from ..files import commit_folder, write_atomic
 from .model import Base, load_weights

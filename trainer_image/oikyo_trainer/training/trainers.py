@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from oikyo.api.finetunejob import Task
+from oikyo.api.evaluation import Task
 from oikyo.api.stages import TrainSpec
 
 from .batches import IGNORED, Collator, GroupedSampler

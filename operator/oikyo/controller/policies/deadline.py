@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from oikyo.api.finetunejob import FineTuneJob, FineTuneJobStatus
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import FineTuneJobStatus
 
 from ..conditions import parse
 from ..observed import Observed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oikyo.api.finetunejob import Fields
+from oikyo.api.data import Fields
 from oikyo_trainer.data.columns import choose
 from oikyo_trainer.errors import Refused
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from oikyo.api import workspace as layout
-from oikyo.api.finetunejob import Split
+from oikyo.api.data import Split
 from oikyo_trainer.data.version import is_whole
 from oikyo_trainer.errors import Refused
 

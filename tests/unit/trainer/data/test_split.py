@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oikyo.api.finetunejob import Split
+from oikyo.api.data import Split
 from oikyo_trainer.data.dedup import dedup
 from oikyo_trainer.data.example import Example
 from oikyo_trainer.data.keys import keys

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oikyo.api.finetunejob import LOWER_IS_BETTER, PRIMARY_METRIC, Gate
+from oikyo.api.evaluation import LOWER_IS_BETTER, PRIMARY_METRIC, Gate
 from oikyo_trainer.evaluation.gates import accepted, judge
 
 METRICS = st.sampled_from(["accuracy", "f1_macro", "loss", "perplexity", "bleu", "rouge_l"])

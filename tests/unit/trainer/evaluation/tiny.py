@@ -21,8 +21,9 @@ from transformers import (
 )
 
 from oikyo.api import workspace as layout
-from oikyo.api.finetunejob import Resolved, TrainingSpec
+from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import EvaluateSpec, LastWords, TrainResult
+from oikyo.api.training import TrainingSpec
 from oikyo_trainer.context import Context
 from oikyo_trainer.progress import Reporter
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from oikyo.api import workspace as layout
-from oikyo.api.finetunejob import TrainingSpec
 from oikyo.api.stages import TrainResult, TrainSpec
+from oikyo.api.training import TrainingSpec
 from oikyo_trainer.context import Context
 from oikyo_trainer.progress import Reporter
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oikyo.api.finetunejob import TrainingSpec
+from oikyo.api.training import TrainingSpec
 from oikyo_trainer.errors import Refused
 from oikyo_trainer.training.hyperparameters import Facts, Plan, resolve
 from oikyo_trainer.training.precision import Precision, Processor, choose_precision

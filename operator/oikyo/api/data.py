@@ -1,0 +1,134 @@
+"""spec.data: which columns count, how rows are split, what is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from .base import HalfFraction, Model, Rule, Word, in_words, list_map
+from .sources import DataSource
+
+
+class Fields(Model):
+    """Which columns carry what. Left out, the usual names are tried and the choice is reported."""
+
+    text: Annotated[
+        Word | None,
+        Field(
+            description="Column with the input text (TextClassification). Default: the first of text, "
+            "sentence, content, input. Example: question."
+        ),
+    ] = None
+    label: Annotated[
+        Word | None,
+        Field(
+            description="Column with the class (TextClassification). Default: the first of label, "
+            "category, intent, class. Example: category."
+        ),
+    ] = None
+    prompt: Annotated[
+        Word | None,
+        Field(
+            description="Column with the prompt (TextGeneration). Default: the first of prompt, "
+            "instruction, question. Example: signature."
+        ),
+    ] = None
+    completion: Annotated[
+        Word | None,
+        Field(
+            description="Column with the answer to learn (TextGeneration). Default: the first of "
+            "completion, response, output, answer. Example: docstring."
+        ),
+    ] = None
+    messages: Annotated[
+        Word | None,
+        Field(
+            description="Column with a chat: a list of {role, content} (TextGeneration). Default: "
+            "messages or conversations when present. Example: messages."
+        ),
+    ] = None
+
+
+class Split(Model):
+    """How rows are divided. A row's side depends on its content and the seed alone."""
+
+    validation: Annotated[
+        HalfFraction,
+        Field(description='Share of rows that steers training, 0 to 0.5. Default: "0.1".'),
+    ] = "0.1"
+    test: Annotated[
+        HalfFraction,
+        Field(
+            description="Share of rows held out for the verdict, 0 to 0.5; ignored when "
+            'data.testSources is given. Default: "0.1".'
+        ),
+    ] = "0.1"
+    seed: Annotated[
+        int,
+        Field(ge=0, le=2**31 - 1, description="Seed of the split. Default: 42."),
+    ] = 42
+
+
+class DataSpec(Model):
+    """The data: where it is, which columns count, how it is split."""
+
+    sources: Annotated[
+        tuple[DataSource, ...],
+        Field(
+            min_length=1,
+            max_length=64,
+            description="Files to learn from, 1 to 64.",
+            json_schema_extra={
+                **list_map("uri"),
+                **in_words(
+                    Rule(
+                        "size(self) > 0",
+                        "name at least one file to learn from, for example "
+                        "[{uri: pvc://datasets/train.jsonl}]",
+                    ),
+                    instead_of=("minItems",),
+                ),
+            },
+        ),
+    ]
+    test_sources: Annotated[
+        tuple[DataSource, ...],
+        Field(
+            max_length=64,
+            description="Files that are the hold-out test set and are never trained on; rows that "
+            "also stand in `sources` are removed there. Default: none, a share of the rows is held out.",
+            json_schema_extra=list_map("uri"),
+        ),
+    ] = ()
+    fields: Annotated[
+        Fields, Field(description="Column names. Default: the usual names are tried.")
+    ] = Fields()
+    split: Annotated[
+        Split, Field(description="Shares and seed of the split. Default: 80/10/10, seed 42.")
+    ] = Split()
+    max_bad_rows: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="Rows that may be unreadable or lack a field before the job is refused; such "
+            "rows are dropped and counted. Default: 0, every row must be good.",
+        ),
+    ] = 0
+    min_test_rows: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Fewest rows of the test split on which a verdict may rest. Default: 20.",
+        ),
+    ] = 20
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(has(self.testSources) && size(self.testSources) > 0) || self.split.test.matches('[1-9]')",
+            "a verdict needs rows that training never saw: write split.test above 0, or testSources",
+            ".split",
+        ),
+    )

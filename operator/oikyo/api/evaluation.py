@@ -1,0 +1,77 @@
+"""spec.evaluation: the metrics, and what a result must reach."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from .base import ATOMIC, Decimal, Model, Rule
+
+Task = Literal["TextClassification", "TextGeneration"]
+MetricName = Literal["accuracy", "f1_macro", "loss", "perplexity", "bleu", "rouge_l", "exact_match"]
+CLASSIFICATION_METRICS: tuple[str, ...] = ("accuracy", "f1_macro", "loss")
+GENERATION_METRICS: tuple[str, ...] = ("loss", "perplexity", "bleu", "rouge_l", "exact_match")
+LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
+PRIMARY_METRIC: dict[str, str] = {"TextClassification": "f1_macro", "TextGeneration": "loss"}
+
+
+class Gate(Model):
+    """One condition on a hold-out metric. All gates must pass before anything is served."""
+
+    metric: Annotated[
+        MetricName,
+        Field(
+            description="Metric on the test split. TextClassification: accuracy, f1_macro, loss. "
+            "TextGeneration: loss, perplexity, bleu, rouge_l, exact_match. Example: f1_macro."
+        ),
+    ]
+    min: Annotated[
+        Decimal | None, Field(description='Least value that passes. Example: "0.80".')
+    ] = None
+    max: Annotated[
+        Decimal | None, Field(description='Greatest value that passes. Example: "1.5".')
+    ] = None
+    better_than: Annotated[
+        Literal["Base"] | None,
+        Field(
+            description="The result must beat the base model, measured the same way, on this metric."
+        ),
+    ] = None
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(has(self.min) ? 1 : 0) + (has(self.max) ? 1 : 0) + (has(self.betterThan) ? 1 : 0) == 1",
+            "a gate needs exactly one of min, max or betterThan: write a gate for each condition",
+        ),
+    )
+
+
+class EvaluationSpec(Model):
+    """What the result must reach on the test split."""
+
+    gates: Annotated[
+        tuple[Gate, ...],
+        Field(
+            max_length=16,
+            description="Conditions of release, at most 16. Default: the task's main metric must be "
+            "better than the base model's (f1_macro for TextClassification, loss for TextGeneration).",
+            json_schema_extra=ATOMIC,
+        ),
+    ] = ()
+    max_rows: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=10_000_000,
+            description="Test rows to score at most, chosen by content. Default: all.",
+        ),
+    ] = None
+    max_new_tokens: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=32768,
+            description="Tokens generated for one test row (TextGeneration: bleu, rouge_l, exact_match). Default: 64.",
+        ),
+    ] = 64

@@ -1,0 +1,105 @@
+"""Where data and models come from: the URIs, and the two kinds of source."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from .base import Model, Name, ParentName, Rule, in_words
+
+_URI_REST = "[A-Za-z0-9._~/@+-]+"
+URI_PATTERN = f"^(pvc|file|hf|configmap|version)://{_URI_REST}$"
+_URI_RULES = (
+    Rule(
+        f"self.matches('^[a-z0-9]*://{_URI_REST}$') || !self.contains('://')",
+        "after :// write at least one character, and only letters, digits and . _ ~ / @ + -",
+    ),
+    Rule(
+        "!self.matches('(^|/)[.][.](/|$)')",
+        "a path may not contain '..': write the path from the root of the claim or folder",
+    ),
+    Rule(
+        "!self.startsWith('pvc:') || self.matches('^pvc://[a-z0-9][-a-z0-9.]*(/|$)')",
+        "pvc:// begins with the name of a claim: write pvc://claim/path",
+    ),
+)
+
+
+def _uri(schemes: str, message: str, *more: Rule) -> Any:
+    """The field type of a URI of one of `schemes`, written a|b|c."""
+    pattern = f"^({schemes})://{_URI_REST}$"
+    scheme = Rule(f"self.matches('^({schemes})://')", message)
+    extra = in_words(scheme, *_URI_RULES, *more, instead_of=("pattern", "minLength"))
+    return Field(min_length=6, max_length=1024, pattern=pattern, json_schema_extra=extra)
+
+
+BaseUri = Annotated[
+    str,
+    _uri(
+        "hf|pvc|file|version",
+        "a base model is hf://org/name@revision, pvc://claim/path, version://model/number or, on the "
+        "desktop, file:///path",
+        Rule(
+            "!self.startsWith('version:') || self.matches('^version://[-a-z0-9]+/[1-9][0-9]{0,8}$')",
+            "version:// names a model and the number of a version: write version://support-intents/3",
+        ),
+    ),
+]
+DataUri = Annotated[
+    str,
+    _uri(
+        "pvc|file|hf|configmap",
+        "data is pvc://claim/path, hf://datasets/org/name@revision/path, configmap://name/key or, on "
+        "the desktop, file:///path",
+        Rule(
+            "!self.startsWith('configmap:') || self.matches('^configmap://[^/]+/[^/]+$')",
+            "configmap:// names a ConfigMap and a key: write configmap://name/key",
+        ),
+    ),
+]
+
+
+class ModelSource(Model):
+    """Where training starts and what the result is called."""
+
+    base: Annotated[
+        BaseUri,
+        Field(
+            description="Base model: hf://org/name@revision, pvc://claim/path, file:///path (desktop "
+            "only) or version://model/number to continue from an earlier result. Weights must be "
+            "safetensors. Example: hf://Qwen/Qwen3-0.6B."
+        ),
+    ]
+    name: Annotated[
+        ParentName | None,
+        Field(
+            description="Name under which versions of the result are kept and served; a DNS label of at "
+            "most 52 characters. "
+            "Default: metadata.name. Example: support-intents."
+        ),
+    ] = None
+    secret_name: Annotated[
+        Name | None,
+        Field(
+            description="Secret in the same namespace whose key `token` is the hub token for hf:// "
+            "sources. Default: none. Example: hf-token."
+        ),
+    ] = None
+
+
+class DataSource(Model):
+    """One file, or a folder of files of one format."""
+
+    uri: Annotated[
+        DataUri,
+        Field(
+            description="JSON Lines, CSV or Parquet: pvc://claim/path, file:///path (desktop only), "
+            "hf://datasets/org/name@revision/path or configmap://name/key for tiny data. "
+            "Example: pvc://datasets/tickets.jsonl."
+        ),
+    ]
+    format: Annotated[
+        Literal["Auto", "JSONL", "CSV", "Parquet"],
+        Field(description="File format; Auto goes by the file's ending. Default: Auto."),
+    ] = "Auto"

@@ -1,0 +1,207 @@
+"""spec.training: how to train."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from .base import DECIMAL_PATTERN, Decimal, Fraction, Model, Quantity, Rule, in_words
+
+Method = Literal["Full", "LoRA"]
+
+
+class LoRA(Model):
+    """Low-rank adapters (Hu et al. 2021); names as in peft."""
+
+    rank: Annotated[
+        int, Field(ge=1, le=1024, description="Rank r of the adapter. Default: 16.")
+    ] = 16
+    alpha: Annotated[
+        int,
+        Field(
+            ge=1, le=4096, description="Scale alpha; the update is scaled by alpha/r. Default: 32."
+        ),
+    ] = 32
+    dropout: Annotated[
+        Fraction, Field(description='Dropout before the adapter. Default: "0.05".')
+    ] = "0.05"
+
+
+class EarlyStopping(Model):
+    """Stop when the validation loss no longer falls."""
+
+    patience: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="Validations without improvement before training stops. Default: 3.",
+        ),
+    ] = 3
+
+
+class Checkpoints(Model):
+    """When state is saved, and how much of it is kept."""
+
+    every_steps: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Optimizer steps between checkpoints. Default: a tenth of the run, at most 500.",
+        ),
+    ] = None
+    keep: Annotated[
+        int,
+        Field(ge=2, le=100, description="Newest checkpoints kept beside the best one. Default: 2."),
+    ] = 2
+
+
+class WorkerResources(Model):
+    """What one worker pod asks for."""
+
+    cpu: Annotated[
+        Quantity | None,
+        Field(description='CPU request, as a quantity. Default: "1". Example: 8 or "500m".'),
+    ] = None
+    memory: Annotated[
+        Quantity | None,
+        Field(
+            description='Memory request and limit, as a quantity. Default: no limit. Example: "32Gi".'
+        ),
+    ] = None
+    gpus: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=16,
+            description="GPUs (nvidia.com/gpu) of one worker pod; one process runs for each. Default: 0.",
+        ),
+    ] = 0
+
+
+_LEARNING_RATE = f"^Auto$|{DECIMAL_PATTERN}"
+
+
+class TrainingSpec(Model):
+    """How to train. Every `Auto` is resolved, and the value and its reason stand in status.resolved."""
+
+    method: Annotated[
+        Method,
+        Field(
+            description="Full trains every weight, LoRA trains low-rank adapters. Default: LoRA."
+        ),
+    ] = "LoRA"
+    lora: Annotated[
+        LoRA, Field(description="Adapter settings, used when method is LoRA. Default: rank 16.")
+    ] = LoRA()
+    epochs: Annotated[
+        int, Field(ge=1, le=1000, description="Passes over the training split. Default: 3.")
+    ] = 3
+    max_steps: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=100_000_000,
+            description="Optimizer steps after which training ends, whatever epochs says. Default: none.",
+        ),
+    ] = None
+    learning_rate: Annotated[
+        str,
+        Field(
+            max_length=24,
+            pattern=_LEARNING_RATE,
+            description="Peak learning rate as text, above 0 and at most 1, or Auto (by method and "
+            'task). Default: Auto. Example: "2e-4".',
+            json_schema_extra=in_words(
+                Rule(
+                    f"self == 'Auto' || (self.matches('{DECIMAL_PATTERN}') "
+                    "&& double(self) > 0.0 && double(self) <= 1.0)",
+                    'write Auto, or a number above 0 and at most 1 as text, for example "2e-4"',
+                ),
+                instead_of=("pattern",),
+            ),
+        ),
+    ] = "Auto"
+    scheduler: Annotated[
+        Literal["Linear", "Cosine", "Constant"],
+        Field(description="Learning rate after warm-up. Default: Linear."),
+    ] = "Linear"
+    warmup_ratio: Annotated[
+        Fraction, Field(description='Share of the steps spent warming up. Default: "0.06".')
+    ] = "0.06"
+    weight_decay: Annotated[Decimal, Field(description='AdamW weight decay. Default: "0.01".')] = (
+        "0.01"
+    )
+    batch_size: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=65536,
+            description="Rows of one optimizer step over all processes (the effective batch). Default: 32.",
+        ),
+    ] = 32
+    micro_batch_size: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=4096,
+            description="Rows of one forward pass of one process; the rest of the batch is accumulated. "
+            "Default: the share of one process, at most 32.",
+        ),
+    ] = None
+    max_length: Annotated[
+        int,
+        Field(ge=8, le=1_048_576, description="Tokens after which a row is cut. Default: 512."),
+    ] = 512
+    precision: Annotated[
+        Literal["Auto", "Float32", "BFloat16"],
+        Field(description="Arithmetic; Auto takes what the processor is fast at. Default: Auto."),
+    ] = "Auto"
+    seed: Annotated[
+        int, Field(ge=0, le=2**31 - 1, description="Seed of everything random. Default: 42.")
+    ] = 42
+    early_stopping: Annotated[
+        EarlyStopping | None,
+        Field(
+            description="Stop early by validation loss. Default: never, but the best weights are kept."
+        ),
+    ] = None
+    checkpoints: Annotated[Checkpoints, Field(description="When to save and how much to keep.")] = (
+        Checkpoints()
+    )
+    nodes: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=512,
+            description="Worker pods, at most one on a node where possible. Default: 1.",
+        ),
+    ] = 1
+    processes_per_node: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=64,
+            description="Processes of one worker pod. Default: its GPUs, or 1.",
+        ),
+    ] = None
+    strategy: Annotated[
+        Literal["DDP", "ZeRO1", "ZeRO2", "ZeRO3"],
+        Field(
+            description="How processes share the work: PyTorch DDP, or DeepSpeed ZeRO stage 1 to 3. "
+            "Default: DDP."
+        ),
+    ] = "DDP"
+    resources: Annotated[
+        WorkerResources, Field(description="What one worker pod asks for. Default: 1 CPU, no GPU.")
+    ] = WorkerResources()
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.microBatchSize) || self.microBatchSize <= self.batchSize",
+            "microBatchSize must be at most batchSize, which is the effective batch over all processes",
+            ".microBatchSize",
+        ),
+    )
