@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import logging
 import math
-import socket
 import threading
 import time
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from oikyo.api.meta import Metric
 from oikyo.api.stages import Stage, StageProgress
 
+from .listening import listening
 from .metrics import StageMetrics
 
 log = logging.getLogger("oikyo.stage")
@@ -110,20 +110,16 @@ class Reporter:
 
 
 class _Server(ThreadingHTTPServer):
-    """Listens on IPv6 and IPv4 where the machine has both: pods may have either."""
+    """A thread for each request: a client that hangs holds up nobody else."""
 
     daemon_threads = True
 
     def __init__(self, port: int, reporter: Reporter) -> None:
         self.reporter = reporter
-        dual = socket.has_dualstack_ipv6()
-        self.address_family = socket.AF_INET6 if dual else socket.AF_INET
-        super().__init__(("::" if dual else "", port), _Handler)
-
-    def server_bind(self) -> None:
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
+        bound = listening(port)
+        super().__init__(bound.getsockname(), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = bound
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is no news for the log of a training."""

@@ -120,10 +120,22 @@ Name = Annotated[
 
 NAME_LIMIT = 52
 """Longest name of an object whose children are named after it: 63 less `-evaluate-9`."""
+_PARENT_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+_PARENT_NAME = in_words(
+    Rule(
+        f"self.matches('{_PARENT_PATTERN}')",
+        "write lower case letters, digits and '-' only, with a letter first and a letter or digit "
+        "last, because services are named after it, for example model-7b",
+    ),
+    instead_of=("pattern", "minLength"),
+)
 ParentName = Annotated[
-    str, Field(min_length=1, max_length=NAME_LIMIT, pattern=LABEL_PATTERN, json_schema_extra=_NAME)
+    str,
+    Field(
+        min_length=1, max_length=NAME_LIMIT, pattern=_PARENT_PATTERN, json_schema_extra=_PARENT_NAME
+    ),
 ]
-"""A DNS label that leaves room for the suffixes of child names."""
+"""A DNS label (RFC 1035, as Services need it) that leaves room for the suffixes of child names."""
 NAME_RULES = (
     Rule(
         f"size(self.metadata.name) <= {NAME_LIMIT}",
@@ -133,6 +145,11 @@ NAME_RULES = (
     Rule(
         "!self.metadata.name.contains('.')",
         "metadata.name may not contain '.', because services are named after it: write '-' instead",
+    ),
+    Rule(
+        "!self.metadata.name.matches('^[0-9]')",
+        "metadata.name must begin with a letter, because services are named after it: write for "
+        "example model-7b",
     ),
 )
 """Rules of the root of a kind whose children are named after it."""

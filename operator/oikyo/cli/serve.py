@@ -23,6 +23,10 @@ def serve(
     port: Annotated[
         int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")
     ] = 8000,
+    host: Annotated[
+        str,
+        typer.Option("--host", help="Address to listen on; 0.0.0.0 or :: for every machine near."),
+    ] = "127.0.0.1",
     force: Annotated[
         bool, typer.Option("--force", help="Serve --version though its gates failed.")
     ] = False,
@@ -37,17 +41,18 @@ def serve(
 
     place = home_at(home)
     spec = choose(place, model, version, force=force).model_copy(update={"port": port})
-    _say(spec)
-    return run_server(spec, place)
+    _say(spec, host)
+    return run_server(spec, place, host)
 
 
-def _say(spec: ServeSpec) -> None:
+def _say(spec: ServeSpec, host: str) -> None:
     import sys
 
+    shown = f"[{host}]" if ":" in host else host
     classify = spec.task == "TextClassification"
     path = "v1/classify" if classify else "v1/chat/completions"
     print(
-        f"serving {spec.model_name} version {spec.version} on http://127.0.0.1:{spec.port}/{path} "
+        f"serving {spec.model_name} version {spec.version} on http://{shown}:{spec.port}/{path} "
         "(Ctrl-C ends)",
         file=sys.stderr,
         flush=True,

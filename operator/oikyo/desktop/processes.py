@@ -25,6 +25,8 @@ from .home import Home, write_atomic
 from .launch import Plain, Warm, signal_group, signal_one
 from .records import SPEC, WORDS, ProcessRecord, birth_of, load_records
 
+LOOPBACK = "127.0.0.1"
+"""Where stages and servers listen unless told otherwise: a desktop's neighbours are strangers."""
 GRACE = timedelta(seconds=60)
 """From the request to end until the process is killed: time to write a checkpoint."""
 EXIT_OF_KIND = {"Refused": EXIT_REFUSED, "Retry": EXIT_RETRY, "Crashed": 1}
@@ -220,7 +222,12 @@ def free_port() -> int:
 
 def stage_environment(threads: int | None = None) -> dict[str, str]:
     """The environment of a stage: this one, quiet, with the trainer's own log unbuffered."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OIKYO_ADDRESS": LOOPBACK,
+    }
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     return environment

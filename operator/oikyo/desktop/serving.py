@@ -19,7 +19,7 @@ from oikyo.errors import SpecError
 
 from .home import Home
 from .objects import Store, new_meta
-from .processes import stage_environment
+from .processes import LOOPBACK, stage_environment
 
 
 def choose(home: Home, name: str, version: int | None, *, force: bool) -> ServeSpec:
@@ -61,15 +61,16 @@ def _endpoint(store: Store, model: str, version: int | None) -> ModelEndpoint:
     return next(recorded, default)
 
 
-def run_server(spec: ServeSpec, home: Home) -> int:
+def run_server(spec: ServeSpec, home: Home, address: str = LOOPBACK) -> int:
     """Run the server until it ends or a signal asks it to; returns its exit code."""
     with tempfile.TemporaryDirectory(prefix="oikyo-serve-") as folder:
         path = Path(folder) / "spec.json"
         path.write_text(spec.json_line(), encoding="utf-8")
         command = [sys.executable, "-m", "oikyo_trainer", "serve"]
         command += ["--spec", str(path), "--workspace", str(home.workspace)]
+        environment = stage_environment() | {"OIKYO_ADDRESS": address}
         # Ctrl-C in a terminal reaches both: here it only means to pass it on.
-        server = subprocess.Popen(command, env=stage_environment(), start_new_session=True)
+        server = subprocess.Popen(command, env=environment, start_new_session=True)
         asked: list[int] = []
 
         def stop(*_: object) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from oikyo.api.stages import StageProgress
+from oikyo_trainer.listening import listening
 from oikyo_trainer.progress import Reporter
 
 
@@ -89,3 +90,12 @@ def test_after_close_the_port_is_free(reporter: Reporter) -> None:
     reporter.close()
     with socket.create_server(("", port)):
         pass
+
+
+def test_listens_only_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OIKYO_ADDRESS", "127.0.0.1")
+    with listening(0) as bound:
+        assert bound.getsockname()[0] == "127.0.0.1"
+    monkeypatch.delenv("OIKYO_ADDRESS")
+    with listening(0) as bound:
+        assert bound.getsockname()[0] in ("::", "0.0.0.0")

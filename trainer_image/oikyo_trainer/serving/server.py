@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from oikyo.api.stages import EXIT_DONE, TERMINATION_LOG, LastWords, ServeSpec
 
 from ..errors import Retry
+from ..listening import listening
 from ..words import exit_code, failure_of, open_log, say
 from .loading import load
 from .routes import application
@@ -81,8 +83,6 @@ def serve(spec: ServeSpec, workspace: Path, termination_log: Path | None = None)
     server = Server(spec)
     config = uvicorn.Config(
         application(server),
-        host="0.0.0.0",
-        port=spec.port,
         http=Protocol,
         loop="asyncio",
         lifespan="off",
@@ -95,19 +95,27 @@ def serve(spec: ServeSpec, workspace: Path, termination_log: Path | None = None)
         h11_max_incomplete_event_size=HEAD_BYTES,
     )
     try:
-        asyncio.run(_run(DrainingServer(config, server), server, workspace))
-    except (Exception, SystemExit) as error:
+        bound = _bound(spec.port)
+        asyncio.run(_run(DrainingServer(config, server), server, workspace, bound))
+    except Exception as error:
         return _fail(error, termination_log)
     return EXIT_DONE
 
 
-async def _run(http: DrainingServer, server: Server, workspace: Path) -> None:
+def _bound(port: int) -> socket.socket:
+    try:
+        return listening(port)
+    except OSError as error:
+        raise Retry("PortTaken", f"port {port} could not be opened: {error.strerror}") from error
+
+
+async def _run(http: DrainingServer, server: Server, workspace: Path, bound: socket.socket) -> None:
     """Answer while loading; end with the loading's error if it failed."""
     loading = _start_loading(server, workspace)
     loading.add_done_callback(lambda done: _loaded(done, http, server))
     draining = asyncio.create_task(http.drain())
     try:
-        await http.serve()
+        await http.serve([bound])
         if loading.done():
             loading.result()
     finally:
@@ -139,10 +147,8 @@ def _loaded(done: asyncio.Future[Loaded], http: DrainingServer, server: Server) 
         server.open(done.result())
 
 
-def _fail(error: BaseException, termination_log: Path | None) -> int:
+def _fail(error: Exception, termination_log: Path | None) -> int:
     """Say the last words; returns the exit code."""
-    if isinstance(error, SystemExit):  # uvicorn's way to say that it could not listen
-        error = Retry("PortTaken", "the port of the server could not be opened")
     default = Path(TERMINATION_LOG)
     path = termination_log or (default if default.exists() else None)
     words = LastWords(stage="serve", failure=failure_of(error))
