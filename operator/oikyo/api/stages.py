@@ -9,7 +9,7 @@ import this file and nothing else of each other.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -59,9 +59,12 @@ class RunSpec(Model):
     """Number of this attempt of this stage, from 1; a lower one must not write."""
     task: Task
 
+    shapeless: ClassVar[dict[str, int]] = {"attempt": 0}
+    """Fields that two attempts at the same result may differ in, each with the value it counts as."""
+
     def input_digest(self) -> str:
-        """SHA-256 over everything but the attempt: equal inputs find each other's results."""
-        body = self.model_copy(update={"attempt": 0}).json_line()
+        """SHA-256 over all that shapes the result: equal inputs find each other's results."""
+        body = self.model_copy(update=self.shapeless).json_line()
         return "sha256:" + hashlib.sha256(body.encode()).hexdigest()
 
 
@@ -102,6 +105,8 @@ class EvaluateSpec(RunSpec):
     training: TrainingSpec
     evaluation: EvaluationSpec
     image: str = ""
+
+    shapeless: ClassVar[dict[str, int]] = {"attempt": 0, "min_version": 1}
 
 
 class ServeSpec(Model):
