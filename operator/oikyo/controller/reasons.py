@@ -26,6 +26,7 @@ DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
 REFERENCE_MISSING: Final = "ReferenceMissing"
 POD_BLOCKED: Final = "PodBlocked"
 INVALID_SPEC: Final = "InvalidSpec"
+REQUEST_REFUSED: Final = "RequestRefused"
 
 # Endpoints.
 SERVING: Final = "Serving"

@@ -15,8 +15,6 @@ from . import reasons
 from .conditions import timestamp
 from .observed import Event
 
-REFUSED = "RequestRefused"
-
 
 def sentence(error: ValidationError) -> str:
     """The first error of a spec in words: where, what, and what was expected."""
@@ -70,7 +68,9 @@ def refused(
     """`status` with the API server's refusal as the reason why nothing moves."""
     words = str(error)[:1500]
     last = next((c.wire() for c in job.status.conditions if c.type == "Stalled"), None)
-    stalled = Condition.model_validate(_stalled(last, REFUSED, words, job.metadata.generation, now))
+    stalled = Condition.model_validate(
+        _stalled(last, reasons.REQUEST_REFUSED, words, job.metadata.generation, now)
+    )
     others = [c for c in status.conditions if c.type != "Stalled"]
     diagnosis = Diagnosis(
         cause=words,

@@ -13,7 +13,7 @@ from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import FineTuneJobStatus, Progress
 from oikyo.api.meta import Condition, Metric
 from oikyo.api.modelendpoint import ModelEndpointStatus
-from oikyo.controller import trouble
+from oikyo.controller import reasons, trouble
 from oikyo.controller.cache import Key
 from oikyo.controller.cluster import RefusedError
 from oikyo.controller.config import parse
@@ -148,7 +148,7 @@ def test_a_refused_request_stalls_the_job_once() -> None:
     error = RefusedError("jobs.batch is forbidden: exceeded quota: none")
     status = trouble.refused(job, job.status, error, scenes.NOW)
     (stalled,) = [c for c in status.conditions if c.type == "Stalled"]
-    assert (stalled.status, stalled.reason) == ("True", trouble.REFUSED)
+    assert (stalled.status, stalled.reason) == ("True", reasons.REQUEST_REFUSED)
     again = job.model_copy(update={"status": status})
     later = scenes.NOW + timedelta(hours=1)
     assert trouble.refused(again, job.status, error, later) == status
