@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import socket
 
-ADDRESS = "OIKYO_ADDRESS"
-"""Environment variable: the address to listen on; unset or empty means all, IPv6 and IPv4."""
+from oikyo.api.stages import ADDRESS_VARIABLE
 
 
 def listening(port: int) -> socket.socket:
     """A bound, listening TCP socket; raises OSError where the port or the address cannot be had."""
-    address = os.environ.get(ADDRESS, "")
+    address = os.environ.get(ADDRESS_VARIABLE, "")
     if address:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         return socket.create_server((address, port), family=family)
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     return socket.create_server(("", port))
+
+
+def listened(port: int) -> str:
+    """The place in words, for messages."""
+    return f"port {port} of {os.environ.get(ADDRESS_VARIABLE) or 'every address'}"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import ATOMIC, Digest, Report, Sentence, Timestamp, Word, list_map
-from .meta import Condition, Diagnosis, Metric
+from .meta import BaseMetrics, Condition, Diagnosis, Metric, TunedMetrics
 
 Phase = Literal[
     "Pending",
@@ -66,6 +66,12 @@ class GateResult(Report):
     threshold: Annotated[Word, Field(description="What it had to reach.")]
     baseline: Annotated[Word, Field(description="What the base model reached.")] = ""
     passed: Annotated[bool, Field(description="Whether the gate passed.")]
+
+
+GateResults = Annotated[
+    tuple[GateResult, ...],
+    Field(max_length=16, description="The verdict, gate by gate.", json_schema_extra=ATOMIC),
+]
 
 
 class DatasetStatus(Report):
@@ -134,26 +140,9 @@ class FineTuneJobStatus(Report):
             json_schema_extra=list_map("name"),
         ),
     ] = ()
-    metrics: Annotated[
-        tuple[Metric, ...],
-        Field(
-            max_length=32,
-            description="The tuned model on the test split.",
-            json_schema_extra=list_map("name"),
-        ),
-    ] = ()
-    baseline: Annotated[
-        tuple[Metric, ...],
-        Field(
-            max_length=32,
-            description="The base model on the test split.",
-            json_schema_extra=list_map("name"),
-        ),
-    ] = ()
-    gates: Annotated[
-        tuple[GateResult, ...],
-        Field(max_length=16, description="The verdict, gate by gate.", json_schema_extra=ATOMIC),
-    ] = ()
+    metrics: TunedMetrics = ()
+    baseline: BaseMetrics = ()
+    gates: GateResults = ()
     model_version: Annotated[
         Word | None, Field(description="ModelVersion that holds the result.")
     ] = None

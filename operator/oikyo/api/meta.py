@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import Report, Sentence, Timestamp, Word
+from .base import Report, Sentence, Timestamp, Word, list_map
 
 MANAGED_BY = "oikyo.dev/controller"
 LABEL_JOB = "oikyo.dev/job"
@@ -72,6 +72,24 @@ class Metric(Report):
 
     name: Annotated[Word, Field(description="Name of the metric, for example f1_macro.")]
     value: Annotated[Word, Field(description='Its value as decimal text, for example "0.913".')]
+
+
+TunedMetrics = Annotated[
+    tuple[Metric, ...],
+    Field(
+        max_length=32,
+        description="The tuned model on the test split.",
+        json_schema_extra=list_map("name"),
+    ),
+]
+BaseMetrics = Annotated[
+    tuple[Metric, ...],
+    Field(
+        max_length=32,
+        description="The base model on the test split.",
+        json_schema_extra=list_map("name"),
+    ),
+]
 
 
 class Diagnosis(Report):

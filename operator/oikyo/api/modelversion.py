@@ -6,8 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .base import API_VERSION, ATOMIC, Digest, Model, Name, Rule, Timestamp, Word, list_map
-from .meta import Metric, ObjectMeta
+from .base import API_VERSION, Digest, Model, Name, Rule, Timestamp, Word, list_map
+from .evaluation import Task
+from .jobstatus import GateResults
+from .meta import BaseMetrics, Metric, ObjectMeta, TunedMetrics
 
 
 class Lineage(Model):
@@ -39,17 +41,6 @@ class Lineage(Model):
     ] = ""
 
 
-class GateVerdict(Model):
-    """One gate, as it was judged."""
-
-    metric: Annotated[Word, Field(description="Metric that was judged.")]
-    rule: Annotated[Word, Field(description="The gate in words.")]
-    value: Annotated[Word, Field(description="What the tuned model reached.")]
-    threshold: Annotated[Word, Field(description="What it had to reach.")]
-    baseline: Annotated[Word, Field(description="What the base model reached.")] = ""
-    passed: Annotated[bool, Field(description="Whether the gate passed.")]
-
-
 class Storage(Model):
     """Where the files are."""
 
@@ -64,35 +55,16 @@ class ModelVersionSpec(Model):
 
     model: Annotated[Name, Field(description="Name of the model.")]
     version: Annotated[int, Field(ge=1, le=2**31 - 1, description="Number of the version, from 1.")]
-    task: Annotated[
-        Literal["TextClassification", "TextGeneration"], Field(description="What the model does.")
-    ]
+    task: Annotated[Task, Field(description="What the model does.")]
     verdict: Annotated[
         Literal["Accepted", "Rejected"],
         Field(description="Whether every gate passed; only then it may be served."),
     ]
     digest: Annotated[Digest, Field(description="SHA-256 over the model's files.")]
     storage: Annotated[Storage, Field(description="Where the files are.")]
-    metrics: Annotated[
-        tuple[Metric, ...],
-        Field(
-            max_length=32,
-            description="The tuned model on the test split.",
-            json_schema_extra=list_map("name"),
-        ),
-    ] = ()
-    baseline: Annotated[
-        tuple[Metric, ...],
-        Field(
-            max_length=32,
-            description="The base model on the test split.",
-            json_schema_extra=list_map("name"),
-        ),
-    ] = ()
-    gates: Annotated[
-        tuple[GateVerdict, ...],
-        Field(max_length=16, description="The verdict, gate by gate.", json_schema_extra=ATOMIC),
-    ] = ()
+    metrics: TunedMetrics = ()
+    baseline: BaseMetrics = ()
+    gates: GateResults = ()
     lineage: Annotated[Lineage, Field(description="From what, with what and by what it was made.")]
     created: Annotated[Timestamp, Field(description="When the verdict was reached.")]
 

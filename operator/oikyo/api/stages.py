@@ -33,6 +33,8 @@ PORT = 9400
 """Where a running stage serves /progress (JSON) and /metrics (Prometheus)."""
 SERVE_PORT = 8000
 """Where the model server answers."""
+ADDRESS_VARIABLE = "OIKYO_ADDRESS"
+"""Environment variable: the address to listen on; unset or empty means all, IPv6 and IPv4."""
 RENDEZVOUS_PORT = 29500
 TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_LIMIT = 4096

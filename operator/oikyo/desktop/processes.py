@@ -17,7 +17,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, EXIT_RETRY, LastWords, StageProgress
+from oikyo.api.stages import (
+    ADDRESS_VARIABLE,
+    EXIT_DONE,
+    EXIT_REFUSED,
+    EXIT_RETRY,
+    LastWords,
+    StageProgress,
+)
 from oikyo.controller.conditions import parse, timestamp
 from oikyo.controller.observed import StagePlan, StageRun, Worker, WorkerState
 
@@ -226,7 +233,7 @@ def stage_environment(threads: int | None = None) -> dict[str, str]:
         **os.environ,
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "OIKYO_ADDRESS": LOOPBACK,
+        ADDRESS_VARIABLE: LOOPBACK,
     }
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.modelendpoint import ModelEndpoint, ModelEndpointSpec
-from oikyo.api.stages import ServeSpec
+from oikyo.api.stages import ADDRESS_VARIABLE, ServeSpec
 from oikyo.controller.conditions import find
 from oikyo.controller.endpoint import decide_endpoint
 from oikyo.controller.observed import EndpointObserved
@@ -68,7 +68,7 @@ def run_server(spec: ServeSpec, home: Home, address: str = LOOPBACK) -> int:
         path.write_text(spec.json_line(), encoding="utf-8")
         command = [sys.executable, "-m", "oikyo_trainer", "serve"]
         command += ["--spec", str(path), "--workspace", str(home.workspace)]
-        environment = stage_environment() | {"OIKYO_ADDRESS": address}
+        environment = stage_environment() | {ADDRESS_VARIABLE: address}
         # Ctrl-C in a terminal reaches both: here it only means to pass it on.
         server = subprocess.Popen(command, env=environment, start_new_session=True)
         asked: list[int] = []

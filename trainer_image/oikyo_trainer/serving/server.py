@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from oikyo.api.stages import EXIT_DONE, TERMINATION_LOG, LastWords, ServeSpec
 
 from ..errors import Retry
-from ..listening import listening
+from ..listening import listened, listening
 from ..words import exit_code, failure_of, open_log, say
 from .loading import load
 from .routes import application
@@ -106,7 +106,7 @@ def _bound(port: int) -> socket.socket:
     try:
         return listening(port)
     except OSError as error:
-        raise Retry("PortTaken", f"port {port} could not be opened: {error.strerror}") from error
+        raise Retry("PortTaken", f"cannot listen on {listened(port)}: {error.strerror}") from error
 
 
 async def _run(http: DrainingServer, server: Server, workspace: Path, bound: socket.socket) -> None:

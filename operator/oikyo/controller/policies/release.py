@@ -6,7 +6,7 @@ from datetime import datetime
 
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.modelendpoint import ModelEndpointSpec
-from oikyo.api.modelversion import GateVerdict, Lineage, ModelVersionSpec, Storage
+from oikyo.api.modelversion import Lineage, ModelVersionSpec, Storage
 from oikyo.api.stages import EvaluateResult, PrepareResult
 
 from ..conditions import timestamp
@@ -29,7 +29,7 @@ def version_plan(
         storage=Storage(claim_name="" if seen.desktop else claim_name(job), path=verdict.path),
         metrics=verdict.metrics,
         baseline=verdict.baseline,
-        gates=tuple(GateVerdict(**gate.model_dump()) for gate in verdict.gates),
+        gates=verdict.gates,
         lineage=Lineage(
             job=job.metadata.name,
             job_uid=job.metadata.uid,
