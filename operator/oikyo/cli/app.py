@@ -8,7 +8,7 @@ import typer
 
 from oikyo.errors import OikyoError, SpecError
 
-from . import delete, get, listing, report, run, serve, validate
+from . import data, delete, get, listing, report, run, serve, validate
 from .exits import FAILED, REFUSED
 
 app = typer.Typer(
@@ -23,6 +23,11 @@ app.command("run")(run.run)
 app.command("validate")(validate.validate)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
+app.command(
+    "data",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)(data.data)
 app.command("list")(listing.list_objects)
 app.command("get")(get.get)
 app.command("delete")(delete.delete)

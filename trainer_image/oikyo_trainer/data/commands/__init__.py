@@ -1,0 +1,10 @@
+"""The verbs of `oikyo data`, one file each.
+
+A verb's module has `add_arguments(parser)` and `run(arguments) -> exit code`; its docstring is the
+help. It is imported when it is called, so that no verb pays for the libraries of another.
+"""
+
+from __future__ import annotations
+
+VERBS: dict[str, str] = {}
+"""Verb -> one line of help."""
