@@ -9,6 +9,8 @@ from pydantic import Field
 from .base import DECIMAL_PATTERN, Decimal, Fraction, Model, Quantity, Rule, in_words
 
 Method = Literal["Full", "LoRA"]
+Objective = Literal["Supervised", "DPO", "ORPO", "KTO"]
+"""What is learned: answers, or preferences between answers (pairs for DPO and ORPO, votes for KTO)."""
 
 
 class LoRA(Model):
