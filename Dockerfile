@@ -23,12 +23,6 @@ ENV PATH=/opt/oikyo/bin:$PATH \
     XDG_CACHE_HOME=/tmp/cache \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.vendor="oikyo" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
 WORKDIR /tmp
 
 # uv comes and goes within one layer: a mount from another stage would be neater, but older buildah
@@ -68,8 +62,6 @@ RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet --no-cache-dir "u
     && rm -rf /opt/deepspeed/bin
 
 FROM operator-libraries AS operator
-LABEL org.opencontainers.image.title="oikyo operator" \
-      org.opencontainers.image.description="Controller of FineTuneJob, ModelVersion and ModelEndpoint"
 COPY LICENSE /usr/share/doc/oikyo/LICENSE
 COPY operator/oikyo /opt/oikyo/lib/python3.13/site-packages/oikyo
 # Byte-code that needs no clock, and the version that importlib.metadata tells.
@@ -82,10 +74,16 @@ RUN cd /opt/oikyo/lib/python3.13/site-packages \
 USER 10001:10001
 EXPOSE 8080
 ENTRYPOINT ["python", "-m", "oikyo.controller"]
+# Last, so that a new revision makes no layer anew.
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="oikyo operator" \
+      org.opencontainers.image.description="Controller of FineTuneJob, ModelVersion and ModelEndpoint" \
+      org.opencontainers.image.vendor="oikyo" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 
 FROM trainer-libraries AS trainer
-LABEL org.opencontainers.image.title="oikyo trainer" \
-      org.opencontainers.image.description="Stages of a FineTuneJob: prepare, train, evaluate, serve"
 ENV HF_HOME=/tmp/cache/huggingface \
     HF_HUB_DISABLE_TELEMETRY=1 \
     TORCHINDUCTOR_CACHE_DIR=/tmp/cache/torchinductor \
@@ -106,3 +104,11 @@ RUN cd /opt/oikyo/lib/python3.13/site-packages \
 USER 10001:10001
 EXPOSE 9400 8000
 ENTRYPOINT ["python", "-m", "oikyo_trainer"]
+# Last, so that a new revision makes no layer anew.
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="oikyo trainer" \
+      org.opencontainers.image.description="Stages of a FineTuneJob: prepare, train, evaluate, serve" \
+      org.opencontainers.image.vendor="oikyo" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
