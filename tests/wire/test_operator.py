@@ -255,6 +255,27 @@ def test_an_accepted_version_is_served_and_the_endpoint_becomes_ready(
     eventually(lambda: not place.pods(labels), "the server to go with its endpoint")
 
 
+def test_replicas_stay_when_an_autoscaler_takes_them_over(
+    place: Place, running: OperatorProcess
+) -> None:
+    place.apply_job("tickets", deployment={"replicas": {"min": 3, "max": 3}})
+    train(place, "tickets")
+    endpoint = place.ours("modelendpoints", "tickets")
+    deployment = place.path("deployments", "tickets", "apps/v1")
+    eventually(lambda: place.api.get(deployment), "the Deployment")
+    seen: list[int] = []
+    place.api.patch(endpoint, {"spec": {"replicas": {"min": 1, "max": 5}}})
+
+    def autoscaled() -> bool:
+        seen.append(place.api.get(deployment)["spec"]["replicas"])
+        return place.api.get(place.path("horizontalpodautoscalers", "tickets", "autoscaling/v2"))
+
+    eventually(autoscaled, "the autoscaler")
+    time.sleep(1)
+    seen.append(place.api.get(deployment)["spec"]["replicas"])
+    assert set(seen) == {3}
+
+
 def test_two_nodes_meet_through_a_headless_service(place: Place, running: OperatorProcess) -> None:
     place.apply_job("gang", training={"nodes": 2}, storage={"accessMode": "ReadWriteMany"})
     place.finish("gang", "prepare")

@@ -15,7 +15,7 @@ from oikyo.api.modelendpoint import ModelEndpoint
 
 from . import manifests
 from .cache import Cache
-from .cluster import Cluster, ConflictError, NotFoundError, RefusedError
+from .cluster import FIELD_MANAGER, Cluster, ConflictError, NotFoundError, RefusedError
 from .kinds import (
     AUTOSCALERS,
     BUDGETS,
@@ -31,6 +31,7 @@ from .manifests import Manifest, Settings
 from .observe import ended, owned_by, stage_jobs
 from .observed import Children, ServerPlan
 
+REPLICAS_MANAGER = "oikyo-replicas"
 SERVER_KINDS = (DEPLOYMENTS, AUTOSCALERS, BUDGETS, SERVICES)
 
 
@@ -139,6 +140,9 @@ class Hands:
             found = None
         if found is not None and not owned_by(found, endpoint.metadata.uid):
             raise _taken(kind, found)
+        if found is not None and gives_up_replicas(found, manifest):
+            # Whoever gives up the field alone resets it to 1; the autoscaler would start from there.
+            await self._cluster.apply(kind, only_replicas(found), manager=REPLICAS_MANAGER)
         self._cache.put(kind, await self._cluster.apply(kind, manifest))
 
     async def _delete(self, kind: Kind, item: Object) -> None:
@@ -157,6 +161,30 @@ class Hands:
             self._cache.put(kind, answer)
         else:
             self._cache.drop(kind, item)
+
+
+def gives_up_replicas(found: Object, manifest: Manifest) -> bool:
+    """Whether applying `manifest` would be the first to leave the number of replicas to others."""
+    if "replicas" in manifest["spec"]:
+        return False
+    entries = [
+        entry
+        for entry in found["metadata"].get("managedFields", ())
+        if "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+    ]
+    return [entry["manager"] for entry in entries] == [FIELD_MANAGER]
+
+
+def only_replicas(found: Object) -> Manifest:
+    """The number of replicas as it is, for another manager to hold until the autoscaler writes it."""
+    meta = {name: found["metadata"][name] for name in ("name", "namespace")}
+    spec = {"replicas": found["spec"]["replicas"]}
+    return {
+        "apiVersion": found["apiVersion"],
+        "kind": found["kind"],
+        "metadata": meta,
+        "spec": spec,
+    }
 
 
 def _attempt(item: Object) -> tuple[str, int]:

@@ -163,15 +163,15 @@ class Cluster:
         path = kind.path(body["metadata"]["namespace"])
         return await self._write("post", path, body=body, field_manager=FIELD_MANAGER)
 
-    async def apply(self, kind: Kind, body: Object) -> Object:
-        """Server-side apply: the whole intent, fields left out are given up."""
+    async def apply(self, kind: Kind, body: Object, *, manager: str = FIELD_MANAGER) -> Object:
+        """Server-side apply: the whole intent of `manager`; fields left out are given up."""
         metadata = body["metadata"]
         return await self._write(
             "patch",
             kind.path(metadata["namespace"], metadata["name"]),
             body=body,
             content_type="application/apply-patch+yaml",
-            field_manager=FIELD_MANAGER,
+            field_manager=manager,
             force_conflicts=True,
         )
 

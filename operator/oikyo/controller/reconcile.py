@@ -20,7 +20,7 @@ from .cache import Cache, Key
 from .cluster import Cluster, ConflictError, NotLeaderError, RefusedError
 from .decide import decide
 from .endpoint import decide_endpoint
-from .kinds import FINE_TUNE_JOBS, MODEL_ENDPOINTS, PODS, Object
+from .kinds import FINE_TUNE_JOBS, MODEL_ENDPOINTS, PODS, Kind, Object
 from .metrics import Metrics
 from .observe import observe, observe_endpoint, stage_jobs, unexplained
 from .observed import Decision, EndpointDecision
@@ -87,7 +87,7 @@ class Reconciler:
             try:
                 job = FineTuneJob.model_validate(item)
             except ValidationError as error:
-                return await self._invalid(item, error)
+                return await self._invalid(FINE_TUNE_JOBS, item, error)
             again, wait = await self._job_step(key, item, job)
             if not again:
                 return wait
@@ -136,12 +136,12 @@ class Reconciler:
         async for pod in self._cluster.list(PODS, job.metadata.namespace, labels):
             self._cache.put(PODS, pod)
 
-    async def _invalid(self, item: Object, error: ValidationError) -> float | None:
+    async def _invalid(self, kind: Kind, item: Object, error: ValidationError) -> float | None:
         """A spec that was stored before a rule was tightened: say so, once, and leave it."""
-        status = trouble.invalid(item, error, self._now())
+        status = trouble.invalid(kind, item, error, self._now())
         if status != item.get("status"):
-            await self._reporter.status(FINE_TUNE_JOBS, item, status)
-            await self._reporter.events(FINE_TUNE_JOBS, item, (trouble.event(status),))
+            await self._reporter.status(kind, item, status)
+            await self._reporter.events(kind, item, (trouble.event(status),))
         return None
 
     async def _refused(
@@ -161,7 +161,10 @@ class Reconciler:
                 return None
             if "deletionTimestamp" in item["metadata"]:
                 return None
-            endpoint = ModelEndpoint.model_validate(item)
+            try:
+                endpoint = ModelEndpoint.model_validate(item)
+            except ValidationError as error:
+                return await self._invalid(MODEL_ENDPOINTS, item, error)
             decision = decide_endpoint(
                 endpoint, observe_endpoint(endpoint, self._cache), self._now()
             )

@@ -13,6 +13,7 @@ from oikyo.api.meta import Condition, Diagnosis
 
 from . import reasons
 from .conditions import timestamp
+from .kinds import FINE_TUNE_JOBS, Kind
 from .observed import Event
 
 
@@ -25,25 +26,29 @@ def sentence(error: ValidationError) -> str:
     return f"{where}{told[:200]}: {first['msg']}"
 
 
-def invalid(item: dict[str, Any], error: ValidationError, now: datetime) -> dict[str, Any]:
-    """The status of a job whose stored spec breaks a rule of this version."""
+def invalid(
+    kind: Kind, item: dict[str, Any], error: ValidationError, now: datetime
+) -> dict[str, Any]:
+    """The status of an object of `kind` whose stored spec breaks a rule of this version."""
     words = sentence(error)
     name, namespace = item["metadata"]["name"], item["metadata"]["namespace"]
+    edit = f"kubectl edit {kind.plural} {name} -n {namespace}"
     status: dict[str, Any] = dict(item.get("status", {}))
     last = {c["type"]: c for c in status.get("conditions", ())}
     generation = item["metadata"].get("generation", 1)
     stalled = _stalled(last.get("Stalled"), reasons.INVALID_SPEC, words, generation, now)
     last["Stalled"] = stalled
+    phase = {"phase": status.get("phase", "Pending")} if kind is FINE_TUNE_JOBS else {}
     return {
         **status,
+        **phase,
         "observedGeneration": generation,
-        "phase": status.get("phase", "Pending"),
         "conditions": list(last.values()),
         "diagnosis": {
             "cause": words,
             "evidence": "spec",
             "tried": "",
-            "nextStep": f"correct it: kubectl edit ftj {name} -n {namespace}, or apply it under a new name",
+            "nextStep": f"correct it: {edit}, or apply it under a new name",
         },
     }
 

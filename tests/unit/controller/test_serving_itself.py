@@ -12,12 +12,13 @@ import scenes
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import FineTuneJobStatus, Progress
 from oikyo.api.meta import Condition, Metric
-from oikyo.api.modelendpoint import ModelEndpointStatus
+from oikyo.api.modelendpoint import ModelEndpoint, ModelEndpointStatus
 from oikyo.controller import reasons, trouble
 from oikyo.controller.cache import Key
 from oikyo.controller.cluster import RefusedError
 from oikyo.controller.config import parse
 from oikyo.controller.handlers import Backoffs
+from oikyo.controller.kinds import FINE_TUNE_JOBS, MODEL_ENDPOINTS
 from oikyo.controller.metrics import Metrics
 from oikyo.controller.probes import LAG_SECONDS, Probes, Watchdog
 
@@ -135,12 +136,25 @@ def test_an_invalid_stored_spec_is_told_with_field_and_value() -> None:
     item["spec"]["training"]["epochs"] = -3
     with pytest.raises(ValidationError) as caught:
         FineTuneJob.model_validate(item)
-    status = trouble.invalid(item, caught.value, scenes.NOW)
+    status = trouble.invalid(FINE_TUNE_JOBS, item, caught.value, scenes.NOW)
     assert "training.epochs (it is -3)" in status["diagnosis"]["cause"]
     again = trouble.invalid(
-        {**item, "status": status}, caught.value, scenes.NOW + timedelta(hours=1)
+        FINE_TUNE_JOBS, {**item, "status": status}, caught.value, scenes.NOW + timedelta(hours=1)
     )
     assert again == status, "an unchanged trouble must not be written again"
+
+
+def test_an_endpoint_with_an_invalid_stored_spec_is_told_without_a_phase() -> None:
+    item = {
+        "metadata": {"name": "tickets", "namespace": "ns", "generation": 2},
+        "spec": {"model": "tickets", "replicas": {"min": -1}},
+    }
+    with pytest.raises(ValidationError) as caught:
+        ModelEndpoint.model_validate(item)
+    status = trouble.invalid(MODEL_ENDPOINTS, item, caught.value, scenes.NOW)
+    assert "replicas.min (it is -1)" in status["diagnosis"]["cause"]
+    assert "kubectl edit modelendpoints tickets" in status["diagnosis"]["nextStep"]
+    assert "phase" not in status
 
 
 def test_a_refused_request_stalls_the_job_once() -> None:
