@@ -40,7 +40,8 @@ def road(cluster: Cluster, kube: Kube, tmp_path_factory: pytest.TempPathFactory)
     story.make_examples(folder)
     story.remove(kube, binary("helm"))
     try:
-        story.install(kube, binary("helm"))
+        for helm in ("helm3", "helm"):  # a release of the one is upgraded by the other
+            story.install(kube, binary(helm))
         story.prepare(kube, folder)
         audit = cluster.audit_log if cluster.audit_log.exists() else None
         place = tmp_path_factory.mktemp("prometheus")
