@@ -97,7 +97,9 @@ def failed(
     if kind is not None:
         failure = Failure(kind=kind, reason=reason, message=message, next_step="mend it")  # type: ignore[arg-type]
         words = LastWords(stage=stage, attempt=attempt, failure=failure)
-    worker = Worker(f"tickets-{stage}-{attempt}-0", 0, "Failed", code, reason, words=words)
+    name = f"tickets-{stage}-{attempt}-0"
+    log = f"kubectl logs -n demo {name}"
+    worker = Worker(name, 0, "Failed", code, reason, words=words, log=log)
     return StageRun(
         stage, attempt, "Failed", (worker,), started=NOW, finished=finished, words=words
     )

@@ -114,8 +114,7 @@ def _failed(job: FineTuneJob, home: Home) -> None:
     if diagnosis is not None:
         if diagnosis.evidence not in ("", "spec"):
             lines += diagnosis.evidence.rstrip().splitlines()
-        # The brain's advice for a cluster names kubectl; here the log file is the same thing.
-        if diagnosis.next_step and "kubectl" not in diagnosis.next_step:
+        if diagnosis.next_step:
             lines.append(f"next: {diagnosis.next_step}")
     if log is not None:
         lines.append(f"log: {near(log)}")

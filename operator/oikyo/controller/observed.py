@@ -34,6 +34,8 @@ class Worker:
     node: str = ""
     words: LastWords | None = None
     terminating: bool = False
+    log: str = ""
+    """The command with which a person reads its log."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ def worker(pod: Object, warning: Object | None) -> Worker:
         node=pod.get("spec", {}).get("nodeName", ""),
         words=_words(ended.get("message", "")),
         terminating="deletionTimestamp" in pod["metadata"],
+        log=f"kubectl logs -n {pod['metadata'].get('namespace', 'default')} {pod['metadata']['name']}",
     )
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shlex import quote
 
 from pydantic import ValidationError
 
@@ -126,6 +127,7 @@ class Processes:
             message=message,
             words=words,
             terminating=record.finished is None and record.stopped is not None,
+            log=f"less {quote(str(self._home.log(record.run, record.stage, record.attempt)))}",
         )
         return StageRun(
             stage=record.stage,

@@ -163,16 +163,16 @@ def _give_up(job: FineTuneJob, last: StageRun, failed: int) -> Diagnosis:
         cause=f"the {last.stage} stage failed {failed} times: {root_cause(last)}"[:LIMIT],
         evidence=evidence(last),
         tried=f"{failed} attempts, spec.backoffLimit is {job.spec.backoff_limit}",
-        next_step=_advice(worker, job)
+        next_step=_advice(worker)
         if worker
         else f"read the log: kubectl logs job/{job.metadata.name}",
     )
 
 
-def _advice(worker: Worker, job: FineTuneJob) -> str:
+def _advice(worker: Worker) -> str:
     if worker.reason == "OOMKilled":
         return "raise training.resources.memory or lower training.microBatchSize in a job with a new name"
-    return f"read the log: kubectl logs -n {job.metadata.namespace} {worker.name}"
+    return f"read the log: {worker.log}"
 
 
 def culprit(run: StageRun) -> Worker | None:
