@@ -20,7 +20,7 @@ from .base import GROUP, VERSION
 from .finetunejob import FineTuneJob
 from .modelendpoint import ModelEndpoint
 from .modelversion import ModelVersion
-from .reference import page
+from .reference import checks_page, page
 from .schema import structural
 
 Column = tuple[str, str, str, str]
@@ -185,6 +185,7 @@ def files() -> dict[str, str]:
         made[f"crds/{kind.plural}.yaml"] = text(kind)
         made[f"charts/oikyo/files/crds/{kind.plural}.yaml"] = text(kind)
         made[f"docs/reference/{kind.name.lower()}.md"] = page(kind.name, structural(kind.model))
+    made["docs/reference/data-checks.md"] = checks_page()
     return made
 
 

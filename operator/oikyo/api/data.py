@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from .base import HalfFraction, Model, Rule, Word, in_words, list_map
+from .checks import DataCheck
 from .sources import DataSource
 
 
@@ -124,6 +125,16 @@ class DataSpec(Model):
             description="Fewest rows of the test split on which a verdict may rest. Default: 20.",
         ),
     ] = 20
+    checks: Annotated[
+        tuple[DataCheck, ...],
+        Field(
+            max_length=64,
+            description="Checks that differ from their defaults: what only warns, what refuses the "
+            "job, and from which share of the rows on. Default: none; "
+            "docs/reference/data-checks.md lists the checks.",
+            json_schema_extra=list_map("code"),
+        ),
+    ] = ()
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from .checks import CHECKS
+
 Schema = dict[str, Any]
 
 _INTRO = """\
@@ -85,3 +87,42 @@ def _every_rule(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
         yield from _every_rule(child, f"{path}.{name}".lstrip("."))
     if "items" in schema:
         yield from _every_rule(schema["items"], f"{path}[]")
+
+
+_CHECKS = """\
+# Data checks
+
+What the prepare stage and `oikyo data check` look for in rows that can be used. (Rows that cannot,
+`not-json` and so on, are [bad rows](data.md#bad-rows).) Each check counts the rows that it finds.
+More than its `max`, a share of all usable rows, have the effect of its `action`:
+
+- `Fail` refuses the job before anything is trained;
+- `Warn` tells it in status, events and report;
+- `Ignore` leaves the check out.
+
+Up to `max` they are only counted. `data.checks` changes the defaults:
+
+```yaml
+data:
+  sources: [{uri: "pvc://datasets/tickets.jsonl"}]
+  checks:
+    - {code: conflicting-answers, action: Fail, max: "0.01"}
+```
+
+| code | finds rows that | action | max | what to do |
+|---|---|---|---|---|
+"""
+_FINDINGS = """
+Every finding, with file, line, excerpt (shortened, personal data masked) and what to do, is one line
+of `findings.jsonl` beside `report.json`, in the version of the data and in `runs/<run>/prepare/`;
+there it stands also when the data was refused. This page is made from the checks by `make generate`.
+"""
+
+
+def checks_page() -> str:
+    """The Markdown about spec.data.checks."""
+    rows = [
+        f"| `{c.code}` | {c.description} | {c.action} | {c.max} | {c.next_step} |\n"
+        for c in CHECKS.values()
+    ]
+    return "".join((_CHECKS, *rows, _FINDINGS))

@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from .base import Digest, Model, Report
+from .checks import DataCheck
 from .data import Fields, Split
 from .evaluation import EvaluationSpec, Task
 from .jobstatus import GateResult, Resolved
@@ -81,6 +82,7 @@ class PrepareSpec(RunSpec):
     split: Split = Split()
     max_bad_rows: int = 0
     min_test_rows: int = 20
+    checks: tuple[DataCheck, ...] = ()
 
 
 class TrainSpec(RunSpec):

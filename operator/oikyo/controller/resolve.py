@@ -106,6 +106,7 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         split=data.split,
         max_bad_rows=data.max_bad_rows,
         min_test_rows=data.min_test_rows,
+        checks=data.checks,
     )
 
 

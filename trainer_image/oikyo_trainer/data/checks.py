@@ -22,13 +22,13 @@ MANY_LABELS = 200
 
 
 def check_bad_rows(findings: Findings, limit: int) -> None:
-    if findings.count <= limit:
+    if findings.bad <= limit:
         return
     first = findings.kept[0]
-    rows = "row" if findings.count == 1 else "rows"
+    rows = "row" if findings.bad == 1 else "rows"
     raise Refused(
         "InvalidData",
-        f"{findings.count} bad {rows}, data.maxBadRows is {limit}; the first: {first.sentence()}",
+        f"{findings.bad} bad {rows}, data.maxBadRows is {limit}; the first: {first.sentence()}",
         evidence="\n".join(bad.sentence() for bad in findings.kept[:SHOWN]),
         next_step="Mend the rows, or raise data.maxBadRows to drop them",
     )

@@ -1,17 +1,28 @@
-"""Rows that cannot be used: what is said of each, and the count of all.
+"""What is wrong with the data, row by row: counted by code, the first kept, all written to a file.
 
-The readers and the shapes make BadRow values; Findings counts them and keeps the first thousand.
+A finding is about a row that is not used (BadRow: made by the readers and the shapes), or about one
+that a check of spec.data.checks found. Findings takes both; judge.py says what follows.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TextIO
 
+from oikyo.api.checks import CHECKS, Check, Severity
+
+FILE = "findings.jsonl"
+"""The whole list: beside report.json, in the version and in the folder of the stage."""
 KEPT = 1000
 """Bad rows that the report lists; all are counted."""
+FIRST = 20
+"""Findings of each code that the report lists."""
 EXCERPT = 80
 """Characters of a row that are shown."""
 
@@ -32,26 +43,37 @@ class RowFault(ValueError):
 
 
 @dataclass(frozen=True)
-class BadRow:
-    """One row that is not used."""
+class Finding:
+    """Something that a person should know about one row, or about several when `rows` says so."""
 
     line: int
-    """Line of the file on which the row begins, from 1; in Parquet the number of the row."""
+    """Line of the file on which the row begins, from 1; in Parquet the number of the row; 0: none."""
     code: str
-    """Stable word for programs, for example not-json."""
+    """Stable word for programs: a code of oikyo.api.checks or of a bad row, for example not-json."""
     message: str
     """What is wrong and what was expected."""
     excerpt: str = ""
     """The beginning of the row: shortened, personal data masked, control characters escaped."""
     file: str = ""
+    severity: Severity = "Error"
+    """Error: the row is lost or may refuse the job. Of a check, Findings fills it in."""
+    next_step: str = ""
+    """What a person does about it; of a check, filled in from oikyo.api.checks when empty."""
+    rows: int = 1
+    """How many rows it speaks of."""
 
     @property
     def where(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" if self.line else self.file
 
     def sentence(self) -> str:
         shown = f" ({self.excerpt})" if self.excerpt else ""
-        return f"{self.where}: {self.message}{shown}"
+        where = f"{self.where}: " if self.where else ""
+        return f"{where}{self.message}{shown}"
+
+
+class BadRow(Finding):
+    """One row that is not used; data.maxBadRows says how many there may be."""
 
 
 def excerpt(value: object) -> str:
@@ -61,8 +83,9 @@ def excerpt(value: object) -> str:
     for pattern, mask in _MASKS:
         text = pattern.sub(mask, text)
     # Escaped, so that a row can neither forge a log line nor move a terminal's cursor.
-    safe = "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
-    return safe if len(safe) <= EXCERPT else safe[: EXCERPT - 1] + "…"
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
+    return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 
 def _escape(letter: str) -> str:
@@ -71,21 +94,64 @@ def _escape(letter: str) -> str:
 
 @dataclass
 class Findings:
-    """All bad rows of a run, in the order in which they were met."""
+    """All findings of a run, in the order in which they were met."""
 
-    count: int = 0
+    checks: Mapping[str, Check] = field(default_factory=lambda: CHECKS)
+    """The checks in force, by code."""
+    bad: int = 0
+    """Rows that are not used."""
+    bad_codes: Counter[str] = field(default_factory=Counter)
     kept: list[BadRow] = field(default_factory=list)
-    codes: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Rows that the checks found, by code."""
+    first: dict[str, list[Finding]] = field(default_factory=dict)
+    """The first findings of each check."""
+    _file: TextIO | None = None
 
-    def add(self, bad: BadRow) -> None:
-        self.count += 1
-        self.codes[bad.code] += 1
-        if len(self.kept) < KEPT:
-            self.kept.append(bad)
+    def wants(self, code: str) -> bool:
+        """Whether the check `code` is to be made at all."""
+        return self.checks[code].action != "Ignore"
+
+    def add(self, finding: Finding) -> None:
+        """Take in a bad row, or what a check found; the latter goes unheard when it is ignored."""
+        if isinstance(finding, BadRow):
+            self.bad += 1
+            self.bad_codes[finding.code] += 1
+            if len(self.kept) < KEPT:
+                self.kept.append(finding)
+        elif not self.wants(finding.code):
+            return
+        else:
+            finding = self._filled(finding)
+            self.counts[finding.code] += finding.rows
+            examples = self.first.setdefault(finding.code, [])
+            if len(examples) < FIRST:
+                examples.append(finding)
+        if self._file is not None:
+            self._file.write(json.dumps(vars(finding), ensure_ascii=False) + "\n")
+
+    def _filled(self, finding: Finding) -> Finding:
+        check = self.checks[finding.code]
+        severity: Severity = "Error" if check.action == "Fail" else "Warning"
+        step = finding.next_step or check.next_step
+        return replace(finding, severity=severity, next_step=step)
+
+    @contextmanager
+    def written(self, path: Path) -> Iterator[None]:
+        """Write every finding to `path` as JSON Lines from here on."""
+        with path.open("w", encoding="utf-8", errors="backslashreplace") as self._file:
+            yield
+        self._file = None
+
+    def flush(self) -> None:
+        """Make the file hold all that was found so far."""
+        if self._file is not None:
+            self._file.flush()
 
     def report(self) -> dict[str, Any]:
+        """The bad rows, for report.json."""
         return {
-            "count": self.count,
-            "codes": dict(sorted(self.codes.items())),
-            "listed": [asdict(bad) for bad in self.kept],
+            "count": self.bad,
+            "codes": dict(sorted(self.bad_codes.items())),
+            "listed": [dict(vars(bad)) for bad in self.kept],
         }

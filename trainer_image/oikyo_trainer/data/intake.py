@@ -12,12 +12,12 @@ from oikyo.api.stages import PrepareSpec, Source
 from ..errors import Refused
 from .columns import Columns, Shape, choose
 from .example import converter
-from .findings import BadRow, Findings
+from .findings import BadRow, Finding, Findings, excerpt
 from .keys import keys
 from .readers import read
 from .readers.row import Item, Row
 from .sources import DataFile, data_files
-from .spool import Spool
+from .spool import Rows, Spool
 
 LOOK_AHEAD = 256
 """Rows from which the columns of a file are told: JSON objects need not all have the same keys."""
@@ -48,6 +48,17 @@ class Intake:
     @property
     def rows(self) -> int:
         return sum(file.rows for file in self.files)
+
+    def found(
+        self, code: str, rows: Rows, row: int, message: str, shown: object = "", count: int = 1
+    ) -> None:
+        """Add what the check `code` says of the row `row`; `shown` is the text to quote.
+
+        A finding about `count` rows names the first of them.
+        """
+        file, line = self.files[rows.files[row]].name, int(rows.lines[row])
+        quoted = excerpt(shown) if shown else ""
+        self.findings.add(Finding(line, code, message, quoted, file, rows=count))
 
 
 Tell = Callable[[float, Intake], None]

@@ -7,6 +7,7 @@ bottom as the recipe; each part has its module.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from oikyo.api.checks import in_force
 from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import PrepareResult, PrepareSpec, Source
 
@@ -22,10 +24,11 @@ from ..attempt import check_attempt
 from ..context import Context
 from ..errors import Refused
 from ..files import write_atomic
-from . import hub, models, report, version
+from . import conflicts, hub, judge, models, report, version
 from .checks import check_bad_rows, check_rows, check_split
 from .columns import Shape
 from .dedup import Kept, dedup
+from .findings import FILE, Findings
 from .intake import Intake, take_in
 from .split import SIDES, TEST, TRAIN, VALIDATION, Sides, assign
 from .spool import Rows, Spool
@@ -38,8 +41,8 @@ READ, WRITTEN = 60.0, 70.0
 
 def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
     """Make the dataset version and the base model that the later stages of the run read."""
-    intake = Intake()
-    with _staging(spec, context) as staging, _reported(spec, context, intake) as told:
+    intake = Intake(Findings(in_force(spec.checks)))
+    with _staging(spec, context) as staging, _reported(spec, context, intake, staging) as told:
         base = models.find(spec.model, context.workspace)
         sources, pinned = _local(spec, staging)
         spool = _take_in(spec, sources, staging, intake, context)
@@ -49,7 +52,10 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
         given_test = np.array([file.test for file in intake.files], dtype=bool)[rows.files]
         kept = dedup(rows, given_test)
         sides = assign(rows, kept, given_test, spec.split)
-        told.update(report.of_rows(intake, rows, kept, sides))
+        conflicts.check(intake, rows, kept)
+        judged = judge.judge(intake.findings, len(rows))
+        told.update(report.of_rows(intake, rows, kept, sides, judged))
+        judge.refuse(judged)
         check_split(spec, rows, kept, sides, given_test, intake)
         made = version.plan(spec.task, spool.shape, spec.split.seed, rows, sides)
         check_attempt(spec, context)
@@ -77,7 +83,7 @@ def _take_in(
 ) -> Spool:
     def tell(share: float, so_far: Intake) -> None:
         context.reporter.update(
-            percentage=share * READ, rows=so_far.rows, bad_rows=so_far.findings.count
+            percentage=share * READ, rows=so_far.rows, bad_rows=so_far.findings.bad
         )
 
     def open_spool(shape: Shape) -> Spool:
@@ -106,20 +112,30 @@ def _staging(spec: PrepareSpec, context: Context) -> Iterator[Path]:
 
 
 @contextmanager
-def _reported(spec: PrepareSpec, context: Context, intake: Intake) -> Iterator[dict[str, Any]]:
-    """Leave the report in the stage's folder, also and above all when the data is refused."""
+def _reported(
+    spec: PrepareSpec, context: Context, intake: Intake, staging: Path
+) -> Iterator[dict[str, Any]]:
+    """Leave report and findings in the stage's folder, above all when the data is refused."""
     told: dict[str, Any] = {}
-    try:
-        yield told
-    except Refused as error:
-        failure = {"reason": error.reason, "message": error.message, "next_step": error.next_step}
-        _write_report(spec, context, {**report.of_intake(intake), **told, "refused": failure})
-        raise
-    _write_report(spec, context, told)
+    found = staging / FILE
+    with intake.findings.written(found):
+        try:
+            yield told
+        except Refused as error:
+            failure = {
+                "reason": error.reason,
+                "message": error.message,
+                "next_step": error.next_step,
+            }
+            intake.findings.flush()
+            _tell(spec, context, {**report.of_intake(intake), **told, "refused": failure}, found)
+            raise
+    _tell(spec, context, told, found)
 
 
-def _write_report(spec: PrepareSpec, context: Context, told: dict[str, Any]) -> None:
+def _tell(spec: PrepareSpec, context: Context, told: dict[str, Any], found: Path) -> None:
     check_attempt(spec, context)
+    os.replace(found, context.folder(spec) / FILE)
     write_atomic(context.folder(spec) / version.REPORT, version.pretty(told))
 
 
@@ -165,7 +181,7 @@ def _result(
         ", ".join(f"{count} {name}" for name, count in counts.items()),
         kept.duplicate.sum(),
         kept.leaked.sum(),
-        intake.findings.count,
+        intake.findings.bad,
     )
     return PrepareResult(
         dataset_digest=made.digest,
@@ -174,7 +190,7 @@ def _result(
         validation=counts[SIDES[VALIDATION]],
         test=counts[SIDES[TEST]],
         duplicates=int(kept.duplicate.sum()),
-        bad_rows=intake.findings.count,
+        bad_rows=intake.findings.bad,
         leaked=int(kept.leaked.sum()),
         num_labels=len(made.labels),
         columns=dict(intake.columns.names) if intake.columns else {},

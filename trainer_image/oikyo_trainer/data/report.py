@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .dedup import Kept
 from .intake import Intake
+from .judge import Judged
 from .split import SIDES, Sides
 from .spool import Index, Rows
 
@@ -35,7 +37,9 @@ def of_intake(intake: Intake) -> Report:
     }
 
 
-def of_rows(intake: Intake, rows: Rows, kept: Kept, sides: Sides) -> Report:
+def of_rows(
+    intake: Intake, rows: Rows, kept: Kept, sides: Sides, judged: Sequence[Judged]
+) -> Report:
     """The whole report."""
     report = of_intake(intake)
     for number, source in enumerate(report["sources"]):
@@ -46,6 +50,7 @@ def of_rows(intake: Intake, rows: Rows, kept: Kept, sides: Sides) -> Report:
     report["duplicates"] = _removed(intake, rows, np.flatnonzero(kept.duplicate))
     report["leaked"] = _removed(intake, rows, np.flatnonzero(kept.leaked))
     report["conflicts"] = _conflicts(intake, rows, kept)
+    report["findings"] = [one.report() for one in judged]
     report["splits"] = {
         name: _side(rows, np.flatnonzero(sides == side)) for side, name in enumerate(SIDES)
     }

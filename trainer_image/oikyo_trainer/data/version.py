@@ -24,6 +24,7 @@ from oikyo.api import workspace as layout
 from ..errors import Retry
 from ..files import commit_folder, file_digest, write_atomic
 from .columns import Shape
+from .findings import FILE as FINDINGS
 from .intake import Intake
 from .split import SIDES, Sides
 from .spool import Index, Rows, Spool
@@ -87,6 +88,8 @@ def write(
     staging.mkdir(parents=True)
     for name, index in zip(SIDES, version.splits, strict=True):
         _write_split(staging / f"{name}.parquet", index, spool, rows, intake)
+    intake.findings.flush()
+    shutil.copyfile(staging.parent / FINDINGS, staging / FINDINGS)
     write_atomic(staging / REPORT, pretty(report))
     write_atomic(staging / layout.MANIFEST, pretty(_manifest(version, staging)))
     replace_folder(staging, target)
