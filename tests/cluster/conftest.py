@@ -40,6 +40,7 @@ def road(cluster: Cluster, kube: Kube, tmp_path_factory: pytest.TempPathFactory)
     story.make_examples(folder)
     story.remove(kube, binary("helm"))
     try:
+        story.make_namespaces(kube)
         for helm in ("helm3", "helm"):  # a release of the one is upgraded by the other
             story.install(kube, binary(helm))
         story.prepare(kube, folder)

@@ -160,11 +160,15 @@ def claim(name: str) -> dict[str, Any]:
     }
 
 
-def install(kube: Kube, helm: Path) -> None:
-    """The chart, as the install page says, in a namespace that enforces `restricted`."""
+def make_namespaces(kube: Kube) -> None:
+    """The system's and the users' namespace, both enforcing `restricted`."""
     for namespace in (SYSTEM, NAMESPACE):
         kube("create", "namespace", namespace)
         kube("label", "namespace", namespace, RESTRICTED)
+
+
+def install(kube: Kube, helm: Path) -> None:
+    """Install or upgrade the chart, as the install page says."""
     values = [
         f"image.repository={OPERATOR.rpartition(':')[0]}",
         "image.tag=dev",

@@ -146,7 +146,7 @@ def test_bad_data_and_models_end_the_job_before_any_training_pod(
     [
         ("no-claim", data("pvc://nowhere/rows.jsonl"), ["nowhere", "does not exist"]),
         ("no-storage", {"storage": {"claimName": "nowhere"}}, ["nowhere does not exist"]),
-        ("no-config-map", data("configmap://nowhere/rows.csv"), ["nowhere", "does not exist"]),
+        ("no-config-map", data("configmap://nowhere/rows.csv"), ['configmap "nowhere" not found']),
         (
             "no-secret",
             {"model": {"base": "hf://org/model@main", "secretName": "nowhere"}},
