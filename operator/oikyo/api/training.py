@@ -6,11 +6,42 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .base import DECIMAL_PATTERN, Decimal, Fraction, Model, Quantity, Rule, in_words
+from .base import ATOMIC, DECIMAL_PATTERN, Decimal, Fraction, Model, Quantity, Rule, in_words
 
-Method = Literal["Full", "LoRA"]
+Method = Literal["Full", "LoRA", "QLoRA", "IA3"]
+ADAPTERS: tuple[Method, ...] = ("LoRA", "QLoRA", "IA3")
+"""Methods that leave the base as it is and train small parts beside it."""
 Objective = Literal["Supervised", "DPO", "ORPO", "KTO"]
 """What is learned: answers, or preferences between answers (pairs for DPO and ORPO, votes for KTO)."""
+
+
+_MODULE = "^[A-Za-z_][A-Za-z0-9_.]*$"
+ModuleName = Annotated[
+    str,
+    Field(
+        max_length=128,
+        pattern=_MODULE,
+        json_schema_extra=in_words(
+            Rule(
+                f"self.matches('{_MODULE}')",
+                "write the name of a layer as the model's code has it, for example q_proj",
+            ),
+            instead_of=("pattern",),
+        ),
+    ),
+]
+
+
+class Quantization(Model):
+    """How the frozen base is held while adapters learn on it (QLoRA, Dettmers et al. 2023)."""
+
+    bits: Annotated[
+        Literal[4, 8],
+        Field(
+            description="Bits of one frozen weight: 4 (NF4, double quantization) or 8 (LLM.int8). "
+            "Default: 4."
+        ),
+    ] = 4
 
 
 class LoRA(Model):
@@ -28,6 +59,23 @@ class LoRA(Model):
     dropout: Annotated[
         Fraction, Field(description='Dropout before the adapter. Default: "0.05".')
     ] = "0.05"
+    variant: Annotated[
+        Literal["Standard", "RsLoRA", "DoRA"],
+        Field(
+            description="RsLoRA scales by alpha / sqrt(rank) (Kalajdzievski 2023), which keeps high "
+            "ranks learning; DoRA learns the length of each weight vector apart from its direction "
+            "(Liu et al. 2024), slower and often better at low ranks. Default: Standard."
+        ),
+    ] = "Standard"
+    target_modules: Annotated[
+        tuple[ModuleName, ...],
+        Field(
+            max_length=32,
+            description="Linear layers that get an adapter, by the last part of their name. "
+            "Default: all but the task's head. Example: [q_proj, v_proj].",
+            json_schema_extra=ATOMIC,
+        ),
+    ] = ()
 
 
 class EarlyStopping(Model):
@@ -92,12 +140,19 @@ class TrainingSpec(Model):
     method: Annotated[
         Method,
         Field(
-            description="Full trains every weight, LoRA trains low-rank adapters. Default: LoRA."
+            description="Full trains every weight. LoRA trains low-rank adapters; QLoRA does so on a "
+            "base held in 4 or 8 bits (GPU). IA3 learns one factor for each output of some layers, "
+            "a hundredth of LoRA's weights. Default: LoRA."
         ),
     ] = "LoRA"
     lora: Annotated[
-        LoRA, Field(description="Adapter settings, used when method is LoRA. Default: rank 16.")
+        LoRA,
+        Field(description="Adapter settings, used when method is LoRA or QLoRA. Default: rank 16."),
     ] = LoRA()
+    quantization: Annotated[
+        Quantization,
+        Field(description="How the base is held, used when method is QLoRA. Default: 4 bits."),
+    ] = Quantization()
     epochs: Annotated[
         int, Field(ge=1, le=1000, description="Passes over the training split. Default: 3.")
     ] = 3
@@ -205,5 +260,15 @@ class TrainingSpec(Model):
             "!has(self.microBatchSize) || self.microBatchSize <= self.batchSize",
             "microBatchSize must be at most batchSize, which is the effective batch over all processes",
             ".microBatchSize",
+        ),
+        Rule(
+            "self.method != 'QLoRA' || self.resources.gpus > 0",
+            "QLoRA computes on a GPU only: write training.resources.gpus: 1 or more, or method: LoRA",
+            ".method",
+        ),
+        Rule(
+            "self.method != 'QLoRA' || self.strategy != 'ZeRO3'",
+            "ZeRO3 cannot shard a base that is held in 4 or 8 bits: write strategy: DDP or ZeRO2",
+            ".strategy",
         ),
     )

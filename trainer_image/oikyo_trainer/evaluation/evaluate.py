@@ -136,9 +136,14 @@ def hyperparameters(spec: EvaluateSpec, training: TrainResult) -> tuple[Metric, 
         "strategy": asked.strategy,
         "seed": str(asked.seed),
     }
-    if asked.method == "LoRA":
+    if asked.method in ("LoRA", "QLoRA"):
         lora = asked.lora
-        settings["lora"] = f"rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout}"
+        variant = "" if lora.variant == "Standard" else f"{lora.variant}, "
+        settings["lora"] = f"{variant}rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout}"
+        if lora.target_modules:
+            settings["targetModules"] = ", ".join(lora.target_modules)
+    if asked.method == "QLoRA":
+        settings["quantization"] = f"{asked.quantization.bits} bits"
     settings = {name: chosen.get(name, value) for name, value in settings.items()}
     settings |= {"steps": str(training.steps), "bestStep": str(training.best_step)}
     return tuple(Metric(name=name, value=value[:WORD]) for name, value in settings.items())

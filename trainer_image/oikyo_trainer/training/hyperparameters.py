@@ -24,6 +24,8 @@ LEARNING_RATES: dict[tuple[str, str], tuple[tuple[float, float], ...]] = {
     ("LoRA", "TextClassification"): ((50e6, 2e-3), (200e6, 5e-4), (math.inf, 2e-4)),
     ("Full", "TextGeneration"): ((50e6, 5e-4), (500e6, 5e-5), (3e9, 2e-5), (math.inf, 1e-5)),
     ("LoRA", "TextGeneration"): ((50e6, 3e-3), (500e6, 5e-4), (math.inf, 2e-4)),
+    ("IA3", "TextClassification"): ((50e6, 1e-2), (200e6, 8e-3), (math.inf, 3e-3)),
+    ("IA3", "TextGeneration"): ((50e6, 2e-2), (500e6, 8e-3), (math.inf, 3e-3)),
 }
 """Peak rate by (method, task): pairs of (parameters below, rate). Measured for the small ones
 (docs/explanation/training.md); the others are what the model families' own recipes use."""
@@ -132,7 +134,9 @@ def _check_rows(training: TrainingSpec, facts: Facts) -> None:
 def _learning_rate(training: TrainingSpec, task: Task, facts: Facts) -> tuple[float, str]:
     if training.learning_rate != "Auto":
         return float(training.learning_rate), "as training.learningRate says"
-    table = LEARNING_RATES[training.method, task]
+    # The frozen bits of QLoRA change nothing about the adapters that learn.
+    method = "LoRA" if training.method == "QLoRA" else training.method
+    table = LEARNING_RATES[method, task]
     rate = next(rate for below, rate in table if facts.parameters < below)
     millions = facts.parameters / 1e6
     return rate, f"Auto: {training.method}, {task}, a base model of {millions:.3g} M parameters"

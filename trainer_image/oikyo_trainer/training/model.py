@@ -1,6 +1,7 @@
-"""The base model and its tokenizer made ready to train: task head, LoRA, and what has to be refused.
+"""The base model and its tokenizer made ready to train: task head, method, and what has to be refused.
 
 Safetensors only, no code of the model's, no network. Nothing here writes; `release` does.
+METHODS is the table of what each method trains and keeps; methods/ builds it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from oikyo.api import workspace as layout
 from oikyo.api.evaluation import Task
-from oikyo.api.training import LoRA
+from oikyo.api.training import Method
 
 from ..errors import Refused
 from ..evaluation.models import SAFE, context_length, load_config
@@ -28,6 +29,28 @@ NO_LIMIT = 1_000_000
 """Above this many tokens a context length says nothing."""
 HEADS = ("classifier", "score")
 """Names that transformers gives to the head of a sequence classifier."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one method means for memory and for the files of a result."""
+
+    adapter: bool
+    """Whether the base is frozen, and small parts beside it are trained; else every weight is."""
+    quantized: bool = False
+    """Whether the frozen base is held in training.quantization.bits (and needs a GPU)."""
+    mergeable: bool = False
+    """Whether what was trained can be worked into the base's own weights."""
+
+
+METHODS: dict[Method, Facts] = {
+    "Full": Facts(adapter=False),
+    "LoRA": Facts(adapter=True, mergeable=True),
+    "QLoRA": Facts(adapter=True, quantized=True, mergeable=True),
+    "IA3": Facts(adapter=True, mergeable=True),
+}
+"""Weights that an adapter trains beside a linear layer (in -> out): LoRA and QLoRA rank * (in + out),
+DoRA out more; IA3 out, or in for a feed-forward layer. A classifier's head is trained besides, always."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +142,21 @@ def _check_end_token(tokenizer: PreTrainedTokenizerBase, digest: str) -> None:
 
 
 def load_weights(
-    base: Base, task: Task, labels: tuple[str, ...], dtype: torch.dtype, folder: Path | None = None
+    base: Base,
+    task: Task,
+    labels: tuple[str, ...],
+    dtype: torch.dtype,
+    folder: Path | None = None,
+    *,
+    quantization: Any = None,
 ) -> PreTrainedModel:
-    """The model with its task's head, from the base or from a checkpoint `folder`."""
+    """The model with its task's head, from the base or from a checkpoint `folder`.
+
+    `quantization` is transformers' own settings object, None for weights of `dtype`.
+    """
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, **SAFE}
+    if quantization is not None:
+        options["quantization_config"] = quantization
     if task == "TextGeneration":
         from transformers import AutoModelForCausalLM
 
@@ -156,17 +190,3 @@ def _load_classifier(
             if (head := getattr(model, name, None)) is not None:
                 head.apply(model._init_weights)
     return model
-
-
-def add_adapter(model: PreTrainedModel, task: Task, lora: LoRA, *, autocast: bool) -> Any:
-    """Freeze the base and put LoRA adapters on every linear layer (Hu et al. 2021)."""
-    from peft import LoraConfig, TaskType, get_peft_model
-
-    config = LoraConfig(
-        task_type=TaskType.SEQ_CLS if task == "TextClassification" else TaskType.CAUSAL_LM,
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=float(lora.dropout),
-        target_modules="all-linear",
-    )
-    return get_peft_model(model, config, autocast_adapter_dtype=autocast)

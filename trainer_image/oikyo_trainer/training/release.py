@@ -1,7 +1,7 @@
 """From the best checkpoint to a model that anyone can load. Rank 0 alone; no process group is needed.
 
 Works from the files of a verified checkpoint, never from the live model: the same path for a single
-process, DDP and ZeRO. A LoRA adapter is merged into the base and also kept as it is.
+process, DDP and ZeRO. An adapter is merged into the base and also kept as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from oikyo.api.evaluation import Task
 from oikyo.api.training import TrainingSpec
 
 from ..files import commit_folder, write_atomic
-from .model import Base, load_weights
+from .model import METHODS, Base, load_weights
 
 MODEL = "model"
 ADAPTER = "adapter"
@@ -37,7 +37,7 @@ def release(
 ) -> Path:
     """Write `folder`/model (and `folder`/adapter); returns the model's folder."""
     _forget_sharding()
-    if training.method == "LoRA":
+    if METHODS[training.method].adapter:
         model = _merge(checkpoint, base, task, labels)
         _write_folder(
             folder / ADAPTER,

@@ -35,7 +35,9 @@ from .distributed import World, barrier, from_first, prepare_process, read_world
 from .history import NAME as HISTORY
 from .history import History
 from .hyperparameters import Facts, Plan, resolve
-from .model import Base, add_adapter, load_weights, open_base
+from .methods.adapters import add_adapter
+from .methods.quantized import prepare, quantization
+from .model import METHODS, Base, load_weights, open_base
 from .precision import Processor, choose_precision, read_processor
 from .release import release
 from .rows import Source, Tokens, open_source, tokenise
@@ -212,19 +214,24 @@ def _make_run(setting: Setting, arguments: Any, tokens: Tokens, checkpoints: Che
 
 
 def _model(setting: Setting) -> Any:
-    """The base with its head, adapters on it for LoRA.
+    """The base with its head, and the method's adapters on it.
 
     Weights that are trained are held in float32. Frozen ones stay in a 16-bit format that they were
-    saved in, if the arithmetic is bfloat16 anyway.
+    saved in, if the arithmetic is bfloat16 anyway, or in the few bits of QLoRA.
     """
     spec, plan, base = setting.spec, setting.plan, setting.base
-    lora = spec.training.method == "LoRA"
-    frozen_half = lora and plan.bf16 and base.saved_dtype != torch.float32
+    facts = METHODS[spec.training.method]
+    frozen_half = facts.adapter and plan.bf16 and base.saved_dtype != torch.float32
     dtype = torch.bfloat16 if frozen_half else torch.float32
-    model: Any = load_weights(base, spec.task, setting.source.labels, dtype)
-    if lora:
+    compute = torch.bfloat16 if plan.bf16 else torch.float32
+    bits = quantization(spec.training, cuda=torch.cuda.is_available(), compute=compute)
+    labels = setting.source.labels
+    model: Any = load_weights(base, spec.task, labels, dtype, quantization=bits)
+    if facts.quantized:
+        model = prepare(model)
+    if facts.adapter:
         # ZeRO-3 gathers all parameters of one type (DeepSpeed issue 8072).
-        model = add_adapter(model, spec.task, spec.training.lora, autocast=plan.zero_stage != 3)
+        model = add_adapter(model, spec.task, spec.training, autocast=plan.zero_stage != 3)
     return model
 
 
