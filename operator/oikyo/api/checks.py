@@ -32,6 +32,8 @@ class Check:
     """Of what the rows are: completes "rows that …"."""
     next_step: str
     """What a person does about it."""
+    details: str = ""
+    """How it is told, for the reference page: more sentences."""
 
 
 _ALL = (
@@ -41,6 +43,77 @@ _ALL = (
         max="0",
         description="have the same input as another row and a different answer",
         next_step="Decide which answer is right and take out the others",
+    ),
+    Check(
+        code="label-typo",
+        action="Fail",
+        max="0",
+        description="have a label that looks like another one mistyped",
+        next_step="Write the label as the others do",
+        details="The other differs in case, spaces, hyphens or underscores alone; or in one letter of "
+        "five or two of eight (a swap of neighbours counts as one) and has fifty times the rows.",
+    ),
+    Check(
+        code="placeholder-answer",
+        action="Fail",
+        max="0",
+        description="have a placeholder such as nan or undefined for a label or answer",
+        next_step="Write the answer, or take the row out",
+    ),
+    Check(
+        code="answer-cut-off",
+        action="Fail",
+        max="0.05",
+        description="are so long that nothing of the answer is learnt",
+        next_step="Shorten the prompts, or raise training.maxLength as far as the model's context",
+        details="Their prompt alone fills the model's context or training.maxLength, in tokens of the "
+        "base model's tokenizer.",
+    ),
+    Check(
+        code="long-row",
+        action="Warn",
+        max="0.01",
+        description="have more tokens than are learnt: their end is cut",
+        next_step="Shorten them, or raise training.maxLength as far as the model's context",
+        details="The limit is the model's context or training.maxLength, whichever is less. Of more "
+        "than 24 MiB of long rows the rest is estimated, and said to be.",
+    ),
+    Check(
+        code="truncated-answer",
+        action="Warn",
+        max="0",
+        description="have an answer that stops in the middle",
+        next_step="Write the answers out, or take the rows out: a model learns to stop there",
+        details="It ends in an open block of code, at a comma or an opening bracket, or without a full "
+        "stop at the very length at which many others do.",
+    ),
+    Check(
+        code="echoed-answer",
+        action="Warn",
+        max="0",
+        description="have the prompt again for an answer",
+        next_step="Write the answer, or take the row out",
+    ),
+    Check(
+        code="garbled-text",
+        action="Warn",
+        max="0",
+        description="hold letters that were decoded wrongly at some time",
+        next_step="Export the data again as UTF-8 from where it came",
+    ),
+    Check(
+        code="small-class",
+        action="Warn",
+        max="0",
+        description="are of a class with fewer than 5 training rows",
+        next_step="Add rows of the class, or merge it with another",
+    ),
+    Check(
+        code="class-imbalance",
+        action="Warn",
+        max="0.9",
+        description="are of the largest class",
+        next_step="Add rows of the other classes, and gate on f1_macro, not on accuracy",
     ),
 )
 CHECKS: Mapping[str, Check] = {check.code: check for check in _ALL}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from .checks import CHECKS
+from .checks import CHECKS, Check
 
 Schema = dict[str, Any]
 
@@ -122,7 +122,11 @@ there it stands also when the data was refused. This page is made from the check
 def checks_page() -> str:
     """The Markdown about spec.data.checks."""
     rows = [
-        f"| `{c.code}` | {c.description} | {c.action} | {c.max} | {c.next_step} |\n"
+        f"| `{c.code}` | {_found(c)} | {c.action} | {c.max} | {c.next_step} |\n"
         for c in CHECKS.values()
     ]
     return "".join((_CHECKS, *rows, _FINDINGS))
+
+
+def _found(check: Check) -> str:
+    return f"{check.description}. {check.details}" if check.details else check.description

@@ -83,6 +83,8 @@ class PrepareSpec(RunSpec):
     max_bad_rows: int = 0
     min_test_rows: int = 20
     checks: tuple[DataCheck, ...] = ()
+    max_length: int = 512
+    """training.maxLength: tokens after which a row is cut."""
 
 
 class TrainSpec(RunSpec):

@@ -107,6 +107,7 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         max_bad_rows=data.max_bad_rows,
         min_test_rows=data.min_test_rows,
         checks=data.checks,
+        max_length=job.spec.training.max_length,
     )
 
 

@@ -72,13 +72,15 @@ def refuse(judged: Sequence[Judged]) -> None:
     failed = [one for one in judged if one.severity == "Error"]
     if not failed:
         return
-    told = "; ".join(f"{one.check.code}: {one.sentence()}" for one in failed)
+    told = "; ".join(
+        f"{one.check.code}: {one.sentence()}, max is {one.check.max}" for one in failed
+    )
     first = failed[0]
-    code, most = first.check.code, first.check.max
+    code = first.check.code
     accept = f"set {{code: {code}, action: Warn}} in data.checks to train all the same"
     raise Refused(
         "DataCheckFailed",
-        f"{told} (at most {most} of the rows may); the first: {first.first[0].sentence()}",
+        f"{told}; the first: {first.first[0].sentence()}",
         evidence="\n".join(item.sentence() for one in failed for item in one.first[:SHOWN]),
         next_step=f"{first.first[0].next_step}; or {accept}",
     )

@@ -24,7 +24,7 @@ from ..attempt import check_attempt
 from ..context import Context
 from ..errors import Refused
 from ..files import write_atomic
-from . import conflicts, hub, judge, models, report, version
+from . import conflicts, hub, judge, labels, lengths, models, report, texts, version
 from .checks import check_bad_rows, check_rows, check_split
 from .columns import Shape
 from .dedup import Kept, dedup
@@ -53,6 +53,9 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
         kept = dedup(rows, given_test)
         sides = assign(rows, kept, given_test, spec.split)
         conflicts.check(intake, rows, kept)
+        labels.check(intake, rows, sides)
+        texts.check(intake, rows, kept.mask, spool)
+        lengths.check(intake, rows, kept.mask, spool, spec, base.files, staging / "tokenizer")
         judged = judge.judge(intake.findings, len(rows))
         told.update(report.of_rows(intake, rows, kept, sides, judged))
         judge.refuse(judged)

@@ -21,13 +21,20 @@ from oikyo_trainer.context import Context
 from oikyo_trainer.data.prepare import prepare
 from oikyo_trainer.progress import Reporter
 
+TOKENIZER = {
+    "version": "1.0",
+    "pre_tokenizer": {"type": "WhitespaceSplit"},
+    "model": {"type": "WordLevel", "vocab": {"<unk>": 0}, "unk_token": "<unk>"},
+}
+"""A token is a word."""
+
 
 def make_model(folder: Path, **config: Any) -> Path:
     """The least folder that counts as a base model."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({"weight": np.zeros((4, 4), dtype=np.float32)}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"model_type": "bert", **config}))
-    (folder / "tokenizer.json").write_text("{}")
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
     return folder
 
 

@@ -74,7 +74,7 @@ def test_a_failed_check_refuses_with_count_first_rows_and_next_step() -> None:
     assert error.reason == "DataCheckFailed"
     assert error.message == (
         "conflicting-answers: 5 of 100 rows have the same input as another row and a different "
-        "answer (at most 0 of the rows may); the first: rows.csv:1: has the label 'a' (a row)"
+        "answer, max is 0; the first: rows.csv:1: has the label 'a' (a row)"
     )
     assert error.evidence.splitlines()[1] == "rows.csv:2: has the label 'a' (a row)"
     assert "{code: conflicting-answers, action: Warn}" in error.next_step

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from oikyo.api import workspace as layout
+from oikyo.api.checks import DataCheck
 from oikyo.api.data import Split
 from oikyo_trainer.data.version import is_whole
 from oikyo_trainer.errors import Refused
@@ -235,8 +236,9 @@ def test_a_label_that_is_only_in_the_test_set_is_refused(desk: Any) -> None:
     learn = desk.rows("learn.jsonl", tickets(100))
     odd = [*tickets(20, start=200), {"text": "odd", "label": "topik 1"}]
     hold = desk.rows("hold.jsonl", odd)
+    ignored = (DataCheck(code="label-typo", action="Ignore"),)
     with pytest.raises(Refused, match="the label 'topik 1' that no training row has") as refused:
-        desk.prepare(learn, tests=(hold,))
+        desk.prepare(learn, tests=(hold,), checks=ignored)
     assert refused.value.evidence.endswith("hold.jsonl:21")
     assert "Did you mean 'topic 1'?" in refused.value.next_step
 

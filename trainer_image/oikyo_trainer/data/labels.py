@@ -1,0 +1,169 @@
+"""Labels as a set: typing errors, placeholders, classes too small or too large to learn from.
+
+All of it on the labels and their counts; the texts of the rows are not touched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+import numpy as np
+import numpy.typing as npt
+
+from .findings import excerpt
+from .intake import Intake
+from .split import TRAIN, Sides
+from .spool import Rows
+
+TYPO, PLACEHOLDER, SMALL, IMBALANCE = (
+    "label-typo",
+    "placeholder-answer",
+    "small-class",
+    "class-imbalance",
+)
+PLACEHOLDERS = frozenset(
+    {"nan", "<na>", "n/a", "#n/a", "null", "nil", "undefined", "nat", "[deleted]"}
+)
+RARE, COMMON = 0.02, 20
+"""A label is taken for another one mistyped when it has at most this share of the other's rows, or one
+row, and the other has so many."""
+SHORTEST, LONG = 5, 8
+"""Letters from which one, and from which two, may differ."""
+FEWEST = 5
+"""Training rows below which a class is small."""
+PAIRS = 4_000_000
+"""Pairs of labels that are compared at most: beyond, only spellings of one word are found."""
+
+Counts = npt.NDArray[np.int64]
+
+
+def check(intake: Intake, rows: Rows, sides: Sides) -> None:
+    """Findings about the labels of the rows that stay; none for generation."""
+    if not rows.labels:
+        return
+    kept = np.flatnonzero(sides >= 0)
+    counts = np.bincount(rows.label_codes[kept], minlength=len(rows.labels))
+    told = dict(typos(rows.labels, counts))
+    for code, message in {**_placeholders(rows.labels, counts), **told}.items():
+        kind = TYPO if code in told else PLACEHOLDER
+        for row in kept[rows.label_codes[kept] == code].tolist():
+            intake.found(kind, rows, row, message)
+    _small(intake, rows, np.flatnonzero(sides == TRAIN), counts)
+    _imbalance(intake, rows, kept, counts)
+
+
+def _placeholders(labels: Sequence[str], counts: Counts) -> dict[int, str]:
+    return {
+        code: f"has the label {excerpt(label)!r}, which stands for a missing one"
+        for code, label in enumerate(labels)
+        if counts[code] and label.casefold() in PLACEHOLDERS
+    }
+
+
+def typos(labels: Sequence[str], counts: Counts) -> Iterator[tuple[int, str]]:
+    """Codes of labels that look like another one mistyped, each with the sentence that says so."""
+    partners = {**_near(labels, counts), **_spellings(labels, counts)}
+    for code, other in sorted(partners.items()):
+        yield (
+            code,
+            f"has the label {excerpt(labels[code])!r} ({_rows(counts[code])}), which looks like "
+            f"{excerpt(labels[other])!r} ({_rows(counts[other])})",
+        )
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def _spellings(labels: Sequence[str], counts: Counts) -> dict[int, int]:
+    """Labels that differ from a commoner one in case, whitespace, hyphens or underscores alone."""
+    words: dict[str, list[int]] = defaultdict(list)
+    for code, label in enumerate(labels):
+        if counts[code] and (word := re.sub(r"[\s_-]+", "", label.casefold())):
+            words[word].append(code)
+    partners = {}
+    for codes in words.values():
+        best, *others = sorted(codes, key=lambda code: (-counts[code], labels[code]))
+        partners.update(dict.fromkeys(others, best))
+    return partners
+
+
+def _near(labels: Sequence[str], counts: Counts) -> dict[int, int]:
+    """Rare labels that a letter or two make a common one."""
+    folded = [label.casefold() for label in labels]
+    common = [code for code in range(len(labels)) if counts[code] >= COMMON]
+    most = max((int(counts[code]) for code in common), default=0)
+    limit = max(1, int(RARE * most))
+    rare = [code for code in range(len(labels)) if 0 < counts[code] <= limit]
+    if len(rare) * len(common) > PAIRS:
+        return {}
+    partners = {}
+    for code in rare:
+        near = [
+            other
+            for other in common
+            if counts[code] <= max(1, int(RARE * counts[other]))
+            and _mistyped(folded[code], folded[other])
+        ]
+        if near:
+            partners[code] = max(near, key=lambda other: int(counts[other]))
+    return partners
+
+
+def _mistyped(rare: str, common: str) -> bool:
+    """Whether `rare` may be `common` with a slip of the fingers, and is no word of its own.
+
+    A prefix ("un", "in", "a") makes another word, and so does another number.
+    """
+    shorter, longer = sorted((rare, common), key=len)
+    if len(shorter) < SHORTEST or rare == common or longer.endswith(shorter):
+        return False
+    if re.findall(r"\d+", rare) != re.findall(r"\d+", common):
+        return False
+    allowed = 2 if len(shorter) >= LONG else 1
+    return len(longer) - len(shorter) <= allowed and distance(rare, common, allowed) <= allowed
+
+
+def distance(one: str, other: str, most: int) -> int:
+    """Letters to insert, delete, replace or swap with a neighbour (Damerau 1964, in its restricted
+    form of optimal string alignment); more than `most` comes back as `most` + 1."""
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        row = [i]
+        for j, wanted in enumerate(other, 1):
+            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        if min(row) > most:
+            return most + 1
+        before, last = last, row
+    return min(last[-1], most + 1)
+
+
+def _small(intake: Intake, rows: Rows, train: npt.NDArray[np.int64], counts: Counts) -> None:
+    learnt = np.bincount(rows.label_codes[train], minlength=len(rows.labels))
+    for code in np.flatnonzero((learnt < FEWEST) & (counts > 0)).tolist():
+        own = train[rows.label_codes[train] == code]
+        if len(own):
+            message = (
+                f"the class {excerpt(rows.labels[code])!r} has only {_rows(len(own))} to learn from"
+            )
+            intake.found(SMALL, rows, int(own[0]), message, count=len(own))
+
+
+def _imbalance(intake: Intake, rows: Rows, kept: npt.NDArray[np.int64], counts: Counts) -> None:
+    code = int(counts.argmax())
+    if counts[code] <= Decimal(intake.findings.checks[IMBALANCE].max) * len(rows):
+        return
+    first = int(kept[rows.label_codes[kept] == code][0])
+    share = 100 * int(counts[code]) / len(kept)
+    message = (
+        f"the class {excerpt(rows.labels[code])!r} has {share:.1f} % of the rows: a model that "
+        "always answers it is right so often"
+    )
+    intake.found(IMBALANCE, rows, first, message, count=int(counts[code]))

@@ -1,0 +1,158 @@
+"""Rows against the model's context: which are cut, and which lose their whole answer to the cut.
+
+A text has at most as many tokens as bytes, so most rows need no tokenizer at all. The others are
+tokenised, up to EXACT characters; what is left is judged by the characters per token so far, and the
+message says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from oikyo.api.stages import PrepareSpec
+
+from .intake import Intake
+from .spool import Index, Rows, Spool
+from .texts import Texts, of_table
+from .tokens import Counter, open_counter
+
+LONG, CUT_OFF = "long-row", "answer-cut-off"
+EXACT = 24 << 20
+"""Characters that are tokenised; more would take longer than a person waits."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Tokens after which a row is cut, and who says so."""
+
+    tokens: int
+    reason: str
+
+
+def limit_of(max_length: int, context: int | None) -> Limit:
+    """training.maxLength, or the model's context where that is shorter."""
+    if context is not None and context < max_length:
+        return Limit(context, "the context of the base model")
+    return Limit(max_length, "training.maxLength")
+
+
+@dataclass
+class _Budget:
+    """Characters that may still be tokenised, and what was learnt from those that were."""
+
+    left: int = field(default_factory=lambda: EXACT)
+    characters: int = 0
+    tokens: int = 0
+
+    def per_token(self) -> float:
+        return self.characters / self.tokens if self.tokens else 3.0
+
+
+def check(
+    intake: Intake,
+    rows: Rows,
+    kept: Mask,
+    spool: Spool,
+    spec: PrepareSpec,
+    files: Mapping[str, Path],
+    scratch: Path,
+) -> None:
+    """Findings about rows that are longer than training takes, and the share of them."""
+    counter = open_counter(files, spec.model.uri, scratch)
+    limit, budget = limit_of(spec.max_length, counter.context), _Budget()
+    for piece, table in spool.gather(np.flatnonzero(kept), rows.lengths):
+        texts = of_table(table)
+        overhead = _overhead(counter, texts, len(piece))
+        bound = overhead + _per_row(texts, np.asarray(pc.binary_length(texts.every)), len(piece))
+        maybe = np.flatnonzero(bound > limit.tokens)
+        if len(maybe):
+            _measure(intake, rows, piece, texts, counter, limit, budget, maybe, overhead)
+
+
+def _overhead(counter: Counter, texts: Texts, count: int) -> Index:
+    """Tokens of each row that are none of its texts."""
+    if not texts.chat:
+        end = 0 if texts.answer is None else 1
+        return np.full(count, counter.special + end, dtype=np.int64)
+    return counter.start + counter.turn * np.bincount(texts.owner, minlength=count)
+
+
+def _per_row(texts: Texts, values: npt.NDArray[Any], count: int) -> Index:
+    return np.bincount(texts.owner, weights=values, minlength=count).astype(np.int64)
+
+
+def _measure(
+    intake: Intake,
+    rows: Rows,
+    piece: Index,
+    texts: Texts,
+    counter: Counter,
+    limit: Limit,
+    budget: _Budget,
+    maybe: Index,
+    overhead: Index,
+) -> None:
+    """Tokenise the rows `maybe` of one piece and add what is found."""
+    chosen = np.flatnonzero(np.isin(texts.owner, maybe))
+    chosen = chosen[np.argsort(texts.owner[chosen], kind="stable")]
+    tokens, about = _tokens(texts.every.take(pa.array(chosen)), counter, limit, budget)
+    owner = np.searchsorted(maybe, texts.owner[chosen])
+    total = overhead[maybe] + np.bincount(owner, weights=tokens, minlength=len(maybe))
+    guessed = np.bincount(owner, weights=about, minlength=len(maybe)) > 0
+    before = _before_answer(texts, chosen, owner, tokens, len(maybe))
+    before += counter.start if texts.chat else counter.special
+    for place in np.flatnonzero(total > limit.tokens).tolist():
+        row, word = int(piece[maybe[place]]), "about " if guessed[place] else ""
+        used = f"{limit.tokens} are used ({limit.reason})"
+        first = texts.every[int(chosen[np.searchsorted(owner, place)])].as_py()
+        if texts.answer is not None and before[place] >= limit.tokens:
+            message = f"has {word}{int(before[place])} tokens before its answer, {used}"
+            intake.found(CUT_OFF, rows, row, message, first)
+        else:
+            message = f"has {word}{int(total[place])} tokens, {used}"
+            intake.found(LONG, rows, row, message, first)
+
+
+def _before_answer(
+    texts: Texts, chosen: Index, owner: Index, tokens: npt.NDArray[np.float64], count: int
+) -> npt.NDArray[np.float64]:
+    """Tokens of each row's texts in front of its first answer."""
+    answers = texts.answers[chosen]
+    seen = np.cumsum(answers)
+    first = np.searchsorted(owner, np.arange(count))
+    before_row: Index = seen[first] - answers[first]
+    early: Mask = seen - before_row[owner] == 0
+    weights = np.where(early, tokens, 0.0)
+    return np.bincount(owner, weights=weights, minlength=count).astype(np.float64)
+
+
+def _tokens(
+    column: Any, counter: Counter, limit: Limit, budget: _Budget
+) -> tuple[npt.NDArray[np.float64], Mask]:
+    """Tokens of each text, and whether the number is a guess.
+
+    Of a text the beginning alone is tokenised, many times what is used; the rest is in proportion.
+    """
+    characters = np.asarray(pc.utf8_length(column)).astype(np.float64)
+    enough = np.minimum(characters, 16.0 * limit.tokens)
+    exact = np.cumsum(enough) <= budget.left
+    counted = np.zeros(0, dtype=np.int64)
+    if exact.any():
+        heads = pc.utf8_slice_codeunits(column.filter(pa.array(exact)), 0, 16 * limit.tokens)
+        counted = counter.count(heads.to_pylist())
+        budget.left -= int(enough[exact].sum())
+        budget.characters += int(enough[exact].sum())
+        budget.tokens += int(counted.sum())
+    tokens = characters / budget.per_token()
+    tokens[exact] = counted * characters[exact] / np.maximum(enough[exact], 1)
+    return tokens, ~exact | (enough < characters)

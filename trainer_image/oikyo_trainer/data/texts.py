@@ -1,0 +1,149 @@
+"""Texts that can be read and yet are not whole: wrongly decoded, cut off, or no answer at all.
+
+One pass over the Arrow columns of the rows that stay; only texts that were found become strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .intake import Intake
+from .spool import Index, Rows, Spool
+
+GARBLED, PLACEHOLDER, TRUNCATED, ECHO = (
+    "garbled-text",
+    "placeholder-answer",
+    "truncated-answer",
+    "echoed-answer",
+)
+MOJIBAKE = "\N{REPLACEMENT CHARACTER}|\u00c3[\u0080-\u00bf]|\u00c2[\u0080-\u00bf]|\u00e2\u20ac|\u00ef\u00bf\u00bd"
+"""U+FFFD, and what UTF-8 looks like that was read as Windows-1252 or Latin-1."""
+PLACEHOLDERS = (
+    r"(?i)^\s*(nan|<na>|#n/a|undefined|\[deleted\]|\[removed\]|todo|tbd|lorem ipsum.*)\s*$"
+)
+OPEN_END = r"[,(\[{]\s*$"
+"""No answer ends so."""
+LAST_LETTER = r"[\pL\pN]\s*$"
+PILE, PILE_SHARE, PILE_LENGTH = 5, 0.005, 100
+"""So many answers of exactly the greatest length, which is so long, were cut there."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of some rows as Arrow columns."""
+
+    every: Any
+    """All texts, in the order of the rows."""
+    owner: Index
+    """Of each of `every`, the position of its row among these rows."""
+    answer: Any | None
+    """The (last) answer of each row; None for classification."""
+    prompt: Any | None
+    """What it answers, where that is one text."""
+    answers: Mask
+    """Which of `every` are answers to learn."""
+    chat: bool
+
+
+def of_table(table: Any) -> Texts:  # Any: pyarrow is untyped
+    """The texts of a gathered piece, whatever its shape: text columns, and the turns of chats."""
+    count = np.arange(len(table))
+    parts, owners, learnt, answer, chat = [], [], [], None, False
+    for name in table.column_names:
+        column = _one(table, name)
+        if pa.types.is_string(column.type):
+            parts.append(column)
+            owners.append(count)
+            learnt.append(np.full(len(table), name == "completion"))
+            answer = column if name == "completion" else answer
+        elif pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type):
+            turns, offsets = column.flatten(), np.asarray(column.offsets)
+            contents = pc.fill_null(pc.struct_field(turns, "content"), "")
+            parts.append(contents)
+            owners.append(np.repeat(count, np.diff(offsets)))
+            learnt.append(np.asarray(pc.equal(pc.struct_field(turns, "role"), "assistant")))
+            chat = True
+            if name == "messages":
+                answer = contents.take(pa.array(offsets[1:] - offsets[0] - 1))
+    prompt = _one(table, "prompt") if "prompt" in table.column_names else None
+    owner, answers = np.concatenate(owners), np.concatenate(learnt)
+    return Texts(pa.concat_arrays(parts), owner, answer, prompt, answers, chat)
+
+
+def _one(table: Any, name: str) -> Any:
+    column = table.column(name).combine_chunks()
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+
+
+def check(intake: Intake, rows: Rows, kept: Mask, spool: Spool) -> None:
+    """Findings about the texts of the rows that stay."""
+    longest = 0
+    full: list[int] = []
+    for piece, table in spool.gather(np.flatnonzero(kept), rows.lengths):
+        texts = of_table(table)
+        _garbled(intake, rows, piece, texts)
+        if texts.answer is None:
+            continue
+        _answers(intake, rows, piece, texts, texts.answer)
+        lengths = np.asarray(pc.utf8_length(texts.answer))
+        if len(lengths) and lengths.max() > longest:
+            longest, full = int(lengths.max()), []
+        open_ended = np.asarray(pc.match_substring_regex(texts.answer, LAST_LETTER))
+        full += piece[(lengths == longest) & open_ended].tolist()
+    if longest >= PILE_LENGTH and len(full) >= max(PILE, PILE_SHARE * int(kept.sum())):
+        message = f"its answer ends without a full stop at {longest} characters, as {len(full)} do"
+        for row in full:
+            intake.found(TRUNCATED, rows, row, message)
+
+
+def _garbled(intake: Intake, rows: Rows, piece: Index, texts: Texts) -> None:
+    if not intake.findings.wants(GARBLED):
+        return
+    found = np.flatnonzero(np.asarray(pc.match_substring_regex(texts.every, MOJIBAKE)))
+    told: set[int] = set()
+    for place in found.tolist():
+        row = int(piece[texts.owner[place]])
+        if row not in told:
+            told.add(row)
+            text = texts.every[place].as_py()
+            intake.found(GARBLED, rows, row, "holds wrongly decoded letters", _around(text))
+
+
+def _around(text: str) -> str:
+    """A part of `text` that shows the place."""
+    place = pc.find_substring_regex(pa.array([text]), MOJIBAKE)[0].as_py()
+    start = max(0, len(text.encode()[:place].decode(errors="ignore")) - 30)
+    return text[start : start + 80]
+
+
+def _answers(intake: Intake, rows: Rows, piece: Index, texts: Texts, answer: Any) -> None:
+    for code, message, mask in _faults(texts):
+        if intake.findings.wants(code):
+            for place in np.flatnonzero(mask).tolist():
+                shown = answer[place].as_py()
+                shown = shown if code != TRUNCATED else shown[-80:]
+                intake.found(code, rows, int(piece[place]), message, shown)
+
+
+def _faults(texts: Texts) -> Iterator[tuple[str, str, Mask]]:
+    answer = texts.answer
+    yield PLACEHOLDER, "its answer stands for a missing one", _matches(answer, PLACEHOLDERS)
+    fences = np.asarray(pc.count_substring(answer, "```")) % 2 == 1
+    yield TRUNCATED, "its answer opens a block of code and does not close it", fences
+    yield TRUNCATED, "its answer ends in the middle", _matches(answer, OPEN_END) & ~fences
+    if texts.prompt is not None:
+        trimmed = pc.equal(pc.utf8_trim_whitespace(answer), pc.utf8_trim_whitespace(texts.prompt))
+        yield ECHO, "its answer is its prompt again", np.asarray(trimmed)
+
+
+def _matches(column: Any, pattern: str) -> Mask:
+    return np.asarray(pc.match_substring_regex(column, pattern))
