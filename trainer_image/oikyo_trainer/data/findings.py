@@ -76,16 +76,16 @@ class BadRow(Finding):
     """One row that is not used; data.maxBadRows says how many there may be."""
 
 
-def excerpt(value: object) -> str:
-    """The first characters of `value`, fit for a status that other people read."""
+def excerpt(value: object, limit: int = EXCERPT) -> str:
+    """The first `limit` characters of `value`, fit for a status that other people read."""
     text = value if isinstance(value, str) else repr(value)
-    text = text[: 4 * EXCERPT]
+    text = text[: 4 * limit]
     for pattern, mask in _MASKS:
         text = pattern.sub(mask, text)
     # Escaped, so that a row can neither forge a log line nor move a terminal's cursor.
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
-    return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _escape(letter: str) -> str:

@@ -6,5 +6,7 @@ help. It is imported when it is called, so that no verb pays for the libraries o
 
 from __future__ import annotations
 
-VERBS: dict[str, str] = {}
+VERBS: dict[str, str] = {
+    "review": "rank the rows whose label or answer looks wrong; apply a person's decisions",
+}
 """Verb -> one line of help."""

@@ -1,0 +1,72 @@
+"""Rank the rows whose label or answer looks wrong, and take a person's decisions back.
+
+  oikyo data review tickets.jsonl -o review.csv        the suspects, the worst first
+  (fill in the column `decision`: keep, drop or relabel:<label>; empty keeps the row)
+  oikyo data review tickets.jsonl --apply review.csv -o corrected.jsonl
+
+DATA is a file, a folder of files, or the folder of a prepared version.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from oikyo.api.data import Fields
+from oikyo.api.stages import EXIT_DONE
+
+from ...errors import Refused
+from ...files import write_atomic
+from ..insight.source import ROWS, TASKS, open_data
+from ..insight.suspects import noise, ranked
+from ..review import Applied, apply, export
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", required=True)
+    parser.add_argument("--apply", type=Path, metavar="REVIEW", help="review.csv with decisions")
+    parser.add_argument(
+        "--new-labels", action="store_true", help="accept labels that no row has yet"
+    )
+    parser.add_argument("--task", choices=TASKS, help="default: the one whose columns DATA has")
+    parser.add_argument("--text", metavar="COLUMN", help="column with the text")
+    parser.add_argument("--label", metavar="COLUMN", help="column with the class")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    fields = Fields(text=arguments.text, label=arguments.label)
+    if not arguments.output.parent.is_dir():
+        raise Refused(
+            "NoFolder",
+            f"there is no folder {arguments.output.parent}",
+            next_step="Make it, or write -o to another place",
+        )
+    if arguments.apply is not None:
+        done = apply(
+            arguments.data,
+            arguments.apply,
+            arguments.output,
+            task=arguments.task,
+            fields=fields,
+            new_labels=arguments.new_labels,
+        )
+        print(_sentence(done, arguments.output))
+        return EXIT_DONE
+    table = open_data(arguments.data, arguments.task, fields).table
+    suspects = ranked(table, noise(table))
+    write_atomic(arguments.output, export(table, suspects))
+    counts = Counter(code for suspect in suspects for code in suspect.why)
+    if table.sampled:
+        print(f"looked at {len(table)} of {table.total} rows, chosen by content (at most {ROWS})")
+    width = max(map(len, counts), default=0)
+    for code, count in sorted(counts.items()):
+        print(f"{code:<{width}}  {count:>6} rows")
+    print(f"{arguments.output}: {len(suspects)} of {len(table)} rows to look at")
+    return EXIT_DONE
+
+
+def _sentence(done: Applied, output: Path) -> str:
+    bad = f", {done.bad} unreadable left out" if done.bad else ""
+    return f"{output}: {done.kept} rows, {done.relabelled} relabelled, {done.dropped} dropped{bad}"

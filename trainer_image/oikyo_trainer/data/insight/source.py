@@ -1,0 +1,111 @@
+"""A file, a folder or a prepared version, opened for the statistics; `oikyo data` verbs call it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oikyo.api import workspace as layout
+from oikyo.api.checks import in_force
+from oikyo.api.data import Fields, Split
+from oikyo.api.evaluation import Task
+from oikyo.api.stages import PrepareSpec, Source
+
+from ...errors import Refused
+from .. import conflicts, judge, report
+from ..checks import check_rows
+from ..columns import Shape
+from ..dedup import dedup
+from ..findings import Findings
+from ..intake import Intake, take_in
+from ..split import assign
+from ..spool import Spool
+from .table import Table, of_rows, of_version
+
+ROWS = 50_000
+"""Rows that the statistics look at; of more, those with the least ids."""
+TASKS: tuple[Task, ...] = ("TextClassification", "TextGeneration")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is known of a file or version before the statistics."""
+
+    name: str
+    table: Table
+    report: dict[str, Any]  # JSON, as report.json has it
+    manifest: dict[str, Any]  # JSON; empty for a file
+
+
+def is_version(path: Path) -> bool:
+    """Whether `path` is the folder of a prepared version."""
+    return (path / layout.MANIFEST).is_file()
+
+
+def plain(path: Path) -> Source:
+    """A local file or folder as a source whose rows are named by the path as it was given."""
+    return Source(uri=str(path), path=str(path.resolve()))
+
+
+def open_data(
+    path: Path,
+    task: Task | None = None,
+    fields: Fields | None = None,
+    limit: int = ROWS,
+) -> Opened:
+    """Open `path`; without a task, the one whose columns it has. Raises Refused."""
+    if is_version(path):
+        return _version(path, limit)
+    refused: Refused | None = None
+    for one in (task,) if task else TASKS:
+        try:
+            return _file(path, _spec(path, one, fields or Fields()), limit)
+        except Refused as error:
+            if error.reason != "MissingColumn":
+                raise
+            refused = refused or error
+    assert refused is not None
+    raise refused
+
+
+def _version(folder: Path, limit: int) -> Opened:
+    manifest = json.loads((folder / layout.MANIFEST).read_bytes())
+    told = json.loads((folder / "report.json").read_bytes())
+    return Opened(folder.name, of_version(folder, limit), told, manifest)
+
+
+def _spec(path: Path, task: Task, fields: Fields) -> PrepareSpec:
+    return PrepareSpec(
+        run="desk",
+        task=task,
+        model=Source(uri=""),
+        sources=(plain(path),),
+        fields=fields,
+        split=Split(),
+    )
+
+
+def _file(path: Path, spec: PrepareSpec, limit: int) -> Opened:
+    intake = Intake(Findings(in_force(())))
+    with tempfile.TemporaryDirectory(prefix="oikyo-") as folder:
+
+        def open_spool(shape: Shape) -> Spool:
+            return Spool(Path(folder) / "rows.arrow", shape)
+
+        spool = take_in(
+            spec, spec.sources, (), open_spool=open_spool, intake=intake, tell=lambda *_: None
+        )
+        rows = spool.columns()
+        check_rows(intake, rows)
+        given_test = np.zeros(len(rows), dtype=bool)
+        kept = dedup(rows, given_test)
+        sides = assign(rows, kept, given_test, spec.split)
+        conflicts.check(intake, rows, kept)
+        judged = judge.judge(intake.findings, len(rows))
+        told = report.of_rows(intake, rows, kept, sides, judged)
+        return Opened(path.name, of_rows(intake, rows, sides, spool, limit), told, {})

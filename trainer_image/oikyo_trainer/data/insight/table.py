@@ -1,0 +1,162 @@
+"""The rows that the statistics look at: all of them, or a sample chosen by content.
+
+Rows come from a version's Parquet files or from the arrays of prepare; both give the same table for
+the same rows, because the sample is that of the least ids and texts are cut at the same length.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from oikyo.api import workspace as layout
+
+from ..columns import Shape
+from ..intake import Intake
+from ..report import where
+from ..split import SIDES, Sides
+from ..spool import Index, Rows, Spool
+
+CUT = 2000
+"""Characters of a text that the statistics see."""
+META = "meta."
+"""Prefix of the columns that travel beside those of the shape, for slices."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows in the order of their ids; every list and array has one entry for each row."""
+
+    shape: Shape
+    ids: list[str]
+    sources: list[str]
+    """file:line of each row."""
+    sides: Sides
+    texts: list[str]
+    """The input as one text, cut at CUT characters."""
+    answers: list[str]
+    """The label, the completion or the last turn, cut likewise."""
+    lengths: npt.NDArray[np.int64]
+    """Characters of input and answer (of the text alone for classification), uncut."""
+    labels: tuple[str, ...]
+    codes: npt.NDArray[np.int64]
+    """Place of the row's label in `labels`; empty when rows have no labels."""
+    meta: dict[str, list[str | None]] = field(default_factory=dict)
+    total: int = 0
+    """Rows that the table was chosen from."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def sampled(self) -> bool:
+        return self.total > len(self)
+
+
+def of_version(folder: Path, limit: int) -> Table:
+    """The rows of a prepared version."""
+    manifest = json.loads((folder / layout.MANIFEST).read_bytes())
+    parts = []
+    for side, name in enumerate(SIDES):
+        table = pq.read_table(folder / f"{name}.parquet")
+        parts.append(table.append_column("side", pa.array([side] * len(table), pa.int8())))
+    together = pa.concat_tables(parts)
+    order = pc.sort_indices(together["id"])[:limit]
+    return _table(manifest["shape"], together.take(order), len(together))
+
+
+def of_rows(intake: Intake, rows: Rows, sides: Sides, spool: Spool, limit: int) -> Table:
+    """The kept rows of a running prepare."""
+    kept = np.flatnonzero(sides >= 0)
+    order: Index = kept[np.lexsort((rows.rows[kept, 1], rows.rows[kept, 0]))][:limit]
+    parts = [
+        _with_names(intake, rows, sides, piece, texts)
+        for piece, texts in spool.gather(order, rows.lengths)
+    ]
+    together = (
+        pa.concat_tables(parts)
+        if parts
+        else _with_names(intake, rows, sides, order, spool.schema.empty_table())
+    )
+    return _table(spool.shape, together, len(kept))
+
+
+def _with_names(intake: Intake, rows: Rows, sides: Sides, piece: Index, texts: Any) -> Any:
+    ids = [f"{high:016x}{low:016x}" for high, low in rows.rows[piece].tolist()]
+    names = [where(intake, rows, int(row)) for row in piece]
+    columns = {"id": pa.array(ids, pa.string()), "source": pa.array(names, pa.string())}
+    columns["side"] = pa.array(sides[piece], pa.int8())
+    columns |= dict(zip(texts.column_names, texts.columns, strict=True))
+    return pa.table(columns)
+
+
+def _table(shape: Shape, table: Any, total: int) -> Table:  # Any: pyarrow is untyped
+    texts, answers, lengths = _texts(shape, table)
+    labels: tuple[str, ...] = ()
+    codes = np.zeros(0, dtype=np.int64)
+    if shape == "classification":
+        named, codes = np.unique(np.array(answers, dtype=object), return_inverse=True)
+        labels = tuple(named.tolist())
+    return Table(
+        shape=shape,
+        ids=table["id"].to_pylist(),
+        sources=table["source"].to_pylist(),
+        sides=np.array(table["side"], dtype=np.int8),
+        texts=texts,
+        answers=answers,
+        lengths=lengths,
+        labels=labels,
+        codes=codes.astype(np.int64),
+        meta={
+            name.removeprefix(META): _words(table[name])
+            for name in table.column_names
+            if name.startswith(META)
+        },
+        total=total,
+    )
+
+
+def _words(column: Any) -> list[str | None]:
+    return [None if value is None else str(value) for value in column.to_pylist()]
+
+
+def _texts(shape: Shape, table: Any) -> tuple[list[str], list[str], npt.NDArray[np.int64]]:
+    if shape == "messages":
+        return _chats(table["messages"].to_pylist())
+    text, answer = ("text", "label") if shape == "classification" else ("prompt", "completion")
+    lengths = np.array(pc.utf8_length(table[text]), dtype=np.int64)
+    if shape != "classification":
+        lengths = lengths + np.array(pc.utf8_length(table[answer]), dtype=np.int64)
+    return _cut(table[text]), _cut(table[answer]), lengths
+
+
+def _cut(column: Any) -> list[str]:
+    cut: list[str] = pc.utf8_slice_codeunits(column, 0, CUT).to_pylist()
+    return cut
+
+
+def _chats(chats: Sequence[Any]) -> tuple[list[str], list[str], npt.NDArray[np.int64]]:
+    said = ["\n".join(turn["content"] for turn in chat[:-1])[:CUT] for chat in chats]
+    answers = [chat[-1]["content"][:CUT] for chat in chats]
+    lengths = [sum(len(turn["content"]) for turn in chat) for chat in chats]
+    return said, answers, np.array(lengths, dtype=np.int64)
+
+
+def labelled(table: Table) -> Iterator[tuple[str, Index]]:
+    """Each label with the places of its rows."""
+    for code, name in enumerate(table.labels):
+        yield name, np.flatnonzero(table.codes == code)
+
+
+def with_labels(table: Table, codes: npt.NDArray[np.int64]) -> Table:
+    """The same rows under other labels."""
+    return replace(table, codes=codes, answers=[table.labels[code] for code in codes.tolist()])
