@@ -76,7 +76,7 @@ _ALL = (
         description="have more tokens than are learnt: their end is cut",
         next_step="Shorten them, or raise training.maxLength as far as the model's context",
         details="The limit is the model's context or training.maxLength, whichever is less. Of more "
-        "than 24 MiB of long rows the rest is estimated, and said to be.",
+        "than 8 MiB of long rows the rest is estimated, and said to be.",
     ),
     Check(
         code="truncated-answer",

@@ -1,8 +1,8 @@
 """Rows against the model's context: which are cut, and which lose their whole answer to the cut.
 
-A text has at most as many tokens as bytes, so most rows need no tokenizer at all. The others are
-tokenised, up to EXACT characters; what is left is judged by the characters per token so far, and the
-message says so.
+A text has at most as many tokens as bytes, so most rows need no tokenizer at all. Of the others those
+near the limit are tokenised, up to EXACT characters; what is left is judged by the characters per
+token so far, and the message says so.
 """
 
 from __future__ import annotations
@@ -25,8 +25,14 @@ from .texts import Texts, of_table
 from .tokens import Counter, open_counter
 
 LONG, CUT_OFF = "long-row", "answer-cut-off"
-EXACT = 24 << 20
+EXACT = 8 << 20
 """Characters that are tokenised; more would take longer than a person waits."""
+CALIBRATED = 50_000
+"""Tokens from which on the characters per token are known well enough to tell what is near."""
+NEAR = 2.0
+"""Rows between limit / NEAR and limit * NEAR tokens, as estimated, are near."""
+HEAD = 8
+"""Of a text so many characters for each token of the limit are tokenised."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -105,8 +111,13 @@ def _measure(
     """Tokenise the rows `maybe` of one piece and add what is found."""
     chosen = np.flatnonzero(np.isin(texts.owner, maybe))
     chosen = chosen[np.argsort(texts.owner[chosen], kind="stable")]
-    tokens, about = _tokens(texts.every.take(pa.array(chosen)), counter, limit, budget)
     owner = np.searchsorted(maybe, texts.owner[chosen])
+    column = texts.every.take(pa.array(chosen))
+    characters = np.asarray(pc.utf8_length(column)).astype(np.float64)
+    estimate = overhead[maybe] + np.bincount(owner, characters) / budget.per_token()
+    near = (estimate < limit.tokens * NEAR) & (estimate > limit.tokens / NEAR)
+    asked = near[owner] | (budget.tokens < CALIBRATED)
+    tokens, about = _tokens(column, characters, asked, counter, limit, budget)
     total = overhead[maybe] + np.bincount(owner, weights=tokens, minlength=len(maybe))
     guessed = np.bincount(owner, weights=about, minlength=len(maybe)) > 0
     before = _before_answer(texts, chosen, owner, tokens, len(maybe))
@@ -137,18 +148,22 @@ def _before_answer(
 
 
 def _tokens(
-    column: Any, counter: Counter, limit: Limit, budget: _Budget
+    column: Any,
+    characters: npt.NDArray[np.float64],
+    asked: Mask,
+    counter: Counter,
+    limit: Limit,
+    budget: _Budget,
 ) -> tuple[npt.NDArray[np.float64], Mask]:
     """Tokens of each text, and whether the number is a guess.
 
     Of a text the beginning alone is tokenised, many times what is used; the rest is in proportion.
     """
-    characters = np.asarray(pc.utf8_length(column)).astype(np.float64)
-    enough = np.minimum(characters, 16.0 * limit.tokens)
-    exact = np.cumsum(enough) <= budget.left
+    enough = np.minimum(characters, HEAD * limit.tokens)
+    exact = asked & (np.cumsum(np.where(asked, enough, 0)) <= budget.left)
     counted = np.zeros(0, dtype=np.int64)
     if exact.any():
-        heads = pc.utf8_slice_codeunits(column.filter(pa.array(exact)), 0, 16 * limit.tokens)
+        heads = pc.utf8_slice_codeunits(column.filter(pa.array(exact)), 0, HEAD * limit.tokens)
         counted = counter.count(heads.to_pylist())
         budget.left -= int(enough[exact].sum())
         budget.characters += int(enough[exact].sum())

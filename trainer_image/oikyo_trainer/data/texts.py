@@ -74,7 +74,7 @@ def of_table(table: Any) -> Texts:  # Any: pyarrow is untyped
             chat = True
             if name == "messages":
                 answer = contents.take(pa.array(offsets[1:] - offsets[0] - 1))
-    prompt = _one(table, "prompt") if "prompt" in table.column_names else None
+    prompt = _one(table, "prompt") if "prompt" in table.column_names and not chat else None
     owner, answers = np.concatenate(owners), np.concatenate(learnt)
     return Texts(pa.concat_arrays(parts), owner, answer, prompt, answers, chat)
 
@@ -108,7 +108,9 @@ def check(intake: Intake, rows: Rows, kept: Mask, spool: Spool) -> None:
 def _garbled(intake: Intake, rows: Rows, piece: Index, texts: Texts) -> None:
     if not intake.findings.wants(GARBLED):
         return
-    found = np.flatnonzero(np.asarray(pc.match_substring_regex(texts.every, MOJIBAKE)))
+    # ASCII is told apart ten times faster than the pattern is looked for.
+    found = np.flatnonzero(~np.asarray(pc.string_is_ascii(texts.every)))
+    found = found[_matches(texts.every.take(pa.array(found)), MOJIBAKE)]
     told: set[int] = set()
     for place in found.tolist():
         row = int(piece[texts.owner[place]])
@@ -137,7 +139,8 @@ def _answers(intake: Intake, rows: Rows, piece: Index, texts: Texts, answer: Any
 def _faults(texts: Texts) -> Iterator[tuple[str, str, Mask]]:
     answer = texts.answer
     yield PLACEHOLDER, "its answer stands for a missing one", _matches(answer, PLACEHOLDERS)
-    fences = np.asarray(pc.count_substring(answer, "```")) % 2 == 1
+    fences = np.asarray(pc.match_substring(answer, "```"))
+    fences[fences] = np.asarray(pc.count_substring(answer.filter(pa.array(fences)), "```")) % 2 == 1
     yield TRUNCATED, "its answer opens a block of code and does not close it", fences
     yield TRUNCATED, "its answer ends in the middle", _matches(answer, OPEN_END) & ~fences
     if texts.prompt is not None:

@@ -194,7 +194,7 @@ def test_beyond_the_budget_lengths_are_estimated_and_said_to_be(
 ) -> None:
     monkeypatch.setattr(lengths, "EXACT", 1000)
     rows = [{"prompt": f"say {i}", "completion": "word " * 60 + f"{i}."} for i in range(60)]
-    lines = found(desk, rows, "long-row", max_length=32)
+    lines = found(desk, rows, "long-row", max_length=48)
     assert len(lines) == 60
     assert lines[0]["message"].startswith("has 64 tokens")
     assert lines[-1]["message"].startswith("has about 6")
