@@ -10,6 +10,7 @@ import logging
 import math
 import resource
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from .checkpoint import Checkpoints, Saved
 from .distributed import World, barrier
 from .history import History
 from .hyperparameters import Plan
+from .writebehind import WriteBehind
 
 log = logging.getLogger("oikyo.train")
 
@@ -199,30 +201,45 @@ class Committing(TrainerCallback):
         self._reporter = reporter
         self._train_rows = train_rows
         self.save_started = time.monotonic()
+        self.behind: WriteBehind | None = None
+        self.stalls = 0.0
+        """Seconds that the steps waited for checkpoints, all together."""
+        self.saves = 0
 
     def on_save(self, args: Any, state: State, control: Control, **_: Any) -> None:
         barrier(self._world)
         if not self._world.is_first:
             return
         step = state.global_step
-        self._checkpoints.commit(
-            Saved(
-                step=step,
-                epoch=float(state.epoch or 0.0),
-                rows_seen=self._rows_seen(step),
-                final=control.should_training_stop and not self._rhythm.stopped,
-                eval_loss=eval_loss_at(state, step),
-            )
+        saved = Saved(
+            step=step,
+            epoch=float(state.epoch or 0.0),
+            rows_seen=self._rows_seen(step),
+            final=control.should_training_stop and not self._rhythm.stopped,
+            eval_loss=eval_loss_at(state, step),
         )
-        seconds = time.monotonic() - self.save_started
-        self._reporter.update(checkpoint_step=step, checkpoint_seconds=seconds)
-        log.info("checkpoint step=%d seconds=%.2f", step, seconds)
+        commit = partial(self._commit, saved, self.save_started)
+        if self.behind is None:
+            commit()
+        else:
+            self.behind.submit(commit)
+        self.stalls += time.monotonic() - self.save_started
+        self.saves += 1
+
+    def _commit(self, saved: Saved, started: float) -> None:
+        """Make the checkpoint count; on the writing thread where there is one."""
+        self._checkpoints.commit(saved)
+        seconds = time.monotonic() - started
+        self._reporter.update(checkpoint_step=saved.step, checkpoint_seconds=seconds)
+        log.info("checkpoint step=%d seconds=%.2f", saved.step, seconds)
 
     def on_evaluate(self, args: Any, state: State, control: Control, **_: Any) -> None:
         """A validation that an earlier attempt had no time for belongs to that checkpoint."""
         step = state.global_step
         folder = self._checkpoints.path(step)
         if self._world.is_first and not control.should_save and folder.exists():
+            if self.behind is not None:
+                self.behind.wait()
             loss = eval_loss_at(state, step)
             if loss is not None:
                 self._checkpoints.set_eval_loss(step, loss)

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from .precision import Processor, choose_precision, read_processor
 from .release import release
 from .rows import Source, Tokens, open_source, tokenise
 from .trainers import make_arguments, make_trainer, quiet
+from .writebehind import WriteBehind, fits_in_memory, free_memory
 
 log = logging.getLogger("oikyo.train")
 
@@ -210,7 +211,20 @@ def _make_run(setting: Setting, arguments: Any, tokens: Tokens, checkpoints: Che
     trainer.order = GroupedSampler(tokens.lengths, batch=plan.batch, seed=spec.training.seed)
     trainer.counter, trainer.checkpoints = counter, checkpoints
     trainer.world, trainer.committing = world, committing
+    trainer.behind = committing.behind = _behind(setting, trainer.model)
     return Run(trainer, rhythm, telling, history)
+
+
+def _behind(setting: Setting, model: Any) -> WriteBehind | None:
+    """Whether this process writes checkpoints behind the training; sharded state is DeepSpeed's."""
+    if not setting.world.is_first or setting.plan.zero_stage:
+        return None
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    free = free_memory()
+    if not fits_in_memory(trained, free):
+        log.info("checkpoints are written in the step: %d bytes free are too few to copy", free)
+        return None
+    return WriteBehind()
 
 
 def _model(setting: Setting) -> Any:
@@ -246,7 +260,7 @@ def _run(run: Run, setting: Setting, checkpoints: Checkpoints, newest: Manifest 
     if newest is not None and newest.eval_loss is None and (due or last):
         trainer.args.eval_on_start = trainer.eval_dataset is not None
     resume = str(checkpoints.path(newest.step)) if newest else None
-    with _stop_after_step(run.rhythm):
+    with _stop_after_step(run.rhythm), _written(trainer.behind):
         trainer.train(resume_from_checkpoint=resume)
     if run.rhythm.stopped:
         step = trainer.state.global_step
@@ -255,6 +269,20 @@ def _run(run: Run, setting: Setting, checkpoints: Checkpoints, newest: Manifest 
             f"stopped at step {step} of {setting.plan.total_steps}, with a checkpoint",
             next_step="Nothing: the next attempt goes on from this step.",
         )
+
+
+@contextmanager
+def _written(behind: WriteBehind | None) -> Iterator[None]:
+    """Leave only when the last checkpoint is written; a fault of the training itself comes first."""
+    try:
+        yield
+    except BaseException:
+        if behind is not None:
+            with suppress(Exception):
+                behind.wait()
+        raise
+    if behind is not None:
+        behind.wait()
 
 
 @contextmanager

@@ -24,8 +24,10 @@ from .checkpoint import Checkpoints
 from .deepspeed import zero_settings
 from .distributed import World, barrier
 from .hyperparameters import Plan
+from .writebehind import WriteBehind
 
 SCHEDULERS = {"Linear": "linear", "Cosine": "cosine", "Constant": "constant_with_warmup"}
+SCHEDULER = "scheduler.pt"
 MAX_GRAD_NORM = 1.0
 
 
@@ -37,6 +39,8 @@ class Steady:
     checkpoints: Checkpoints
     world: World
     committing: Committing
+    behind: WriteBehind | None = None
+    """Writes the checkpoints of this process, where it is the one that does; None: in the step."""
     validation_batches: list[list[int]]
     """Rows of each validation batch, of like length."""
     # What the Trainer class brings:
@@ -51,6 +55,8 @@ class Steady:
     callback_handler: Any
     log: Any
     compute_loss: Any
+    optimizer: Any
+    lr_scheduler: Any
     _prepare_inputs: Any
 
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupedSampler:
@@ -100,10 +106,26 @@ class Steady:
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.committing.save_started = time.monotonic()
+        if self.behind is not None:
+            self.behind.wait()
         if self.world.is_first:
             self.checkpoints.clear(self.state.global_step)
         barrier(self.world)
         super()._save_checkpoint(model, trial)  # type: ignore[misc]
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if self.behind is None or output_dir is None:
+            super().save_model(output_dir, _internal_call)  # type: ignore[misc]
+        else:
+            Path(output_dir).mkdir(exist_ok=True)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.behind is None:
+            super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
+            return
+        folder = Path(output_dir)
+        self.behind.hold(self.model, self.optimizer, folder)
+        torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The model card belongs to the release, not to a checkpoint."""
