@@ -1,7 +1,7 @@
 """spec.data.checks: what is looked for in the data, what only warns, what refuses the job.
 
 CHECKS lists every check that a user can set. A new check is one entry here and one call in the
-trainer's data/prepare.py that adds findings under its code; the field, the CRD, the reference page,
+trainer's data/examine.py that adds findings under its code; the field, the CRD, the reference page,
 the judgement, status and events follow from the entry (`python -m oikyo.api.crd --write`). An entry
 exists only when its check does.
 """

@@ -118,7 +118,7 @@ def _measure(
     near = (estimate < limit.tokens * NEAR) & (estimate > limit.tokens / NEAR)
     asked = near[owner] | (budget.tokens < CALIBRATED)
     tokens, about = _tokens(column, characters, asked, counter, limit, budget)
-    total = overhead[maybe] + np.bincount(owner, weights=tokens, minlength=len(maybe))
+    total = overhead[maybe] + _sum(texts, chosen, owner, tokens, len(maybe))
     guessed = np.bincount(owner, weights=about, minlength=len(maybe)) > 0
     before = _before_answer(texts, chosen, owner, tokens, len(maybe))
     before += counter.start if texts.chat else counter.special
@@ -132,6 +132,19 @@ def _measure(
         else:
             message = f"has {word}{int(total[place])} tokens, {used}"
             intake.found(LONG, rows, row, message, first)
+
+
+def _sum(
+    texts: Texts, chosen: Index, owner: Index, tokens: npt.NDArray[np.float64], count: int
+) -> npt.NDArray[np.float64]:
+    """Tokens of each row's texts as they are learnt; of answers one at a time the longest."""
+    if not texts.either:
+        return np.bincount(owner, weights=tokens, minlength=count).astype(np.float64)
+    answers = texts.answers[chosen]
+    longest = np.zeros(count)
+    np.maximum.at(longest, owner[answers], tokens[answers])
+    rest = np.bincount(owner[~answers], weights=tokens[~answers], minlength=count)
+    return (longest + rest).astype(np.float64)
 
 
 def _before_answer(

@@ -1,7 +1,7 @@
 """The prepare stage: read, check, clean, split; fetch and check the base model. CPU only.
 
-Everything a training could stumble over is said here, before a GPU is asked for. Reads top to
-bottom as the recipe; each part has its module.
+Everything a training could stumble over is said here, before a GPU is asked for. What is done with
+the rows stands in examine.py; here they become a version.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from oikyo.api.checks import in_force
 from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import PrepareResult, PrepareSpec, Source
@@ -24,14 +22,12 @@ from ..attempt import check_attempt
 from ..context import Context
 from ..errors import Refused
 from ..files import write_atomic
-from . import conflicts, hub, judge, labels, lengths, models, report, texts, version
-from .checks import check_bad_rows, check_rows, check_split
-from .columns import Shape
-from .dedup import Kept, dedup
+from . import hub, models, report, version
+from .dedup import Kept
+from .examine import examine
 from .findings import FILE, Findings
-from .intake import Intake, take_in
-from .split import SIDES, TEST, TRAIN, VALIDATION, Sides, assign
-from .spool import Rows, Spool
+from .intake import Intake, Tell
+from .split import SIDES, TEST, TRAIN, VALIDATION, Sides
 
 log = logging.getLogger("oikyo.data")
 
@@ -45,28 +41,23 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
     with _staging(spec, context) as staging, _reported(spec, context, intake, staging) as told:
         base = models.find(spec.model, context.workspace)
         sources, pinned = _local(spec, staging)
-        spool = _take_in(spec, sources, staging, intake, context)
-        rows = spool.columns()
-        check_bad_rows(intake.findings, spec.max_bad_rows)
-        check_rows(intake, rows)
-        given_test = np.array([file.test for file in intake.files], dtype=bool)[rows.files]
-        kept = dedup(rows, given_test)
-        sides = assign(rows, kept, given_test, spec.split)
-        conflicts.check(intake, rows, kept)
-        labels.check(intake, rows, sides)
-        texts.check(intake, rows, kept.mask, spool)
-        lengths.check(intake, rows, kept.mask, spool, spec, base.files, staging / "tokenizer")
-        judged = judge.judge(intake.findings, len(rows))
-        told.update(report.of_rows(intake, rows, kept, sides, judged))
-        judge.refuse(judged)
-        check_split(spec, rows, kept, sides, given_test, intake)
-        made = version.plan(spec.task, spool.shape, spec.split.seed, rows, sides)
+        data = examine(
+            spec,
+            sources,
+            staging=staging,
+            intake=intake,
+            told=told,
+            tell=_tell_rows(context),
+            model=base.files,
+        )
+        rows, sides = data.rows, data.sides
+        made = version.plan(spec.task, data.spool.shape, spec.split.seed, rows, sides)
         check_attempt(spec, context)
         version.write(
             made,
             workspace=context.workspace,
             staging=staging / "dataset",
-            spool=spool,
+            spool=data.spool,
             rows=rows,
             intake=intake,
             report=told,
@@ -74,25 +65,16 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
         context.reporter.update(percentage=WRITTEN)
         model = models.store(base, context.workspace, staging / "model", _tell_model(context))
         resolved = (*intake.resolved.values(), *pinned, *base.resolved)
-        return _result(made, model, rows, kept, sides, intake, resolved)
+        return _result(made, model, data.kept, sides, intake, resolved)
 
 
-def _take_in(
-    spec: PrepareSpec,
-    sources: tuple[tuple[Source, ...], tuple[Source, ...]],
-    staging: Path,
-    intake: Intake,
-    context: Context,
-) -> Spool:
+def _tell_rows(context: Context) -> Tell:
     def tell(share: float, so_far: Intake) -> None:
         context.reporter.update(
             percentage=share * READ, rows=so_far.rows, bad_rows=so_far.findings.bad
         )
 
-    def open_spool(shape: Shape) -> Spool:
-        return Spool(staging / "rows.arrow", shape)
-
-    return take_in(spec, *sources, open_spool=open_spool, intake=intake, tell=tell)
+    return tell
 
 
 def _tell_model(context: Context) -> models.Tell:
@@ -171,7 +153,6 @@ def _fetched(source: Source, staging: Path, pinned: list[Resolved]) -> Source:
 def _result(
     made: version.Version,
     model: str,
-    rows: Rows,
     kept: Kept,
     sides: Sides,
     intake: Intake,

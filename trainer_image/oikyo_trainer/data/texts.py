@@ -31,6 +31,8 @@ PLACEHOLDERS = (
 OPEN_END = r"[,(\[{]\s*$"
 """No answer ends so."""
 LAST_LETTER = r"[\pL\pN]\s*$"
+ANSWERS = ("completion", "chosen", "rejected")
+"""Columns with an answer to learn; of several in one row the first is the one that is looked at."""
 PILE, PILE_SHARE, PILE_LENGTH = 5, 0.005, 100
 """So many answers of exactly the greatest length, which is so long, were cut there."""
 
@@ -51,6 +53,8 @@ class Texts:
     """What it answers, where that is one text."""
     answers: Mask
     """Which of `every` are answers to learn."""
+    either: bool
+    """Whether the answers of a row are learnt one at a time (preferences), else one after another."""
     chat: bool
 
 
@@ -63,20 +67,22 @@ def of_table(table: Any) -> Texts:  # Any: pyarrow is untyped
         if pa.types.is_string(column.type):
             parts.append(column)
             owners.append(count)
-            learnt.append(np.full(len(table), name == "completion"))
-            answer = column if name == "completion" else answer
+            learnt.append(np.full(len(table), name in ANSWERS))
+            answer = column if name in ANSWERS and answer is None else answer
         elif pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type):
             turns, offsets = column.flatten(), np.asarray(column.offsets)
             contents = pc.fill_null(pc.struct_field(turns, "content"), "")
             parts.append(contents)
             owners.append(np.repeat(count, np.diff(offsets)))
-            learnt.append(np.asarray(pc.equal(pc.struct_field(turns, "role"), "assistant")))
+            said = np.asarray(pc.equal(pc.struct_field(turns, "role"), "assistant"))
+            learnt.append(said & (name == "messages"))
             chat = True
             if name == "messages":
                 answer = contents.take(pa.array(offsets[1:] - offsets[0] - 1))
     prompt = _one(table, "prompt") if "prompt" in table.column_names and not chat else None
     owner, answers = np.concatenate(owners), np.concatenate(learnt)
-    return Texts(pa.concat_arrays(parts), owner, answer, prompt, answers, chat)
+    either = "rejected" in table.column_names
+    return Texts(pa.concat_arrays(parts), owner, answer, prompt, answers, either, chat)
 
 
 def _one(table: Any, name: str) -> Any:
@@ -128,7 +134,7 @@ def _around(text: str) -> str:
 
 
 def _answers(intake: Intake, rows: Rows, piece: Index, texts: Texts, answer: Any) -> None:
-    for code, message, mask in _faults(texts):
+    for code, message, mask in _faults(texts, answer):
         if intake.findings.wants(code):
             for place in np.flatnonzero(mask).tolist():
                 shown = answer[place].as_py()
@@ -136,8 +142,7 @@ def _answers(intake: Intake, rows: Rows, piece: Index, texts: Texts, answer: Any
                 intake.found(code, rows, int(piece[place]), message, shown)
 
 
-def _faults(texts: Texts) -> Iterator[tuple[str, str, Mask]]:
-    answer = texts.answer
+def _faults(texts: Texts, answer: Any) -> Iterator[tuple[str, str, Mask]]:
     yield PLACEHOLDER, "its answer stands for a missing one", _matches(answer, PLACEHOLDERS)
     fences = np.asarray(pc.match_substring(answer, "```"))
     fences[fences] = np.asarray(pc.count_substring(answer.filter(pa.array(fences)), "```")) % 2 == 1

@@ -1,0 +1,76 @@
+"""From the sources to rows that are read, cleaned, split and judged: all but the writing.
+
+The recipe that the prepare stage and `oikyo data check` share; reads top to bottom, each part has its
+module. Writes below `staging` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oikyo.api.stages import PrepareSpec, Source
+
+from . import conflicts, judge, labels, lengths, report, texts
+from .checks import check_bad_rows, check_rows, check_split
+from .columns import Shape
+from .dedup import Kept, dedup
+from .intake import Intake, Tell, take_in
+from .split import Sides, assign
+from .spool import Rows, Spool
+
+Sources = tuple[tuple[Source, ...], tuple[Source, ...]]
+"""To learn from, and to test on."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Rows that may be trained on."""
+
+    spool: Spool
+    rows: Rows
+    kept: Kept
+    sides: Sides
+    judged: tuple[judge.Judged, ...]
+
+
+def examine(
+    spec: PrepareSpec,
+    sources: Sources,
+    *,
+    staging: Path,
+    intake: Intake,
+    told: dict[str, Any],
+    tell: Tell,
+    model: Mapping[str, Path] | None,
+) -> Examined:
+    """Read, clean, split, check; Refused when the rows may not be trained on.
+
+    `intake` and `told`, the report, are filled as far as it goes, also on refusal. `model` has the
+    files of the base model; without it lengths are not checked.
+    """
+    spool = take_in(spec, *sources, open_spool=_spool_in(staging), intake=intake, tell=tell)
+    rows = spool.columns()
+    check_bad_rows(intake.findings, spec.max_bad_rows)
+    check_rows(intake, rows)
+    given_test = np.array([file.test for file in intake.files], dtype=bool)[rows.files]
+    kept = dedup(rows, given_test)
+    sides = assign(rows, kept, given_test, spec.split)
+    conflicts.check(intake, rows, kept)
+    labels.check(intake, rows, sides)
+    texts.check(intake, rows, kept.mask, spool)
+    if model is not None:
+        lengths.check(intake, rows, kept.mask, spool, spec, model, staging / "tokenizer")
+    judged = judge.judge(intake.findings, len(rows))
+    told.update(report.of_rows(intake, rows, kept, sides, judged))
+    judge.refuse(judged)
+    check_split(spec, rows, kept, sides, given_test, intake)
+    return Examined(spool, rows, kept, sides, judged)
+
+
+def _spool_in(staging: Path) -> Callable[[Shape], Spool]:
+    return lambda shape: Spool(staging / "rows.arrow", shape)
