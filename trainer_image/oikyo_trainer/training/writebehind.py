@@ -7,7 +7,6 @@ writing, hashing and committing to one thread. A fault of that thread is raised 
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import threading
@@ -91,7 +90,7 @@ class WriteBehind:
         weights, state = self._buffers.copy((weights_of(model), optimizer.state_dict()))
         self._parts = [
             lambda: write_weights(model, weights, folder),
-            lambda: torch.save(state, folder / OPTIMIZER),
+            lambda: write_state(state, folder / OPTIMIZER),
         ]
 
     def submit(self, commit: Callable[[], None]) -> None:
@@ -141,6 +140,12 @@ def write_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) ->
     config.save_pretrained(str(folder))
 
 
+def write_state(state: Tree, path: Path) -> None:
+    """torch.save through a file of Python's, whose errors say what the system said."""
+    with path.open("wb") as file:
+        torch.save(state, file)
+
+
 def fits_in_memory(tensors: Iterable[torch.Tensor], free: int) -> bool:
     """Whether buffers for these weights and two moments of each leave most of the memory alone."""
     size = sum(3 * tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -174,7 +179,4 @@ def as_os_error(fault: BaseException) -> BaseException:
     if found:
         number = int(found[1])
         return OSError(number, os.strerror(number))
-    # torch's zip writer says only that a write came up short.
-    if isinstance(fault, RuntimeError) and "file write failed" in str(fault):
-        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return fault
