@@ -109,6 +109,8 @@ data:
     - {code: conflicting-answers, action: Fail, max: "0.01"}
 ```
 
+The same checks without a job: `oikyo data check FILE` ([how](../how-to/check-data.md)).
+
 | code | finds rows that | action | max | what to do |
 |---|---|---|---|---|
 """

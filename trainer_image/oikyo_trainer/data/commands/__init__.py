@@ -7,6 +7,7 @@ help. It is imported when it is called, so that no verb pays for the libraries o
 from __future__ import annotations
 
 VERBS: dict[str, str] = {
+    "check": "find what is wrong with data files, with file and line, before a job does",
     "review": "rank the rows whose label or answer looks wrong; apply a person's decisions",
 }
 """Verb -> one line of help."""

@@ -1,0 +1,207 @@
+"""Check data files as the prepare stage does, and write no version.
+
+  oikyo data check tickets.jsonl
+  oikyo data check train.csv --test test.csv --model models/minilm --checks label-typo=Warn
+  oikyo data check chats/ --json -o findings.jsonl
+
+Prints what is wrong, the worst first, each with file, line and what to do. Exit code 0: a training may
+start; 64: the data would be refused. Writes nothing but FINDINGS; the rows wait in $TMPDIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from oikyo.api.checks import DataCheck, in_force
+from oikyo.api.data import Fields, Split
+from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, PrepareSpec, Source
+
+from ...errors import Refused
+from ..checks import check_bad_rows
+from ..examine import examine
+from ..findings import FILE, Findings
+from ..guess import TASKS, Guess, guess
+from ..intake import Intake
+from ..listing import Group, groups, page
+from ..model_files import check_model
+
+EVERY = 1_000_000
+"""Bad rows that are read over, so that all are told; --max-bad-rows judges them at the end."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="file or folder of files")
+    parser.add_argument(
+        "--test", nargs="+", default=[], metavar="FILE", help="the hold-out test set"
+    )
+    parser.add_argument("--task", choices=TASKS, help="default: the one whose columns FILE has")
+    parser.add_argument(
+        "--column", action="append", default=[], metavar="ROLE=NAME", help="as data.fields"
+    )
+    parser.add_argument("--model", type=Path, metavar="DIR", help="base model: checks the lengths")
+    parser.add_argument("--max-length", type=int, default=512, help="training.maxLength (512)")
+    parser.add_argument("--max-bad-rows", type=int, default=0, help="data.maxBadRows (0)")
+    parser.add_argument("--min-test-rows", type=int, default=20, help="data.minTestRows (20)")
+    parser.add_argument("--seed", type=int, default=42, help="data.split.seed (42)")
+    parser.add_argument(
+        "--checks",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="CODE=ACTION[:MAX]",
+        help="Ignore, Warn or Fail, and the share of rows that may be found; as data.checks",
+    )
+    parser.add_argument(
+        "--examples", type=int, default=3, metavar="N", help="findings shown of each code (3)"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FINDINGS", help="all findings as JSON Lines"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    sources = tuple(_source(name) for name in arguments.files)
+    guessed = guess(sources[0], arguments.task, _fields(arguments.column))
+    spec = _spec(arguments, sources, guessed)
+    intake = Intake(Findings(in_force(spec.checks)))
+    told: dict[str, Any] = {}
+    refused = _examine(arguments, spec, intake, told)
+    found = groups(intake, spec.max_bad_rows)
+    if arguments.json:
+        report = _report(guessed, intake, told, found, refused)
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+        return EXIT_REFUSED if refused else EXIT_DONE
+    print(page(guessed, intake, told, found, arguments.examples), end="")
+    if arguments.model is None:
+        print("lengths were not checked: name the base model with --model DIR")
+    if refused is not None:
+        sys.stdout.flush()
+        raise refused
+    print("nothing refuses a training on this data")
+    return EXIT_DONE
+
+
+def _examine(
+    arguments: argparse.Namespace, spec: PrepareSpec, intake: Intake, told: dict[str, Any]
+) -> Refused | None:
+    """Why the data would be refused, if it would; `intake` and `told` have all that was found."""
+    files = None
+    if arguments.model is not None:
+        folder = arguments.model.resolve()
+        if not folder.is_dir():
+            raise Refused("InvalidModel", f"{arguments.model} is no folder", next_step="Name one")
+        files = check_model(folder, str(arguments.model))
+    with tempfile.TemporaryDirectory(prefix="oikyo-") as scratch:
+        staging = Path(scratch)
+        try:
+            with intake.findings.written(staging / FILE):
+                examine(
+                    spec.model_copy(update={"max_bad_rows": EVERY}),
+                    (spec.sources, spec.test_sources),
+                    staging=staging,
+                    intake=intake,
+                    told=told,
+                    tell=_tell,
+                    model=files,
+                )
+                check_bad_rows(intake.findings, spec.max_bad_rows)
+        except Refused as error:
+            return error
+        finally:
+            if arguments.output is not None:
+                shutil.copyfile(staging / FILE, arguments.output)
+    return None
+
+
+def _tell(share: float, intake: Intake) -> None:
+    if sys.stderr.isatty():
+        end = "\r" if share < 1 else "\r\033[K"
+        print(f"{share:4.0%} read, {intake.rows} rows", end=end, file=sys.stderr, flush=True)
+
+
+def _source(name: str) -> Source:
+    return Source(uri=name, path=str(Path(name).absolute()))
+
+
+def _fields(given: list[str]) -> Fields:
+    pairs = dict(_pair(item, "--column", "ROLE=NAME") for item in given)
+    try:
+        return Fields(**pairs)
+    except ValidationError as error:
+        role = error.errors()[0]["loc"][0]
+        known = ", ".join(Fields.model_fields)
+        raise _usage(f"--column {role}=... names no role; write one of {known}") from None
+
+
+def _checks(given: list[str]) -> tuple[DataCheck, ...]:
+    return tuple(_check(*_pair(item, "--checks", "CODE=ACTION[:MAX]")) for item in given)
+
+
+def _check(code: str, setting: str) -> DataCheck:
+    action, _, most = setting.partition(":")
+    try:
+        return DataCheck.model_validate({"code": code, "action": action, "max": most or None})
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise _usage(f"--checks {code}={setting}: {message}") from None
+
+
+def _pair(item: str, option: str, form: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not (name and equals and value):
+        raise _usage(f"{option} is {item!r}; write {option} {form}")
+    return name, value
+
+
+def _usage(message: str) -> Refused:
+    return Refused("InvalidUsage", message, next_step="see: oikyo data check --help")
+
+
+def _spec(
+    arguments: argparse.Namespace, sources: tuple[Source, ...], guessed: Guess
+) -> PrepareSpec:
+    return PrepareSpec(
+        run="check",
+        task=guessed.task,
+        model=Source(uri=str(arguments.model or "")),
+        sources=sources,
+        test_sources=tuple(_source(name) for name in arguments.test),
+        fields=guessed.fields,
+        split=Split(seed=arguments.seed),
+        max_bad_rows=arguments.max_bad_rows,
+        min_test_rows=arguments.min_test_rows,
+        checks=_checks(arguments.checks),
+        max_length=arguments.max_length,
+    )
+
+
+def _report(
+    guessed: Guess,
+    intake: Intake,
+    told: dict[str, Any],
+    found: list[Group],
+    refused: Refused | None,
+) -> dict[str, Any]:
+    why = None
+    if refused is not None:
+        why = {"reason": refused.reason, "message": refused.message, "nextStep": refused.next_step}
+    return {
+        "task": guessed.task,
+        "taskReason": guessed.reason,
+        "rows": intake.rows,
+        "files": [vars(file) for file in intake.files],
+        "findings": [group.report() for group in found],
+        "duplicates": told.get("duplicates", {}).get("count", 0),
+        "leaked": told.get("leaked", {}).get("count", 0),
+        "splits": {name: side["rows"] for name, side in told.get("splits", {}).items()},
+        "refused": why,
+    }

@@ -1,0 +1,65 @@
+"""Which task a file is for, told from its columns and said with the reason."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oikyo.api.data import Fields
+from oikyo.api.evaluation import Task
+from oikyo.api.stages import Source
+
+from .columns import USUAL
+from .intake import LOOK_AHEAD
+from .readers import read
+from .readers.row import Row
+from .sources import data_files
+
+TASKS: tuple[Task, ...] = ("TextClassification", "TextGeneration")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A task and why it is that one."""
+
+    task: Task
+    reason: str
+    fields: Fields
+
+
+def guess(source: Source, task: Task | None, fields: Fields) -> Guess:
+    """The task of `source`: as given, else by the columns of its first rows."""
+    if task is not None:
+        return Guess(task, "--task says so", fields)
+    items = itertools.islice(read(data_files(source)[0]), LOOK_AHEAD)
+    present = list(dict.fromkeys(n for row in items if isinstance(row, Row) for n in row.values))
+    return by_columns(present, fields)
+
+
+def by_columns(present: Sequence[str], fields: Fields) -> Guess:
+    """The task for columns that are `present`; whatever has neither is taken for classification.
+
+    A chat, or a prompt with its answer, beats text and label: such files often carry a category too.
+    """
+
+    def has(*roles: str) -> list[str]:
+        found = [
+            getattr(fields, role) or next((n for n in USUAL[role] if n in present), None)
+            for role in roles
+        ]
+        return [name for name in found if name] if all(found) else []
+
+    for roles in (("messages",), ("prompt", "completion")):
+        if columns := has(*roles):
+            return Guess("TextGeneration", _reason(columns), fields)
+    if columns := has("text", "label"):
+        return Guess("TextClassification", _reason(columns), fields)
+    if has("text") and not has("label"):
+        return Guess("TextGeneration", "its only usual column is text", fields)
+    return Guess("TextClassification", "no other task has its columns either", fields)
+
+
+def _reason(columns: Sequence[str]) -> str:
+    many = "columns" if len(columns) > 1 else "column"
+    return f"it has the {many} {' and '.join(columns)}"

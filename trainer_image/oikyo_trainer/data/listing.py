@@ -1,0 +1,86 @@
+"""Findings as a page of text: grouped by code, the worst first, each with its place and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from oikyo.api.checks import Severity
+
+from .findings import Finding
+from .guess import Guess
+from .intake import Intake
+from .judge import ORDER, judge
+
+MEND = "Mend the rows; data.maxBadRows says how many may be dropped instead"
+
+
+@dataclass(frozen=True)
+class Group:
+    """All findings of one code."""
+
+    code: str
+    severity: Severity
+    count: int
+    sentence: str
+    first: tuple[Finding, ...]
+    next_step: str
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "count": self.count,
+            "message": self.sentence,
+            "nextStep": self.next_step,
+            "examples": [vars(finding) for finding in self.first],
+        }
+
+
+def groups(intake: Intake, max_bad_rows: int) -> list[Group]:
+    """The bad rows by their code, and what the checks found; the worst and the most first."""
+    findings = intake.findings
+    usable = sum(file.rows - file.bad for file in intake.files)
+    made = [
+        Group(
+            one.check.code,
+            one.severity,
+            one.count,
+            f"{one.sentence()} (max {one.check.max})",
+            one.first,
+            one.check.next_step,
+        )
+        for one in judge(findings, usable)
+    ]
+    for code, count in findings.bad_codes.items():
+        first = tuple(bad for bad in findings.kept if bad.code == code)
+        sentence = f"{count} of {intake.rows} rows cannot be used"
+        severity: Severity = "Error" if findings.bad > max_bad_rows else "Warning"
+        made.append(Group(code, severity, count, sentence, first[:20], MEND))
+    return sorted(made, key=lambda group: (ORDER.index(group.severity), -group.count, group.code))
+
+
+def page(
+    guessed: Guess, intake: Intake, told: dict[str, Any], found: list[Group], examples: int
+) -> str:
+    """What a person reads on a terminal: `examples` findings of each group."""
+    lines = [f"{guessed.task}: {guessed.reason}", _summary(intake, told), ""]
+    for group in found:
+        lines.append(f"{group.severity:<8} {group.code}: {group.sentence}")
+        lines += [f"         {finding.sentence()}" for finding in group.first[:examples]]
+        if group.count > examples:
+            lines.append(f"         and {group.count - examples} more")
+        lines += [f"         do: {group.next_step}", ""]
+    return "\n".join(lines) + "\n"
+
+
+def _summary(intake: Intake, told: dict[str, Any]) -> str:
+    files = f"{len(intake.files)} files, " if len(intake.files) > 1 else ""
+    parts = [f"{files}{intake.rows} rows"]
+    parts += [
+        f"{told[key]['count']} {word}"
+        for key, word in (("duplicates", "duplicates"), ("leaked", "also in the test set"))
+        if told.get(key, {}).get("count")
+    ]
+    sides = [f"{side['rows']} {name}" for name, side in told.get("splits", {}).items()]
+    return "; ".join([*parts, ", ".join(sides)] if sides else parts)
