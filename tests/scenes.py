@@ -91,15 +91,19 @@ def failed(
     message: str = "line 7 of tickets.jsonl is not JSON",
     code: int = 1,
     finished: datetime = NOW,
+    checkpoint: int | None = None,
+    **more: Any,
 ) -> StageRun:
     """An attempt that failed; `kind` is what its last words say, None when it said none."""
     words = None
     if kind is not None:
-        failure = Failure(kind=kind, reason=reason, message=message, next_step="mend it")  # type: ignore[arg-type]
+        failure = Failure(kind=kind, reason=reason, message=message, next_step="mend it", **more)  # type: ignore[arg-type]
         words = LastWords(stage=stage, attempt=attempt, failure=failure)
     name = f"tickets-{stage}-{attempt}-0"
     log = f"kubectl logs -n demo {name}"
-    worker = Worker(name, 0, "Failed", code, reason, words=words, log=log)
+    worker = Worker(
+        name, 0, "Failed", code, reason, words=words, checkpoint_step=checkpoint, log=log
+    )
     return StageRun(
         stage, attempt, "Failed", (worker,), started=NOW, finished=finished, words=words
     )

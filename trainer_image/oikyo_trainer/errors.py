@@ -12,9 +12,14 @@ from __future__ import annotations
 
 import errno
 
+from oikyo.api.jobstatus import DataFinding
+
 
 class StageFailed(Exception):
     """A stage ended without a result; its text is one sentence for a person."""
+
+    findings: tuple[DataFinding, ...] = ()
+    """What the prepare stage found in the rows, beside what it stopped at."""
 
     def __init__(
         self, reason: str, message: str, *, evidence: str = "", next_step: str = ""

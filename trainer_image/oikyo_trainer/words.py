@@ -66,6 +66,7 @@ def _told(error: StageFailed) -> Failure:
         message=error.message,
         evidence=error.evidence,
         next_step=error.next_step,
+        findings=error.findings,
     )
 
 

@@ -159,6 +159,12 @@ class DataCheck(Model):
     ] = None
 
 
+def next_step(code: str) -> str:
+    """What a person does about findings of `code`, which may be one of bad rows."""
+    known = CHECKS.get(code)
+    return known.next_step if known else "Mend the rows, or raise data.maxBadRows to drop them"
+
+
 def in_force(given: Iterable[DataCheck]) -> dict[str, Check]:
     """Every check by its code, with what `given` sets."""
     checks = dict(CHECKS)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import ATOMIC, Digest, Report, Sentence, Timestamp, Word, list_map
+from .checks import Severity
 from .meta import BaseMetrics, Condition, Diagnosis, Metric, TunedMetrics
 
 Phase = Literal[
@@ -74,14 +75,49 @@ GateResults = Annotated[
 ]
 
 
-class DatasetStatus(Report):
-    """The prepared data."""
+class DataFinding(Report):
+    """What was found in the data under one code."""
 
-    digest: Annotated[Digest, Field(description="SHA-256 over the prepared rows.")]
-    train: Annotated[int, Field(description="Rows of the training split.")]
-    validation: Annotated[int, Field(description="Rows of the validation split.")]
-    test: Annotated[int, Field(description="Rows of the test split.")]
+    code: Annotated[
+        Word,
+        Field(
+            description="What was found: a data check, or why a row is bad, for example label-typo."
+        ),
+    ]
+    severity: Annotated[
+        Severity,
+        Field(description="Error refused the job, Warning is over its max, Info is within it."),
+    ]
+    count: Annotated[int, Field(description="Rows that were found.")]
+    example: Annotated[
+        Sentence, Field(description="The first of them: file and line, and what is wrong with it.")
+    ] = ""
+
+
+FINDINGS = 8
+"""Codes that a status tells, the worst first; the report has all."""
+
+
+class DatasetStatus(Report):
+    """The data, as it was prepared or refused."""
+
+    digest: Annotated[
+        Digest | None,
+        Field(description="SHA-256 over the prepared rows; absent when the data was refused."),
+    ] = None
+    train: Annotated[int, Field(description="Rows of the training split.")] = 0
+    validation: Annotated[int, Field(description="Rows of the validation split.")] = 0
+    test: Annotated[int, Field(description="Rows of the test split.")] = 0
     dropped: Annotated[int, Field(description="Rows dropped: duplicates and bad rows.")] = 0
+    findings: Annotated[
+        tuple[DataFinding, ...],
+        Field(
+            max_length=FINDINGS,
+            description="What was found in the data, the worst first; report.json and findings.jsonl "
+            "have all of it.",
+            json_schema_extra=list_map("code"),
+        ),
+    ] = ()
 
 
 class StageStatus(Report):

@@ -17,7 +17,7 @@ from .base import Digest, Model, Report
 from .checks import DataCheck
 from .data import Fields, Split
 from .evaluation import EvaluationSpec, Task
-from .jobstatus import GateResult, Resolved
+from .jobstatus import DataFinding, GateResult, Resolved
 from .meta import Metric
 from .training import TrainingSpec
 
@@ -150,6 +150,8 @@ class PrepareResult(Report):
     """Rows removed from the sources because they also stand in the test sources."""
     num_labels: int = 0
     """Classes (TextClassification), else 0."""
+    findings: tuple[DataFinding, ...] = ()
+    """What was found in the rows, by code, the worst first."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Which column carries what, for example {"text": "question"}."""
     resolved: tuple[Resolved, ...] = ()
@@ -196,6 +198,8 @@ class Failure(Report):
     evidence: str = ""
     """File and line, log line or traceback tail."""
     next_step: str = ""
+    findings: tuple[DataFinding, ...] = ()
+    """Of the prepare stage: what was found in the rows, by code, the worst first."""
 
 
 class LastWords(Report):

@@ -114,12 +114,23 @@ def _failed(job: FineTuneJob, home: Home) -> None:
     if diagnosis is not None:
         if diagnosis.evidence not in ("", "spec"):
             lines += diagnosis.evidence.rstrip().splitlines()
+        lines += _findings(job, diagnosis.evidence)
         if diagnosis.next_step:
             lines.append(f"next: {diagnosis.next_step}")
     if log is not None:
         lines.append(f"log: {near(log)}")
     for line in lines:
         console.print(f"       {line}")
+
+
+def _findings(job: FineTuneJob, said: str) -> list[str]:
+    """What was found in the data beside what is `said` already."""
+    found = job.status.dataset.findings if job.status.dataset else ()
+    return [
+        f"{one.severity.lower()}: {one.code}: {one.count} rows; {one.example}"
+        for one in found
+        if one.severity != "Info" and one.example not in said
+    ]
 
 
 def newest_log(job: FineTuneJob, home: Home) -> Path | None:

@@ -114,11 +114,17 @@ def _told(job: FineTuneJob, seen: Observed, result: report.Result) -> str:
         return (
             f"{result.train} training, {result.validation} validation and {result.test} test rows; "
             f"{result.duplicates} duplicates, {result.leaked} leaked and {result.bad_rows} bad rows dropped"
+            f"{_warnings(result)}"
         )
     if isinstance(result, TrainResult):
         values = ", ".join(f"{metric.name} {metric.value}" for metric in result.metrics[:4])
         return f"{result.steps} of {result.total_steps} steps, best at {result.best_step}; {values}"
     return report.verdict_sentence(job, report.verdict_of(job, seen), result.accepted)
+
+
+def _warnings(result: PrepareResult) -> str:
+    told = [f"{f.count} {f.code}" for f in result.findings if f.severity == "Warning"]
+    return f"; look at {', '.join(told)}" if told else ""
 
 
 def _finish(

@@ -15,6 +15,10 @@ SUSPENDED: Final = "Suspended"
 ACTIVE: Final = "Active"
 SKIPPED: Final = "Skipped"
 
+# What was found in the data.
+DATA_CHECKED: Final = "DataChecked"
+DATA_CHECK_FAILED: Final = "DataCheckFailed"
+
 # How a job ends.
 ACCEPTED: Final = "Accepted"
 GATE_FAILED: Final = "GateFailed"

@@ -7,6 +7,7 @@ from datetime import datetime
 from oikyo.api.evaluation import LOWER_IS_BETTER, PRIMARY_METRIC
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import (
+    FINDINGS,
     DatasetStatus,
     FineTuneJobStatus,
     GateResult,
@@ -132,14 +133,24 @@ def _stages(seen: Observed, last: tuple[StageStatus, ...]) -> tuple[StageStatus,
 def _dataset(seen: Observed) -> DatasetStatus | None:
     data = result_of(seen, "prepare")
     if not isinstance(data, PrepareResult):
-        return None
+        return _refused_data(seen)
     return DatasetStatus(
         digest=data.dataset_digest,
         train=data.train,
         validation=data.validation,
         test=data.test,
         dropped=data.duplicates + data.bad_rows + data.leaked,
+        findings=data.findings[:FINDINGS],
     )
+
+
+def _refused_data(seen: Observed) -> DatasetStatus | None:
+    """What was found in rows that were refused."""
+    runs = attempts.of_stage(seen, "prepare")
+    failure = attempts.said(runs[-1]) if runs else None
+    if failure is None or not failure.findings:
+        return None
+    return DatasetStatus(findings=failure.findings[:FINDINGS])
 
 
 def _resolved(seen: Observed) -> tuple[Resolved, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from oikyo.api.checks import next_step
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import FineTuneJobStatus, StageStatus
 
+from . import reasons
 from .conditions import Status, find, holds
 from .observed import Event
 
@@ -13,7 +15,32 @@ TOLD = ("DataReady", "Trained", "Evaluated", "Released")
 
 def events(job: FineTuneJob, new: FineTuneJobStatus) -> tuple[Event, ...]:
     """Events for the step from `job.status` to `new`, in the order of the story."""
-    return (*_stages(job.status, new), *_retries(job, new), *_stops(job, new))
+    return (
+        *_findings(job.status, new),
+        *_stages(job.status, new),
+        *_retries(job, new),
+        *_stops(job, new),
+    )
+
+
+def _findings(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
+    """What was found in the data: a summary, and a Warning for each code that refused the job."""
+    found = new.dataset.findings if new.dataset else ()
+    if not found or (old.dataset is not None and old.dataset.findings == found):
+        return []
+    told = ", ".join(f"{one.count} {one.code} ({one.severity})" for one in found)
+    failed = [one for one in found if one.severity == "Error"]
+    return [
+        Event("Normal", reasons.DATA_CHECKED, f"rows found: {told}"),
+        *(
+            Event(
+                "Warning",
+                reasons.DATA_CHECK_FAILED,
+                f"{one.code}: {one.count} rows; {one.example} Next: {next_step(one.code)}",
+            )
+            for one in failed
+        ),
+    ]
 
 
 def _became(kind: str, status: Status, old: FineTuneJobStatus, new: FineTuneJobStatus) -> bool:

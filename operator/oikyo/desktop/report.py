@@ -158,7 +158,7 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:  # JSON
 
 def _data(job: FineTuneJob, home: Home) -> dict[str, Any] | None:  # JSON of the prepare stage
     """report.json of the data set, with what the page needs beside it."""
-    if job.status.dataset is None:
+    if job.status.dataset is None or job.status.dataset.digest is None:
         return None
     folder = home.workspace / layout.dataset(job.status.dataset.digest)
     try:

@@ -105,7 +105,7 @@ class Findings:
     counts: Counter[str] = field(default_factory=Counter)
     """Rows that the checks found, by code."""
     first: dict[str, list[Finding]] = field(default_factory=dict)
-    """The first findings of each check."""
+    """The first findings of each code."""
     _file: TextIO | None = None
 
     def wants(self, code: str) -> bool:
@@ -124,9 +124,9 @@ class Findings:
         else:
             finding = self._filled(finding)
             self.counts[finding.code] += finding.rows
-            examples = self.first.setdefault(finding.code, [])
-            if len(examples) < FIRST:
-                examples.append(finding)
+        examples = self.first.setdefault(finding.code, [])
+        if len(examples) < FIRST:
+            examples.append(finding)
         if self._file is not None:
             self._file.write(json.dumps(vars(finding), ensure_ascii=False) + "\n")
 

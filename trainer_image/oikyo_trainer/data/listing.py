@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from oikyo.api.checks import Severity
+from oikyo.api.checks import Severity, next_step
+from oikyo.api.jobstatus import FINDINGS, DataFinding
 
 from .findings import Finding
 from .guess import Guess
 from .intake import Intake
 from .judge import ORDER, judge
 
-MEND = "Mend the rows; data.maxBadRows says how many may be dropped instead"
+EXAMPLE = 180
+"""Characters of an example in a status."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,28 @@ def groups(intake: Intake, max_bad_rows: int) -> list[Group]:
         for one in judge(findings, usable)
     ]
     for code, count in findings.bad_codes.items():
-        first = tuple(bad for bad in findings.kept if bad.code == code)
+        first = tuple(findings.first[code])
         sentence = f"{count} of {intake.rows} rows cannot be used"
         severity: Severity = "Error" if findings.bad > max_bad_rows else "Warning"
-        made.append(Group(code, severity, count, sentence, first[:20], MEND))
+        made.append(Group(code, severity, count, sentence, first, next_step(code)))
     return sorted(made, key=lambda group: (ORDER.index(group.severity), -group.count, group.code))
+
+
+def for_status(found: Sequence[Group]) -> tuple[DataFinding, ...]:
+    """The worst of them, short enough for a status and for the last words of a stage."""
+    return tuple(
+        DataFinding(
+            code=group.code,
+            severity=group.severity,
+            count=group.count,
+            example=shorten(group.first[0].sentence(), EXAMPLE),
+        )
+        for group in found[:FINDINGS]
+    )
+
+
+def shorten(sentence: str, most: int) -> str:
+    return sentence if len(sentence) <= most else sentence[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def page(

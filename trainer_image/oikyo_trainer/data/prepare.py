@@ -23,11 +23,11 @@ from ..context import Context
 from ..errors import Refused
 from ..files import write_atomic
 from . import hub, models, report, version
-from .dedup import Kept
-from .examine import examine
+from .examine import Examined, examine
 from .findings import FILE, Findings
 from .intake import Intake, Tell
-from .split import SIDES, TEST, TRAIN, VALIDATION, Sides
+from .listing import for_status, groups
+from .split import SIDES, TEST, TRAIN, VALIDATION
 
 log = logging.getLogger("oikyo.data")
 
@@ -65,7 +65,7 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
         context.reporter.update(percentage=WRITTEN)
         model = models.store(base, context.workspace, staging / "model", _tell_model(context))
         resolved = (*intake.resolved.values(), *pinned, *base.resolved)
-        return _result(made, model, data.kept, sides, intake, resolved)
+        return _result(spec, made, model, data, intake, resolved)
 
 
 def _tell_rows(context: Context) -> Tell:
@@ -112,6 +112,7 @@ def _reported(
                 "message": error.message,
                 "next_step": error.next_step,
             }
+            error.findings = for_status(groups(intake, spec.max_bad_rows))
             intake.findings.flush()
             _tell(spec, context, {**report.of_intake(intake), **told, "refused": failure}, found)
             raise
@@ -151,14 +152,15 @@ def _fetched(source: Source, staging: Path, pinned: list[Resolved]) -> Source:
 
 
 def _result(
+    spec: PrepareSpec,
     made: version.Version,
     model: str,
-    kept: Kept,
-    sides: Sides,
+    data: Examined,
     intake: Intake,
     resolved: tuple[Resolved, ...],
 ) -> PrepareResult:
-    counts = {name: int((sides == side).sum()) for side, name in enumerate(SIDES)}
+    kept = data.kept
+    counts = {name: int((data.sides == side).sum()) for side, name in enumerate(SIDES)}
     log.info(
         "prepared %s: %s; %d duplicates, %d leaked, %d bad",
         made.digest,
@@ -175,6 +177,7 @@ def _result(
         test=counts[SIDES[TEST]],
         duplicates=int(kept.duplicate.sum()),
         bad_rows=intake.findings.bad,
+        findings=for_status(groups(intake, spec.max_bad_rows)),
         leaked=int(kept.leaked.sum()),
         num_labels=len(made.labels),
         columns=dict(intake.columns.names) if intake.columns else {},

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from oikyo.api.checks import CHECKS, DataCheck
+from oikyo.api.stages import TERMINATION_LIMIT, LastWords
 from oikyo_trainer.data import labels, lengths
 from oikyo_trainer.data.lengths import limit_of
 from oikyo_trainer.errors import Refused
+from oikyo_trainer.words import failure_of, shorten
 
 LENIENT = tuple(
     DataCheck(code=code, action="Warn", max="0") for code in CHECKS if code != "class-imbalance"
@@ -235,3 +237,41 @@ def test_real_tokens_are_counted_as_transformers_counts_them(tmp_path: Path) -> 
     without = {name: path for name, path in files.items() if name != "tokenizer.json"}
     converted = open_counter(without, "file:///model", tmp_path / "b")
     assert (converted.count(texts) + converted.special).tolist() == expected
+
+
+def test_findings_reach_the_last_words_whether_refused_or_not(desk: Any) -> None:
+    rows: list[Any] = classified(lambda i: ("refund", "delivery")[i % 2])
+    rows[4]["label"] = "refnud"
+    path = desk.rows("rows.jsonl", rows)
+    result = desk.prepare(path, checks=_only("label-typo"))
+    (told,) = result.findings
+    assert (told.code, told.severity, told.count) == ("label-typo", "Warning", 1)
+    assert "rows.jsonl:5: has the label 'refnud'" in told.example
+    with pytest.raises(Refused) as refused:
+        desk.prepare(path)
+    assert [one.code for one in refused.value.findings] == ["label-typo", "small-class"]
+    assert refused.value.findings[0].severity == "Error"
+
+
+def test_last_words_about_very_bad_data_fit_and_keep_the_worst(desk: Any) -> None:
+    faults = [
+        '{"text": "t", "label": ""}',
+        '{"text": 1, "label": "a"}',
+        '{"text": "", "label": "a"}',
+        '{"text": NaN}',
+        "[]",
+        "\u00e9" * 999,
+        '{"a": 1, "a": 2}',
+        '{"text": "t\\u0000", "label": "a"}',
+    ]
+    good = [json.dumps(row) for row in classified(lambda i: f"topic {i % 3}")]
+    path = desk.file("\u00e9" * 60 + ".jsonl", "\n".join(good + faults * 40 + ["x"]))
+    with pytest.raises(Refused) as refused:
+        desk.prepare(path)
+    words = LastWords(stage="prepare", failure=failure_of(refused.value))
+    line = shorten(words)
+    assert len(line.encode()) <= TERMINATION_LIMIT
+    kept = LastWords.model_validate_json(line).failure
+    assert kept is not None
+    assert {one.count for one in kept.findings} >= {40}
+    assert "data.maxBadRows is 0" in kept.message
