@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from oikyo.api import workspace as layout
 from oikyo.api.stages import RunSpec
 
+from .errors import StageFailed
 from .progress import Reporter
 
 
@@ -20,6 +22,10 @@ class Context:
     reporter: Reporter
     rank: int = 0
     world_size: int = 1
+    remember: Callable[[int], None] = lambda step: None
+    """Told the step of each committed checkpoint, so that it is known when the stage is killed."""
+    end: Callable[[StageFailed], None] = lambda error: None
+    """Ends the process at once with these words, from any thread; for when the main one is stuck."""
 
     def folder(self, spec: RunSpec) -> Path:
         """The stage's own folder, made if absent; shared by all attempts of the run."""

@@ -44,6 +44,7 @@ class Reporter:
         self.current = StageProgress(stage=stage, attempt=attempt, updated=now())
         self.metrics = StageMetrics(run=run, stage=stage)
         self._server: ThreadingHTTPServer | None = None
+        self._lock = threading.Lock()  # a checkpoint is told by the thread that wrote it
 
     def update(
         self,
@@ -55,6 +56,17 @@ class Reporter:
         **values: float,
     ) -> None:
         """Tell the newest state; `values` are metrics by name (loss, eval_loss, learning_rate…)."""
+        with self._lock:
+            self._update(percentage, step, total_steps, remaining_seconds, values)
+
+    def _update(
+        self,
+        percentage: float | None,
+        step: int | None,
+        total_steps: int | None,
+        remaining_seconds: float | None,
+        values: dict[str, float],
+    ) -> None:
         self._values.update({name: text(value) for name, value in values.items()})
         percent = self._percent(percentage)
         if remaining_seconds is None and percent > 0:

@@ -29,7 +29,7 @@ from .context import Context
 from .errors import Stopped
 from .files import write_atomic
 from .progress import Reporter
-from .words import exit_code, failure_of, open_log, say, shorten
+from .words import Speaker, exit_code, failure_of, shorten
 
 __all__ = [
     "Context",
@@ -56,14 +56,17 @@ def run_stage(
     termination_log: Path | None,
 ) -> int:
     """Run `work` under the stage contract and return the exit code."""
+    speaker = Speaker(spec, termination_log)
     context = Context(
         workspace=workspace.resolve(),
         reporter=Reporter(spec.stage, spec.attempt, spec.run),
         rank=int(os.environ.get("RANK", "0")),
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        remember=speaker.remember,
+        end=speaker.end,
     )
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        open_log(termination_log)
+        speaker.open()
     if context.rank == 0:
         context.reporter.serve(port)
     try:
@@ -72,7 +75,7 @@ def run_stage(
         context.reporter.close()
     # A result is rank 0's to tell; a failure is told by whoever had it, in the log of its own pod.
     if context.rank == 0 or words.failure is not None:
-        say(words, termination_log)
+        speaker.say(words)
     return exit_code(words)
 
 

@@ -21,6 +21,7 @@ from oikyo.api.stages import (
     TERMINATION_LIMIT,
     Failure,
     LastWords,
+    RunSpec,
 )
 
 from .errors import Refused, Retry, StageFailed, Stopped, storage_fault
@@ -31,6 +32,35 @@ EXIT_CRASHED = 1
 STOPPED = "Stopped"
 SHORTEST = 80
 """Characters that a shortened text keeps, as long as that fits."""
+
+
+class Speaker:
+    """Says the words of one stage process; a training's newest checkpoint is in all of them."""
+
+    def __init__(self, spec: RunSpec, log_path: Path | None) -> None:
+        self._path = log_path
+        self._words = LastWords(
+            stage=spec.stage, attempt=spec.attempt, input_digest=spec.input_digest()
+        )
+
+    def open(self) -> None:
+        open_log(self._path)
+
+    def remember(self, step: int) -> None:
+        """Write down the step of a committed checkpoint: words that stay if the process is killed."""
+        self._words = self._words.model_copy(update={"checkpoint_step": step})
+        say(self._words, self._path)
+
+    def say(self, words: LastWords) -> None:
+        """Say how the stage ended."""
+        step = self._words.checkpoint_step
+        say(words.model_copy(update={"checkpoint_step": step}), self._path)
+
+    def end(self, error: StageFailed) -> None:
+        """End the process at once with these words; for when the main thread is stuck."""
+        words = self._words.model_copy(update={"failure": failure_of(error)})
+        say(words, self._path)
+        os._exit(exit_code(words))
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -91,7 +121,9 @@ def say(words: LastWords, path: Path | None) -> None:
         with path.open("ab+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
-            if _weight(words) > _weight(_earlier(file.read())):
+            earlier = _earlier(file.read())
+            interim = not words.spoken and _weight(earlier) <= 1
+            if interim or _weight(words) > _weight(earlier):
                 file.truncate(0)
                 file.write(shorten(words).encode())
                 file.flush()
@@ -112,11 +144,13 @@ def _weight(words: LastWords | None) -> int:
     if words is None:
         return 0
     if words.result is not None:
-        return 5
+        return 6
     failure = words.failure
-    if failure is None or failure.reason == STOPPED:
+    if failure is None:
         return 1
-    return {"Retry": 2, "Crashed": 3, "Refused": 4}[failure.kind]
+    if failure.reason == STOPPED:
+        return 2
+    return {"Retry": 3, "Crashed": 4, "Refused": 5}[failure.kind]
 
 
 def shorten(words: LastWords) -> str:

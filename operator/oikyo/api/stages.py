@@ -19,7 +19,7 @@ from .data import Fields, Split
 from .evaluation import EvaluationSpec, Task
 from .jobstatus import DataFinding, GateResult, Resolved
 from .meta import Metric
-from .training import TrainingSpec
+from .training import Objective, TrainingSpec
 
 Stage = Literal["prepare", "train", "evaluate", "serve"]
 RUN_STAGES: tuple[Stage, ...] = ("prepare", "train", "evaluate")
@@ -83,6 +83,8 @@ class PrepareSpec(RunSpec):
     max_bad_rows: int = 0
     min_test_rows: int = 20
     checks: tuple[DataCheck, ...] = ()
+    objective: Objective = "Supervised"
+    """Whether rows are answers to learn, or preferences between answers."""
     max_length: int = 512
     """training.maxLength: tokens after which a row is cut."""
 
@@ -203,7 +205,10 @@ class Failure(Report):
 
 
 class LastWords(Report):
-    """The last thing a stage says, at most TERMINATION_LIMIT bytes of JSON: exactly one of the two."""
+    """The last thing a stage says, at most TERMINATION_LIMIT bytes of JSON: a result or a failure.
+
+    A training writes words with neither at each checkpoint: they are what stays when it is killed.
+    """
 
     stage: Stage
     attempt: int = 1
@@ -212,6 +217,13 @@ class LastWords(Report):
         default=None, discriminator="stage"
     )
     failure: Failure | None = None
+    checkpoint_step: int | None = None
+    """Step of the newest committed checkpoint."""
+
+    @property
+    def spoken(self) -> bool:
+        """Whether the stage said how it ended."""
+        return self.result is not None or self.failure is not None
 
 
 class StageProgress(Report):

@@ -33,6 +33,9 @@ class Worker:
     """The platform's sentence, for example the scheduler's."""
     node: str = ""
     words: LastWords | None = None
+    """How it ended, in its own words."""
+    checkpoint_step: int | None = None
+    """Newest checkpoint that it is known to have committed."""
     terminating: bool = False
     log: str = ""
     """The command with which a person reads its log."""

@@ -27,6 +27,7 @@ def worker(pod: Object, warning: Object | None) -> Worker:
     status = pod.get("status", {})
     ended = _ended(status)
     reason, message = _reason(pod, status, ended, warning)
+    said = _words(ended.get("message", ""))
     return Worker(
         name=pod["metadata"]["name"],
         rank=rank(pod),
@@ -35,7 +36,8 @@ def worker(pod: Object, warning: Object | None) -> Worker:
         reason=reason,
         message=message[:2048],
         node=pod.get("spec", {}).get("nodeName", ""),
-        words=_words(ended.get("message", "")),
+        words=said if said and said.spoken else None,
+        checkpoint_step=said.checkpoint_step if said else None,
         terminating="deletionTimestamp" in pod["metadata"],
         log=f"kubectl logs -n {pod['metadata'].get('namespace', 'default')} {pod['metadata']['name']}",
     )
@@ -125,7 +127,9 @@ def _reason(
 
 def _why_ended(pod: Object, ended: dict[str, Any]) -> tuple[str, str]:
     said = _words(ended.get("message", ""))
-    message = said.failure.message if said and said.failure else ended.get("message", "")
+    message = ended.get("message", "")
+    if said is not None:
+        message = said.failure.message if said.failure else ""
     if ended.get("exitCode") == 0:
         return "", ""
     # Whoever deletes a running pod stops it; the work did nothing wrong.

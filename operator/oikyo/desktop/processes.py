@@ -110,7 +110,8 @@ class Processes:
     def _observe(self, record: ProcessRecord) -> StageRun:
         if record.finished is None:
             record = self._settle(record)
-        words = record.words(self._home) if record.finished is not None else None
+        said = record.words(self._home) if record.finished is not None else None
+        words = said if said and said.spoken else None
         ended_well = (
             record.exit_code == EXIT_DONE and words is not None and words.result is not None
         )
@@ -126,6 +127,7 @@ class Processes:
             reason=reason,
             message=message,
             words=words,
+            checkpoint_step=said.checkpoint_step if said else None,
             terminating=record.finished is None and record.stopped is not None,
             log=f"less {quote(str(self._home.log(record.run, record.stage, record.attempt)))}",
         )
@@ -149,7 +151,7 @@ class Processes:
         if code is None and record.birth and birth_of(record.pid) == record.birth:
             return self._enforce(record)
         words = record.words(self._home)
-        if words is not None and (code is None or record.gang):
+        if words is not None and words.spoken and (code is None or record.gang):
             # torchrun turns every rank's failure into 1; and nobody reaped the child of a dead oikyo.
             failure = words.failure
             code = EXIT_DONE if failure is None else EXIT_OF_KIND[failure.kind]

@@ -10,6 +10,7 @@ import pytest
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
 from oikyo.controller.observed import Claim, Mounts
+from oikyo.controller.policies import attempts
 from scenes import NOW, World, done, failed, job, pending, running, seen, version
 
 
@@ -17,6 +18,16 @@ def condition(status, kind):
     found = find(status.conditions, kind)
     assert found is not None
     return found
+
+
+def test_attempts_that_got_further_cost_no_budget_and_those_that_did_not_do() -> None:
+    steps = (10, 20, 30, 30, None)
+    runs = [failed("train", n, checkpoint=step) for n, step in enumerate(steps, 1)]
+    assert [attempts.failures(tuple(runs[:n])) for n in range(1, 6)] == [0, 0, 0, 1, 2]
+    going = decide(job(backoffLimit=0), seen(done("prepare"), *runs[:3]), NOW)
+    assert going.children.stages[0].key == ("train", 4)
+    ended = decide(job(backoffLimit=0), seen(done("prepare"), *runs[:4]), NOW)
+    assert ended.status.phase == "Failed"
 
 
 def test_a_new_job_gets_a_claim_and_the_prepare_stage_and_all_conditions():

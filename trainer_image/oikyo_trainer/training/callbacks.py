@@ -10,6 +10,7 @@ import logging
 import math
 import resource
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -193,6 +194,7 @@ class Committing(TrainerCallback):
         rhythm: Rhythm,
         reporter: Reporter,
         train_rows: int,
+        remember: Callable[[int], None] = lambda step: None,
     ) -> None:
         self._plan = plan
         self._world = world
@@ -201,6 +203,7 @@ class Committing(TrainerCallback):
         self._reporter = reporter
         self._train_rows = train_rows
         self.save_started = time.monotonic()
+        self._remember = remember
         self.behind: WriteBehind | None = None
         self.stalls = 0.0
         """Seconds that the steps waited for checkpoints, all together."""
@@ -229,6 +232,7 @@ class Committing(TrainerCallback):
     def _commit(self, saved: Saved, started: float) -> None:
         """Make the checkpoint count; on the writing thread where there is one."""
         self._checkpoints.commit(saved)
+        self._remember(saved.step)
         seconds = time.monotonic() - started
         self._reporter.update(checkpoint_step=saved.step, checkpoint_seconds=seconds)
         log.info("checkpoint step=%d seconds=%.2f", saved.step, seconds)
@@ -254,17 +258,22 @@ class TokenCounter:
 
     def __init__(self) -> None:
         self._tokens: torch.Tensor | None = None
+        self._known = 0
 
     def add(self, mask: torch.Tensor) -> None:
         count = mask.sum()
         self._tokens = count if self._tokens is None else self._tokens + count
 
+    def count(self, *, tokens: int, slots: int, labels: int) -> None:
+        """Add what the host counted: real tokens, computed ones with padding, and labelled ones."""
+        self._known += tokens
+
     def take(self, device: torch.device) -> int:
         """Tokens of all ranks since the last call, which every rank makes at the same step."""
-        count = torch.zeros((), dtype=torch.long, device=device)
+        count = torch.full((), self._known, dtype=torch.long, device=device)
         if self._tokens is not None:
             count += self._tokens.to(device)
-        self._tokens = None
+        self._tokens, self._known = None, 0
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(count)
         return int(count)

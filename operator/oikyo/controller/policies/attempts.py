@@ -132,8 +132,18 @@ def said(run: StageRun) -> Failure | None:
 
 
 def failures(runs: tuple[StageRun, ...]) -> int:
-    """Failed attempts that count against backoffLimit."""
-    return sum(run.state == "Failed" and not disrupted(run) for run in runs)
+    """Failed attempts that count against backoffLimit: neither disrupted nor further than any before."""
+    count, furthest = 0, 0
+    for run in runs:
+        step = checkpoint(run)
+        progressed, furthest = step > furthest, max(step, furthest)
+        count += run.state == "Failed" and not disrupted(run) and not progressed
+    return count
+
+
+def checkpoint(run: StageRun) -> int:
+    """Step of the newest checkpoint that an ended attempt is known to have committed, or 0."""
+    return max((worker.checkpoint_step or 0 for worker in run.workers), default=0)
 
 
 def disrupted(run: StageRun) -> bool:

@@ -1,0 +1,77 @@
+"""A training that stands still is ended with the reason, a slow one is not."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from oikyo_trainer.errors import Retry
+from oikyo_trainer.training.pulse import LEARNED_AFTER, UNKNOWN_SECONDS, Pulse
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def beating(clock: Clock, *, every: float, times: int = LEARNED_AFTER + 5) -> Pulse:
+    pulse = Pulse(lambda _: None, clock=clock)
+    for _ in range(times):
+        pulse.beat()
+        clock.now += every
+    return pulse
+
+
+def test_fast_steps_may_pause_a_minute_and_slow_ones_in_proportion() -> None:
+    assert beating(Clock(), every=0.1).bound() == 60
+    assert beating(Clock(), every=10).bound() == 300
+
+
+def test_nothing_is_called_a_hang_before_the_rhythm_is_known() -> None:
+    clock = Clock()
+    pulse = beating(clock, every=0.1, times=2)
+    clock.now += UNKNOWN_SECONDS - 1
+    assert pulse.fault() is None
+    clock.now += 2
+    assert pulse.fault() is not None
+
+
+def test_silence_beyond_the_bound_is_told_with_both_figures() -> None:
+    clock = Clock()
+    pulse = beating(clock, every=0.5)
+    clock.now += 61
+    fault = pulse.fault()
+    assert fault is not None
+    assert fault.reason == "Hung"
+    assert "no forward pass for 62 s, 0.5 s was the longest" in fault.message
+
+
+def test_a_checkpoint_is_neither_silence_nor_a_rhythm_to_learn() -> None:
+    clock = Clock()
+    pulse = beating(clock, every=0.1)
+    with pulse.rest():
+        clock.now += 600
+        assert pulse.fault() is None
+    assert pulse.fault() is None
+    pulse.beat()
+    assert pulse.bound() == 60
+
+
+def test_the_watching_thread_tells_once_while_the_main_thread_is_blocked() -> None:
+    told: list[Retry] = []
+    heard = threading.Event()
+
+    def silence(fault: Retry) -> None:
+        told.append(fault)
+        heard.set()
+
+    pulse = Pulse(silence, least=0.5)
+    step = pulse.listen(lambda: time.sleep(0.001))
+    with pulse.watching():
+        for _ in range(LEARNED_AFTER):
+            step()
+        assert heard.wait(10)
+    assert [fault.reason for fault in told] == ["Hung"]

@@ -1,0 +1,113 @@
+"""Ends a process whose training stands still: a peer that hangs or a cut network blocks a collective for ever.
+
+The longest time between two beats (forward passes, of training and validation) is learned from the
+run itself. The thread works while the main thread waits inside a collective, because that wait does
+not hold the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import Retry
+
+LEAST_SECONDS = 60.0
+"""Never called a hang before: a node may be busy, a volume slow."""
+TIMES_LONGEST = 30.0
+"""So many times the longest time between two beats is no variation of it."""
+UNKNOWN_SECONDS = 1800.0
+"""While little is known: the first passes compile, allocate and meet the other ranks."""
+LEARNED_AFTER = 5
+LOOK_SECONDS = 1.0
+
+
+class Pulse:
+    """Watches one process; `silence` is called once, from the watching thread, when it stands still."""
+
+    def __init__(
+        self,
+        silence: Callable[[Retry], None],
+        *,
+        least: float = LEAST_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._silence = silence
+        self._least = least
+        self._clock = clock
+        self._last = clock()
+        self._longest = 0.0
+        self._beats = 0
+        self._at_rest = 0
+
+    def beat(self) -> None:
+        """The training has moved."""
+        now = self._clock()
+        if self._beats and not self._at_rest:
+            self._longest = max(self._longest, now - self._last)
+        self._last = now
+        self._beats += 1
+
+    @contextmanager
+    def rest(self) -> Iterator[None]:
+        """What happens inside (a checkpoint) is no step, and takes as long as it takes."""
+        self._at_rest += 1
+        try:
+            yield
+        finally:
+            self._last = self._clock()
+            self._at_rest -= 1
+
+    def bound(self) -> float:
+        """Seconds of silence that are a hang."""
+        if self._at_rest or self._beats < LEARNED_AFTER:
+            return UNKNOWN_SECONDS
+        return max(self._least, TIMES_LONGEST * self._longest)
+
+    def fault(self) -> Retry | None:
+        """What is wrong, when the silence has lasted too long."""
+        silent = self._clock() - self._last
+        if silent <= self.bound():
+            return None
+        return Retry(
+            "Hung",
+            f"no forward pass for {silent:.0f} s, {self._longest:.1f} s was the longest until now: "
+            "another worker hangs or the network between the workers is cut",
+            next_step="The next attempt goes on from the newest checkpoint.",
+        )
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look at the pulse from a thread of its own while the block runs."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(ended,), daemon=True, name="pulse")
+        self._last = self._clock()
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _watch(self, ended: threading.Event) -> None:
+        while not ended.wait(LOOK_SECONDS):
+            if (fault := self.fault()) is not None:
+                faulthandler.dump_traceback(file=sys.stderr)
+                self._silence(fault)
+                return
+
+    def listen(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` with a beat before and after each call."""
+
+        def beating(*given: Any, **named: Any) -> Any:
+            self.beat()
+            answer = function(*given, **named)
+            self.beat()
+            return answer
+
+        return beating
