@@ -33,6 +33,8 @@ write("broken.jsonl", rows)
 lines = open(f"{folder}/broken.jsonl").read().splitlines()
 lines[6] = '{"text": "half a ro'
 open(f"{folder}/broken.jsonl", "w").write("\\n".join(lines))
+typo = {"text": "one more text", "label": "A "}
+write("mistyped.jsonl", rows[:4] + [typo] + rows[4:])
 write("single.jsonl", [{**row, "label": "only"} for row in rows])
 write("few.jsonl", rows[:40])
 for name in ("pickled", "no-config"):
@@ -115,6 +117,11 @@ def test_a_bad_manifest_is_refused_by_kubectl_apply(
         ("missing-file", data(bad("nowhere.jsonl")), ["nowhere.jsonl does not exist"]),
         ("empty-file", data(bad("empty.jsonl")), ["empty.jsonl is empty"]),
         ("unreadable-row", data(bad("broken.jsonl")), ["broken.jsonl:7"]),
+        (
+            "mistyped-label",
+            data(bad("mistyped.jsonl")),
+            ["label-typo: 1 of 201 rows", "mistyped.jsonl:5", "Write the label as the others do"],
+        ),
         ("single-class", data(bad("single.jsonl")), ["'only'", "nothing to tell apart"]),
         ("few-rows", data(bad("few.jsonl"), minTestRows=30), ["minTestRows is 30"]),
         ("pickled", {"model": {"base": bad("pickled")}}, ["safetensors"]),

@@ -64,6 +64,10 @@ def unreadable_row(here: Path) -> None:
     (here / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
+def mistyped_label(here: Path) -> None:
+    write_rows(here, [*ROWS[:4], {"text": "one more text", "label": "A "}, *ROWS[4:]])
+
+
 def single_class(here: Path) -> None:
     write_rows(here, [{**row, "label": "only"} for row in ROWS])
 
@@ -91,6 +95,15 @@ def nothing(here: Path) -> None:
         (missing_file, {}, ["spec.data.sources[0].uri", "rows.jsonl does not exist"]),
         (empty_file, {}, ["rows.jsonl", "empty"]),
         (unreadable_row, {}, ["rows.jsonl:7"]),
+        (
+            mistyped_label,
+            {},
+            [
+                "label-typo: 1 of 201 rows",
+                "rows.jsonl:5: has the label 'A'",
+                "next: Write the label",
+            ],
+        ),
         (single_class, {}, ["only", "class"]),
         (few_rows, {"least": "30"}, ["30", "test"]),
         (pickled_weights, {}, ["safetensors"]),

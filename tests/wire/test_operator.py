@@ -198,12 +198,15 @@ def test_a_failed_attempt_is_followed_by_the_next_and_refused_data_ends_the_job(
     assert place.status("tickets")["failures"] == 1
     words = (
         '{"stage":"prepare","attempt":2,"failure":{"kind":"Refused","reason":"InvalidData",'
-        '"message":"rows.jsonl line 7 is not JSON","nextStep":"mend line 7"}}'
+        '"message":"rows.jsonl line 7 is not JSON","nextStep":"mend line 7","findings":'
+        '[{"code":"not-json","severity":"Error","count":1,"example":"rows.jsonl:7: not JSON"}]}}'
     )
     place.fail("tickets", "prepare", 2, 64, words)
     eventually(lambda: place.phase("tickets") == "Failed", "the job to fail")
     assert place.status("tickets")["diagnosis"]["cause"] == "rows.jsonl line 7 is not JSON"
     assert place.condition("tickets", "Succeeded")["reason"] == "InputRefused"
+    (found,) = place.status("tickets")["dataset"]["findings"]
+    assert (found["code"], found["example"]) == ("not-json", "rows.jsonl:7: not JSON")
 
 
 def test_the_second_operator_waits_and_takes_over_at_once_when_the_first_ends(
