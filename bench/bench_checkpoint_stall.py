@@ -3,14 +3,16 @@
     PYTHONPATH=operator:trainer_image python bench/bench_checkpoint_stall.py [ROUNDS]
 
 A causal model of 35 M parameters (140 MB, with AdamW's moments 420 MB) is trained for 30 steps and saved
-every 5. Each run is a process of its own; the rounds interleave the kinds. Told per save: the seconds
-that steps waited for it, and the seconds that it added to the run over one that saves nothing (the
-writing competes for the same processors). One JSON line a round, then the medians.
+every 5. The variable MB_PER_SECOND is how fast the volume takes them: whoever writes faster waits. Each
+run is a process of its own; the rounds interleave the kinds. Told per save: the seconds that steps
+waited for it, and the seconds that it added to the run over one that saves nothing (the writing
+competes for the same processors). One JSON line a round, then the medians.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from typing import Any
 
 STEPS, EVERY = 30, 5
 SAVES = STEPS // EVERY
+RATE = float(os.environ.get("MB_PER_SECOND", "1e6")) * 1e6
 KINDS = ("none", "trainer", "async_save", "oikyo")
 
 
@@ -65,6 +68,12 @@ def arguments(folder: Path, **more: Any) -> Any:
     )
 
 
+def pace(begun: float, folder: Path) -> None:
+    """Let the writing of `folder` last as long as it takes on the volume."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    time.sleep(max(0.0, begun + size / RATE - time.perf_counter()))
+
+
 def timed(trainer: Any, waited: list[float]) -> dict[str, float]:
     begun = time.perf_counter()
     trainer.train()
@@ -87,6 +96,7 @@ def run_trainer(folder: Path) -> dict[str, float]:
         def _save_checkpoint(self, *given: Any) -> None:
             begun = time.perf_counter()
             super()._save_checkpoint(*given)
+            pace(begun, folder / f"checkpoint-{self.state.global_step}")
             waited.append(time.perf_counter() - begun)
 
     options = arguments(folder, save_steps=EVERY, save_total_limit=2)
@@ -101,6 +111,8 @@ def run_async_save(folder: Path) -> dict[str, float]:
 
     class Saving(TrainerCallback):
         future: Any = None
+        begun = 0.0
+        place = Path()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
             if state.global_step % EVERY:
@@ -108,9 +120,10 @@ def run_async_save(folder: Path) -> dict[str, float]:
             begun = time.perf_counter()
             if self.future is not None:
                 self.future.result()
+                pace(self.begun, self.place)
             whole = {"model": given["model"].state_dict(), "optim": given["optimizer"].state_dict()}
-            place = folder / f"checkpoint-{state.global_step}"
-            self.future = dcp.async_save(whole, checkpoint_id=str(place))
+            self.begun, self.place = begun, folder / f"checkpoint-{state.global_step}"
+            self.future = dcp.async_save(whole, checkpoint_id=str(self.place))
             waited.append(time.perf_counter() - begun)
 
         def on_train_end(self, *_: Any, **__: Any) -> None:
@@ -145,7 +158,12 @@ def run_oikyo(folder: Path) -> dict[str, float]:
             checkpoints.clear(step)
             Trainer._save_checkpoint(self, live, trial)
             saved = Saved(step, 0.0, step, step == STEPS, None)
-            behind.submit(lambda: checkpoints.commit(saved))
+
+            def commit() -> None:
+                pace(begun, checkpoints.path(step))
+                checkpoints.commit(saved)
+
+            behind.submit(commit)
             waited.append(time.perf_counter() - begun)
 
     class Ending(TrainerCallback):

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KILLS = int(os.environ.get("OIKYO_KILLS", "20"))
 SETTINGS: dict[str, Any] = {
     "method": "Full",
-    "epochs": 20,
+    "epochs": max(10, KILLS // 2),
     "learning_rate": "3e-3",
     "checkpoints": {"every_steps": 2, "keep": 2},
 }
-STEPS = 240
 
 
-def in_child(lab: Any, spec: Any, seconds: float | None) -> bool:
-    """Train in a forked process; SIGKILL it after `seconds`. Whether it came to its end by itself."""
+def in_child(lab: Any, spec: Any, killed: Callable[[], bool] = lambda: False) -> bool:
+    """Train in a forked process; SIGKILL it once `killed` says so. Whether it came to its end."""
     child = os.fork()
     if not child:
         try:
@@ -37,17 +37,30 @@ def in_child(lab: Any, spec: Any, seconds: float | None) -> bool:
             os._exit(0)
         except BaseException:
             os._exit(1)
-    if seconds is None:
-        return os.waitpid(child, 0)[1] == 0
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while True:
         gone, status = os.waitpid(child, os.WNOHANG)
         if gone:
             return status == 0
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+        if killed():
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return False
+        time.sleep(0.002)
+
+
+def random_moment(folder: Path, after: int, dice: random.Random) -> Callable[[], bool]:
+    """At some moment of the start, or soon after the next checkpoint began to be written."""
+    begun, early, wait = time.monotonic(), dice.random() < 0.25, dice.uniform(0, 0.06)
+    seen: list[float] = []
+
+    def now() -> bool:
+        if early:
+            return time.monotonic() - begun > 10 * wait
+        if not seen and any(int(path.name[11:]) > after for path in folder.glob("checkpoint-*")):
+            seen.append(time.monotonic())
+        return bool(seen) and time.monotonic() - seen[0] > wait
+
+    return now
 
 
 def newest(folder: Path) -> int:
@@ -67,23 +80,15 @@ def test_kills_lose_no_checkpoint_and_change_no_bit(lab: Any) -> None:
     from safetensors.torch import load_file
 
     torch.set_num_threads(1)
-    begun = time.monotonic()
-    assert in_child(lab, lab.spec("TextClassification", run="whole", **SETTINGS), None)
-    length = time.monotonic() - begun
+    assert in_child(lab, lab.spec("TextClassification", run="whole", **SETTINGS))
     dice, folder = random.Random(5), lab.workspace / layout.checkpoints("cut")
-    attempt = kills = reached = 0
-    while kills < KILLS:
-        attempt += 1
+    reached = 0
+    for attempt in range(1, KILLS + 1):
         spec = lab.spec("TextClassification", run="cut", attempt=attempt, **SETTINGS)
-        # From before the first step to a good way into the run; it must not end too soon.
-        if in_child(lab, spec, dice.uniform(0, length * 0.4)):
-            break
-        kills += 1
+        assert not in_child(lab, spec, random_moment(folder, reached, dice)), "it ended too soon"
         assert newest(folder) >= reached, "a checkpoint that counted is gone"
         reached = newest(folder)
-    last = lab.spec("TextClassification", run="cut", attempt=attempt + 1, **SETTINGS)
-    assert in_child(lab, last, None)
-    assert kills >= min(KILLS, 5)
+    assert in_child(lab, lab.spec("TextClassification", run="cut", attempt=KILLS + 1, **SETTINGS))
     whole, cut = (
         load_file(lab.workspace / layout.stage(run, "train") / "model/model.safetensors")
         for run in ("whole", "cut")
