@@ -130,6 +130,12 @@ class StageStatus(Report):
         None
     )
     finished: Annotated[Timestamp | None, Field(description="When it ended.")] = None
+    message: Annotated[
+        Sentence,
+        Field(
+            description="Why the newest failed attempt failed, what was lost and which checkpoint is kept."
+        ),
+    ] = ""
 
 
 class FineTuneJobStatus(Report):

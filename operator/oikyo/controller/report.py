@@ -60,7 +60,7 @@ def build(
         progress=_progress(seen, over) or last.progress,
         loss=_loss(seen) or last.loss,
         score=_score(job, metrics),
-        stages=_stages(seen, last.stages),
+        stages=_stages(seen, last.stages, last.progress),
         dataset=_dataset(seen) or last.dataset,
         resolved=_resolved(seen) or last.resolved,
         metrics=metrics,
@@ -114,7 +114,26 @@ def _score(job: FineTuneJob, metrics: tuple[Metric, ...]) -> str | None:
     return _find(metrics, PRIMARY_METRIC[job.spec.task])
 
 
-def _stages(seen: Observed, last: tuple[StageStatus, ...]) -> tuple[StageStatus, ...]:
+def _failure(
+    runs: tuple[StageRun, ...], told: StageStatus | None, progress: Progress | None
+) -> str:
+    """Why the newest failed attempt failed and what was lost: told once, when its progress is known."""
+    run = next((run for run in reversed(runs) if run.state == "Failed"), None)
+    before = told.message if told else ""
+    if run is None or before.startswith(f"attempt {run.attempt}:"):
+        return before
+    step = attempts.checkpoint(run)
+    words = f"attempt {run.attempt}: {attempts.root_cause(run)}"
+    if not step:
+        return words[:2048]
+    reached = progress.step if progress and progress.stage == run.stage else None
+    lost = max(0, (reached or step) - step)
+    return f"{words[:1900]}; the checkpoint of step {step} is kept, {lost} reported steps are lost"
+
+
+def _stages(
+    seen: Observed, last: tuple[StageStatus, ...], progress: Progress | None
+) -> tuple[StageStatus, ...]:
     known = {stage.name: stage for stage in last}
     for name in RUN_STAGES:
         runs = attempts.of_stage(seen, name)
@@ -126,6 +145,7 @@ def _stages(seen: Observed, last: tuple[StageStatus, ...]) -> tuple[StageStatus,
                 state=run.state,
                 started=timestamp(run.started) if run.started else None,
                 finished=timestamp(run.finished) if run.finished else None,
+                message=_failure(runs, known.get(name), progress),
             )
     return tuple(known[name] for name in RUN_STAGES if name in known)
 

@@ -59,7 +59,7 @@ def _retries(job: FineTuneJob, new: FineTuneJobStatus) -> list[Event]:
         Event(
             "Warning",
             "AttemptFailed",
-            f"attempt {stage.attempt} of {stage.name} failed; see kubectl logs "
+            f"{stage.name}, {stage.message}; see kubectl logs "
             f"job/{job.metadata.name}-{stage.name}-{stage.attempt}",
         )
         for stage in new.stages

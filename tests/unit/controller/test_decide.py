@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from oikyo.api.jobstatus import Progress
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
 from oikyo.controller.observed import Claim, Mounts
@@ -229,3 +230,25 @@ def test_the_same_status_comes_back_after_it_was_wiped():
     again.seen = world.seen
     again.settle()
     assert again.job.status == world.job.status
+
+
+def test_a_failed_attempt_is_told_with_what_was_lost_and_stays_told():
+    going = job().model_copy(
+        update={
+            "status": job().status.model_copy(
+                update={"progress": Progress(stage="train", step=27, total_steps=90)}
+            )
+        }
+    )
+    killed = failed("train", code=137, reason="Error", checkpoint=20)
+    status = decide(going, seen(done("prepare"), killed), NOW).status
+    told = next(stage.message for stage in status.stages if stage.name == "train")
+    assert told == (
+        "attempt 1: worker 0 of train ended with exit code 137 (Error); "
+        "the checkpoint of step 20 is kept, 7 reported steps are lost"
+    )
+    later = going.model_copy(
+        update={"status": status.model_copy(update={"progress": Progress(stage="train", step=80)})}
+    )
+    again = decide(later, seen(done("prepare"), killed, running("train", 2)), NOW).status
+    assert next(stage.message for stage in again.stages if stage.name == "train") == told
