@@ -46,7 +46,7 @@ def model() -> Any:
 def rows() -> list[dict[str, Any]]:
     import torch
 
-    made = torch.randint(0, 8192, (STEPS, 64), generator=torch.Generator().manual_seed(1))
+    made = torch.randint(0, 8192, (STEPS, 192), generator=torch.Generator().manual_seed(1))
     return [
         {"input_ids": row, "labels": row.clone(), "attention_mask": torch.ones_like(row)}
         for row in made
