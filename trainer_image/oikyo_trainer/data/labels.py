@@ -34,8 +34,10 @@ SHORTEST, LONG = 5, 8
 """Letters from which one, and from which two, may differ."""
 FEWEST = 5
 """Training rows below which a class is small."""
-PAIRS = 4_000_000
-"""Pairs of labels that are compared at most: beyond, only spellings of one word are found."""
+LONGEST = 40
+"""Letters beyond which one may differ, because the ways to leave out two are too many."""
+MOST = 5000
+"""Labels that are compared letter by letter at most: of more only the spellings of one word are found."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -96,21 +98,45 @@ def _near(labels: Sequence[str], counts: Counts) -> dict[int, int]:
     folded = [label.casefold() for label in labels]
     common = [code for code in range(len(labels)) if counts[code] >= COMMON]
     most = max((int(counts[code]) for code in common), default=0)
-    limit = max(1, int(RARE * most))
-    rare = [code for code in range(len(labels)) if 0 < counts[code] <= limit]
-    if len(rare) * len(common) > PAIRS:
+    rare = [code for code in range(len(labels)) if 0 < counts[code] <= _few(most)]
+    if len(common) + len(rare) > MOST:
         return {}
+    # Words that a few letters part have a word in common when as many are left out of each.
+    shortened: dict[str, list[int]] = defaultdict(list)
+    for code in common:
+        for word in _left_out(folded[code]):
+            shortened[word].append(code)
     partners = {}
     for code in rare:
-        near = [
+        near = {other for word in _left_out(folded[code]) for other in shortened.get(word, ())}
+        fit = [
             other
-            for other in common
-            if counts[code] <= max(1, int(RARE * counts[other]))
-            and _mistyped(folded[code], folded[other])
+            for other in near
+            if counts[code] <= _few(int(counts[other])) and _mistyped(folded[code], folded[other])
         ]
-        if near:
-            partners[code] = max(near, key=lambda other: int(counts[other]))
+        if fit:
+            partners[code] = max(fit, key=lambda other: (int(counts[other]), labels[other]))
     return partners
+
+
+def _few(count: int) -> int:
+    """Rows up to which a label is rare beside one with `count`."""
+    return max(1, int(RARE * count))
+
+
+def _allowed(length: int) -> int:
+    """Letters that may differ from a word so long."""
+    if length > LONGEST:
+        return 1
+    return 0 if length < SHORTEST else 2 if length >= LONG else 1
+
+
+def _left_out(word: str) -> set[str]:
+    """`word` with up to as many letters left out as may differ."""
+    words = {word}
+    for _ in range(_allowed(len(word))):
+        words |= {one[:i] + one[i + 1 :] for one in words for i in range(len(one))}
+    return words
 
 
 def _mistyped(rare: str, common: str) -> bool:
@@ -123,7 +149,7 @@ def _mistyped(rare: str, common: str) -> bool:
         return False
     if re.findall(r"\d+", rare) != re.findall(r"\d+", common):
         return False
-    allowed = 2 if len(shorter) >= LONG else 1
+    allowed = min(_allowed(len(shorter)), _allowed(len(longer)))
     return len(longer) - len(shorter) <= allowed and distance(rare, common, allowed) <= allowed
 
 

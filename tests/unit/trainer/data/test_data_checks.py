@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,32 @@ def test_the_distance_counts_a_swap_as_one(one: str, other: str, steps: int) -> 
 
 def test_a_distance_beyond_what_is_asked_is_not_counted_out() -> None:
     assert labels.distance("refund", "delivery", 2) == 3
+
+
+def _slip(draw: random.Random, word: str) -> str:
+    """`word` with one slip of the fingers, behind its first letter and before its last."""
+    place = draw.randrange(1, len(word) - 2)
+    letter = draw.choice(string.ascii_lowercase)
+    return draw.choice(
+        [
+            word[:place] + letter + word[place:],
+            word[:place] + word[place + 1 :],
+            word[:place] + letter + word[place + 1 :],
+            word[:place] + word[place + 1] + word[place] + word[place + 2 :],
+        ]
+    )
+
+
+def test_every_planted_slip_is_found_among_hundreds_of_labels() -> None:
+    draw = random.Random(5)
+    words = ["".join(draw.choices(string.ascii_lowercase, k=6 + n % 12)) for n in range(300)]
+    slips = {slip: n for n, word in enumerate(words) if (slip := _slip(draw, word)) != word}
+    names = [*words, *slips]
+    told = dict(labels.typos(names, np.array([100] * len(words) + [1] * len(slips))))
+    assert len(slips) > 250
+    assert sorted(told) == list(range(len(words), len(names)))
+    for code, (slip, word) in enumerate(slips.items(), len(words)):
+        assert f"{slip!r} (1 row), which looks like {words[word]!r}" in told[code]
 
 
 def test_a_missing_label_that_became_text_is_found(desk: Any) -> None:
