@@ -28,7 +28,7 @@ EXCERPT = 80
 
 _MASKS = (
     (re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+"), "<e-mail>"),
-    (re.compile(r"\b(?:sk|hf|ghp|gho|xox[abp]|AKIA)[-_A-Za-z0-9]{12,}"), "<key>"),
+    (re.compile(r"\b(?:sk[-_]|hf_|gh[oprsu]_|xox[abp]-|AKIA)[-_A-Za-z0-9]{12,}"), "<key>"),
     (re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ ]?[A-Za-z0-9]{4}){3,7}[ ]?[A-Za-z0-9]{0,3}\b"), "<iban>"),
     (re.compile(r"\+?\d(?:[ ./()-]{0,2}\d){6,}"), "<number>"),
 )
