@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from oikyo.api.checks import DataCheck, in_force
-from oikyo_trainer.data.findings import FIRST, BadRow, Finding, Findings
+from oikyo_trainer.data.findings import FIRST, BadRow, Finding, Findings, excerpt
 from oikyo_trainer.data.judge import judge, refuse
 from oikyo_trainer.errors import Refused
 
@@ -82,3 +82,19 @@ def test_a_failed_check_refuses_with_count_first_rows_and_next_step() -> None:
 
 def test_warnings_refuse_nothing() -> None:
     refuse(judge(findings(50), 100))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("mail ann.lee@example.org now", "mail <e-mail> now"),
+        ("key sk-abcdefghijklmnop", "key <key>"),
+        ("key hf_abcdefghijklmnop", "key <key>"),
+        ("skateboarding-lessons", "skateboarding-lessons"),
+        ("call +49 30 1234567", "call <number>"),
+        ("two\nlines\x1b[2J", "two\\nlines\\x1b[2J"),
+        ("x" * 200, "x" * 79 + "\N{HORIZONTAL ELLIPSIS}"),
+    ],
+)
+def test_an_excerpt_is_short_and_masked_and_harmless(text: str, shown: str) -> None:
+    assert excerpt(text) == shown
