@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from oikyo.api.checks import CHECKS, DataCheck
 from oikyo.api.stages import TERMINATION_LIMIT, LastWords
 from oikyo_trainer.data import labels, lengths
 from oikyo_trainer.data.lengths import limit_of
+from oikyo_trainer.data.texts import of_table
 from oikyo_trainer.errors import Refused
 from oikyo_trainer.words import failure_of, shorten
 
@@ -303,3 +305,25 @@ def test_last_words_about_very_bad_data_fit_and_keep_the_worst(desk: Any) -> Non
     assert kept is not None
     assert {one.count for one in kept.findings} >= {40}
     assert "data.maxBadRows is 0" in kept.message
+
+
+def test_of_a_preference_both_answers_are_looked_at_and_the_longer_one_counts() -> None:
+    turn = pa.struct([("role", pa.string()), ("content", pa.string())])
+    schema = pa.schema(
+        [("prompt", pa.list_(turn)), ("chosen", pa.string()), ("rejected", pa.string())]
+    )
+    asked = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    rows = [
+        {"prompt": [*asked, asked[0]], "chosen": "c d", "rejected": "e f g"},
+        {"prompt": asked[:1], "chosen": "h", "rejected": "i"},
+    ]
+    texts = of_table(pa.Table.from_pylist(rows, schema=schema))
+    assert texts.every.to_pylist() == ["a", "b", "a", "a", "c d", "h", "e f g", "i"]
+    assert texts.owner.tolist() == [0, 0, 0, 1, 0, 1, 0, 1]
+    assert texts.answers.tolist() == [False] * 4 + [True] * 4
+    assert (texts.either, texts.chat, texts.prompt) == (True, True, None)
+    assert texts.answer is not None
+    assert texts.answer.to_pylist() == ["c d", "h"]
+    tokens = np.array([1.0, 1, 1, 1, 2, 1, 3, 1])
+    summed = lengths._sum(texts, np.arange(8), texts.owner, tokens, 2)
+    assert summed.tolist() == [6, 2]
