@@ -42,13 +42,24 @@ Control = Any  # transformers.TrainerControl
 class Rhythm(TrainerCallback):
     """Decides at the end of each step. A clock or a signal of one rank moves all ranks or none."""
 
-    def __init__(self, plan: Plan, world: World, *, validates: bool, patience: int | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        world: World,
+        *,
+        validates: bool,
+        patience: int | None,
+        seconds_between_saves: float = math.inf,
+    ) -> None:
         self._plan = plan
         self._world = world
         self._validates = validates
         self._patience = patience
-        self._logged = self._agreed = time.monotonic()
+        self._seconds_between_saves = seconds_between_saves
+        self._logged = self._agreed = self._saved = time.monotonic()
         self._next_agreement = 0
+        self._overdue = False
+        """Whether the gang agreed that the last checkpoint is too long ago."""
         self.stop_requested = False
         """Set by the signal handler of this process."""
         self.stopped = False
@@ -70,6 +81,11 @@ class Rhythm(TrainerCallback):
         elif due:
             control.should_save = True
             control.should_evaluate = self._validates
+        elif self._overdue:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: State, control: Control, **_: Any) -> None:
+        self._saved, self._overdue = time.monotonic(), False
 
     def _agree(self, device: torch.device, step: int) -> bool:
         """Share what only one rank may know; returns whether a log is due. Skips most fast steps."""
@@ -77,7 +93,8 @@ class Rhythm(TrainerCallback):
             return False
         now = time.monotonic()
         taken = max(1e-4, (now - self._agreed) / max(1, step - self._next_agreement + 1))
-        known = [float(self.stop_requested), now - self._logged, taken]
+        since = now - self._saved
+        known = [float(self.stop_requested), now - self._logged, taken, since]
         if self._world.size > 1:
             shared = torch.tensor(known, device=device)
             torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
@@ -85,6 +102,7 @@ class Rhythm(TrainerCallback):
         stride = max(1, int(SECONDS_BETWEEN_AGREEMENTS / known[2]))
         self._agreed, self._next_agreement = now, step + min(stride, 100)
         self.stopped = known[0] > 0
+        self._overdue = known[3] >= self._seconds_between_saves
         return known[1] >= LOG_SECONDS
 
     def on_evaluate(self, args: Any, state: State, control: Control, **_: Any) -> None:

@@ -148,3 +148,19 @@ def test_every_checkpoint_left_behind_verifies(lab: Any) -> None:
         assert manifest.world_size == 1
         assert manifest.rows_seen == min(manifest.step * 8, 3 * 96)
         assert not (checkpoint / "training_args.bin").exists()
+
+
+def test_checkpoints_by_time_are_saved_between_those_by_steps(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from oikyo_trainer.training import callbacks
+
+    class Rhythm(callbacks.Rhythm):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **{**named, "seconds_between_saves": 0.0})
+
+    monkeypatch.setattr("oikyo_trainer.training.train.Rhythm", Rhythm)
+    settings = {"max_steps": 9, "checkpoints": {"every_steps": 100, "keep": 20}}
+    lab.train(lab.spec("TextClassification", **settings))
+    folder = lab.workspace / layout.checkpoints("run-1")
+    assert sorted(verify(path).step for path in folder.glob("checkpoint-*")) == list(range(1, 10))
