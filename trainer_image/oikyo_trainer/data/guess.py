@@ -52,14 +52,15 @@ def by_columns(present: Sequence[str], fields: Fields) -> Guess:
 
     for roles in (("messages",), ("prompt", "completion")):
         if columns := has(*roles):
-            return Guess("TextGeneration", _reason(columns), fields)
+            return Guess("TextGeneration", _reason(columns, present), fields)
     if columns := has("text", "label"):
-        return Guess("TextClassification", _reason(columns), fields)
+        return Guess("TextClassification", _reason(columns, present), fields)
     if has("text") and not has("label"):
         return Guess("TextGeneration", "its only usual column is text", fields)
     return Guess("TextClassification", "no other task has its columns either", fields)
 
 
-def _reason(columns: Sequence[str]) -> str:
+def _reason(columns: Sequence[str], present: Sequence[str]) -> str:
     many = "columns" if len(columns) > 1 else "column"
-    return f"it has the {many} {' and '.join(columns)}"
+    has = "it has" if all(name in present for name in columns) else "--column names"
+    return f"{has} the {many} {' and '.join(columns)}"

@@ -114,7 +114,7 @@ def test_the_tokenizer_of_the_model_tells_what_is_cut(
         (["rows.jsonl", "--checks", "typo=Warn"], "there is no such check; write one of"),
         (["rows.jsonl", "--checks", "label-typo=warn"], "'Ignore', 'Warn' or 'Fail'"),
         (["rows.jsonl", "--column", "tekst=body"], "write one of text, label"),
-        (["rows.jsonl", "--column", "text=body"], "no column 'body'"),
+        (["rows.jsonl", "--column", "text=body"], "no column 'body' (data.fields.text)"),
         (["rows.jsonl", "--model", "absent"], "absent is no folder"),
     ],
 )

@@ -80,8 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
         report = _report(guessed, intake, told, found, refused)
         print(json.dumps(report, indent=2, ensure_ascii=False))
         return EXIT_REFUSED if refused else EXIT_DONE
-    print(page(guessed, intake, told, found, arguments.examples), end="")
-    if arguments.model is None:
+    if refused is None or intake.rows:
+        print(page(guessed, intake, told, found, arguments.examples), end="")
+    if refused is None and arguments.model is None:
         print("lengths were not checked: name the base model with --model DIR")
     if refused is not None:
         sys.stdout.flush()
