@@ -93,6 +93,8 @@ RULES = (
          training={"method": "QLoRA"}),
     _job("QLoRA with a sharded base", "spec.training.strategy", "DDP or ZeRO2",
          training={"method": "QLoRA", "strategy": "ZeRO3", "resources": {"gpus": 1}}),
+    _job("an adapter for a server of whole models", "spec.training.merge", "merge: true",
+         training={"merge": False}, deployment={"runtime": "VLLM"}),
     _job("a learning rate in letters", "spec.training.learningRate", "Auto",
          training={"learningRate": "abc"}),
     _job("a learning rate of nothing", "spec.training.learningRate", "above 0",

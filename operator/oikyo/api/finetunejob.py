@@ -181,6 +181,12 @@ class FineTuneJobSpec(Model):
             ".storage",
         ),
         Rule(
+            "!has(self.deployment) || self.deployment.runtime != 'VLLM' || self.training.merge"
+            " || self.training.method == 'Full'",
+            "the VLLM runtime loads whole models: write training.merge: true, or deployment.runtime: Oikyo",
+            ".training.merge",
+        ),
+        Rule(
             "!has(self.training.earlyStopping) || self.data.split.validation.matches('[1-9]')",
             "earlyStopping needs a validation split: write data.split.validation above 0, or drop it",
             ".training.earlyStopping",

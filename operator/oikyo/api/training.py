@@ -153,6 +153,14 @@ class TrainingSpec(Model):
         Quantization,
         Field(description="How the base is held, used when method is QLoRA. Default: 4 bits."),
     ] = Quantization()
+    merge: Annotated[
+        bool,
+        Field(
+            description="Whether a trained adapter is worked into the base's weights on release: true "
+            "leaves a whole model that anything loads; false leaves the adapter alone, a few megabytes "
+            "beside the base in the workspace, so that many tasks share one base. Default: true."
+        ),
+    ] = True
     epochs: Annotated[
         int, Field(ge=1, le=1000, description="Passes over the training split. Default: 3.")
     ] = 3

@@ -77,7 +77,7 @@ def test_suspend_may_change_at_any_time() -> None:
 def test_defaults_are_filled_level_by_level() -> None:
     spec = with_defaults(a_manifest(training={"lora": {"rank": 4}}))["spec"]
     assert spec["training"]["lora"] == {
-        "rank": 4, "alpha": 32, "dropout": "0.05", "variant": "Standard", "targetModules": []
+        "rank": 4, "alpha": 32, "dropout": "0.05", "variant": "Standard"
     }  # fmt: skip
     assert spec["storage"]["size"] == "20Gi"
     assert "deployment" not in spec

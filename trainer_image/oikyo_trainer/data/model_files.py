@@ -17,8 +17,17 @@ from ..errors import Refused
 from .findings import excerpt
 
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "NOTICE*")
-UNWANTED = ("onnx/*", "openvino/*", "original/*", "coreml/*", ".*", "*/.*", "manifest.json")
-"""Other runtimes' copies of the weights, hidden files, and the name of our own manifest."""
+UNWANTED = (
+    "onnx/*",
+    "openvino/*",
+    "original/*",
+    "coreml/*",
+    ".*",
+    "*/.*",
+    "manifest.json",
+    "record.json",
+)
+"""Other runtimes' copies of the weights, hidden files, our own manifest and a version's record."""
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 TOKENIZERS = (
     ("tokenizer.json",),

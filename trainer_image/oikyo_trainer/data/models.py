@@ -28,6 +28,7 @@ from .version import is_whole, pretty, replace_folder
 log = logging.getLogger("oikyo.data")
 
 COPY_CHUNK = 16 << 20
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def find(source: Source, workspace: Path) -> BaseModel:
                 f"{source.uri} is a file; a base model is a folder with config.json and weights",
                 next_step="Name the folder",
             )
+        if (folder / ADAPTER_CONFIG).is_file() and source.uri.startswith("version://"):
+            return _merged(source.uri, folder, workspace)
         return BaseModel(source.uri, check_model(folder, source.uri))
     place = hub.parse(source.uri, "model")
     revision = hub.revision(place)
@@ -67,6 +70,18 @@ def find(source: Source, workspace: Path) -> BaseModel:
     reason = f"what {place.revision} of {source.uri} was when the data was prepared"
     resolved = Resolved(name="model.revision", value=revision, reason=reason)
     return BaseModel(source.uri, check_model(folder, source.uri), (resolved,), folder)
+
+
+def _merged(uri: str, folder: Path, workspace: Path) -> BaseModel:
+    """A version that was released as an adapter: a whole model of it and its base, made for this job."""
+    from ..training.methods.merge import merge_version  # torch, which no other base needs here
+
+    target = workspace / "models" / f".download-{sha256(uri.encode()).hexdigest()[:16]}"
+    shutil.rmtree(target, ignore_errors=True)
+    merge_version(folder, target)
+    reason = f"{uri} is an adapter: it was merged into its base to go on from both"
+    resolved = Resolved(name="model.base", value="merged", reason=reason)
+    return BaseModel(uri, check_model(target, uri), (resolved,), target)
 
 
 def _refuse_pickled_repository(place: hub.Place, names: list[str]) -> None:

@@ -1,7 +1,12 @@
-"""Loading a model for measuring or serving: safetensors only, no code of the model's, no network."""
+"""Loading a model for measuring or serving: safetensors only, no code of the model's, no network.
+
+A folder holds a whole model, or an adapter whose adapter_config.json names the base by its digest: the
+base is then read from the workspace that the folder stands in.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +20,11 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from oikyo.api import workspace as layout
+
 from ..errors import Refused
 
+ADAPTER_CONFIG = "adapter_config.json"
 SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 # Any: keyword arguments of from_pretrained
 
@@ -37,9 +45,39 @@ def load_model(kind: Any, folder: Path) -> PreTrainedModel:
         )
     logging.disable_progress_bar()  # a bar of control characters buries the log of a pod
     where = device()
-    dtype = torch.float32 if where.type == "cpu" else "auto"
-    model: PreTrainedModel = kind.from_pretrained(folder, use_safetensors=True, dtype=dtype, **SAFE)
+    options: dict[str, Any] = {
+        "use_safetensors": True, "dtype": torch.float32 if where.type == "cpu" else "auto", **SAFE
+    }  # fmt: skip
+    if (folder / ADAPTER_CONFIG).is_file():
+        return _load_adapted(kind, folder, options).eval().to(where)
+    model: PreTrainedModel = kind.from_pretrained(folder, **options)
     return model.eval().to(where)
+
+
+def _load_adapted(kind: Any, folder: Path, options: dict[str, Any]) -> PreTrainedModel:
+    """The base with the adapter of `folder` in its layers; head and labels are the adapter's."""
+    from peft import PeftModel
+
+    model = kind.from_pretrained(
+        base_folder(folder), config=load_config(folder), ignore_mismatched_sizes=True, **options
+    )
+    adapted: PreTrainedModel = PeftModel.from_pretrained(model, str(folder)).get_base_model()
+    return adapted
+
+
+def base_folder(folder: Path) -> Path:
+    """Where the base of the adapter in `folder` stands; refuses when the workspace lost it."""
+    named = json.loads((folder / ADAPTER_CONFIG).read_bytes())["base_model_name_or_path"]
+    below = layout.model(named)
+    for root in folder.resolve().parents:
+        if (root / below / "config.json").is_file():
+            return root / below
+    raise Refused(
+        "BaseMissing",
+        f"{folder.name} is an adapter, and the workspace does not hold its base {named}",
+        evidence=str(below),
+        next_step="Restore that folder, or train again with training.merge: true.",
+    )
 
 
 def load_config(folder: Path) -> Any:  # configurations differ by architecture

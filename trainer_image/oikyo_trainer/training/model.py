@@ -71,7 +71,7 @@ def open_base(workspace: Path, digest: str, task: Task) -> Base:
     from transformers import AutoTokenizer
 
     folder = workspace / layout.model(digest)
-    parameters, dtype = _read_weights_header(folder, digest)
+    parameters, dtype = read_weights_header(folder, digest)
     config = load_config(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, **SAFE)
     _ensure_padding(tokenizer)
@@ -84,7 +84,7 @@ def open_base(workspace: Path, digest: str, task: Task) -> Base:
     return Base(folder, digest, config, tokenizer, parameters, dtype, min(length, NO_LIMIT))
 
 
-def _read_weights_header(folder: Path, digest: str) -> tuple[int, torch.dtype]:
+def read_weights_header(folder: Path, digest: str) -> tuple[int, torch.dtype]:
     """Number of weights and the type they are saved in, from the safetensors headers alone."""
     import torch
 

@@ -1,7 +1,8 @@
 """From the best checkpoint to a model that anyone can load. Rank 0 alone; no process group is needed.
 
 Works from the files of a verified checkpoint, never from the live model: the same path for a single
-process, DDP and ZeRO. An adapter is merged into the base and also kept as it is.
+process, DDP and ZeRO. An adapter is merged into the base and also kept as it is, or kept alone, as
+training.merge says.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,21 @@ from oikyo.api.evaluation import Task
 from oikyo.api.training import TrainingSpec
 
 from ..files import commit_folder, write_atomic
+from .methods.merge import Parity, Rows, merge
 from .model import METHODS, Base, load_weights
 
 MODEL = "model"
 ADAPTER = "adapter"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True)
+class Released:
+    """What stands in the result's folder."""
+
+    folder: Path
+    parity: Parity | None = None
+    """Of a merged adapter: how far the files are from what was trained."""
 
 
 def release(
@@ -32,36 +44,60 @@ def release(
     task: Task,
     labels: tuple[str, ...],
     training: TrainingSpec,
+    rows: Rows,
     folder: Path,
     before_commit: Callable[[], None],
-) -> Path:
-    """Write `folder`/model (and `folder`/adapter); returns the model's folder."""
+) -> Released:
+    """Write `folder`/model (and `folder`/adapter); `rows` are tokens to compare a merged model on."""
     _forget_sharding()
+    parity = None
     if METHODS[training.method].adapter:
-        model = _merge(checkpoint, base, task, labels)
-        _write_folder(
-            folder / ADAPTER,
-            lambda staging: _copy_adapter(checkpoint, staging, base),
-            before_commit,
-        )
+        adapted = _adapted(checkpoint, base, task, labels)
+
+        def write_adapter(staging: Path) -> None:
+            _copy_adapter(checkpoint, staging, base)
+
+        if not training.merge:
+            _write_folder(folder / MODEL, _beside_base(adapted, base, write_adapter), before_commit)
+            return Released(folder / MODEL)
+        model, parity = merge(adapted, base.saved_dtype, rows)
+        parity.check(base.saved_dtype)
+        _write_folder(folder / ADAPTER, write_adapter, before_commit)
     else:
-        model = load_weights(base, task, labels, torch.float32, checkpoint)
-    model = model.to(base.saved_dtype)
+        model = load_weights(base, task, labels, torch.float32, checkpoint).to(base.saved_dtype)
 
     def write(staging: Path) -> None:
         model.save_pretrained(staging)
         base.tokenizer.save_pretrained(staging)
 
     _write_folder(folder / MODEL, write, before_commit)
-    return folder / MODEL
+    return Released(folder / MODEL, parity)
 
 
-def _merge(checkpoint: Path, base: Base, task: Task, labels: tuple[str, ...]) -> Any:
-    """Merge in float32, rounded once at the end."""
+def _adapted(checkpoint: Path, base: Base, task: Task, labels: tuple[str, ...]) -> Any:
+    """The adapter on its base in float32, QLoRA's on the weights as they were before rounding."""
     from peft import PeftModel
 
     whole = load_weights(base, task, labels, torch.float32)
-    return PeftModel.from_pretrained(whole, str(checkpoint)).merge_and_unload()
+    return PeftModel.from_pretrained(whole, str(checkpoint))
+
+
+def _beside_base(
+    adapted: Any, base: Base, write_adapter: Callable[[Path], None]
+) -> Callable[[Path], None]:
+    """The adapter with all that a reader needs besides the base: tokenizer, labels, architecture."""
+
+    def write(staging: Path) -> None:
+        write_adapter(staging)
+        model = adapted.get_base_model()
+        model.config.architectures = [type(model).__name__]
+        model.config.dtype = base.saved_dtype
+        model.config.save_pretrained(staging)
+        if getattr(model, "generation_config", None) is not None:
+            model.generation_config.save_pretrained(staging)
+        base.tokenizer.save_pretrained(staging)
+
+    return write
 
 
 def _copy_adapter(checkpoint: Path, staging: Path, base: Base) -> None:

@@ -36,10 +36,11 @@ from .history import NAME as HISTORY
 from .history import History
 from .hyperparameters import Facts, Plan, resolve
 from .methods.adapters import add_adapter
+from .methods.merge import PARITY_ROWS, Rows
 from .methods.quantized import prepare, quantization
 from .model import METHODS, Base, load_weights, open_base
 from .precision import Processor, choose_precision, read_processor
-from .release import release
+from .release import Released, release
 from .rows import Source, Tokens, open_source, tokenise
 from .trainers import make_arguments, make_trainer, quiet
 from .writebehind import WriteBehind, fits_in_memory, free_memory
@@ -107,7 +108,7 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
     run = _make_run(setting, arguments, tokens, checkpoints)
     if newest is None or not newest.final:
         _run(run, setting, checkpoints, newest)
-    return _finish(run, setting, checkpoints, newest)
+    return _finish(run, setting, checkpoints, newest, _some_rows(tokens))
 
 
 def _plan(spec: TrainSpec, source: Source, base: Base, world: World, processor: Processor) -> Plan:
@@ -304,8 +305,14 @@ def _stop_after_step(rhythm: Rhythm) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _some_rows(tokens: Tokens) -> list[list[int]]:
+    """Tokens of a few rows, held-out ones where there are any, to compare a merged model on."""
+    rows = tokens.validation if tokens.validation is not None else tokens.train
+    return [list(rows[index]["input_ids"]) for index in range(min(PARITY_ROWS, len(rows)))]
+
+
 def _finish(
-    run: Run, setting: Setting, checkpoints: Checkpoints, newest: Manifest | None
+    run: Run, setting: Setting, checkpoints: Checkpoints, newest: Manifest | None, rows: Rows
 ) -> TrainResult:
     """Release the best checkpoint (rank 0) and say what came out."""
     steps = max(run.trainer.state.global_step, newest.step if newest else 0)
@@ -318,7 +325,10 @@ def _finish(
         best = checkpoints.best_good()
         if best is None:
             raise Retry("NoCheckpoint", "no checkpoint verifies: training starts over")
-        path = _release(setting, checkpoints.path(best.step))
+        released = _release(setting, checkpoints.path(best.step), rows)
+        path = released.folder
+        if released.parity is not None:
+            metrics["merge_logit_difference"] = released.parity.difference
         if best.eval_loss is not None:
             metrics["best_eval_loss"] = best.eval_loss
     barrier(setting.world)
@@ -333,13 +343,14 @@ def _finish(
     )
 
 
-def _release(setting: Setting, checkpoint: Path) -> Path:
+def _release(setting: Setting, checkpoint: Path, rows: Rows) -> Released:
     return release(
         checkpoint,
         base=setting.base,
         task=setting.spec.task,
         labels=setting.source.labels,
         training=setting.spec.training,
+        rows=rows,
         folder=setting.folder,
         before_commit=setting.check_attempt,
     )
