@@ -74,7 +74,8 @@ def check(
     scratch: Path,
 ) -> None:
     """Findings about rows that are longer than training takes, and the share of them."""
-    counter = open_counter(files, spec.model.uri, scratch)
+    chat = any(pa.types.is_list(field.type) for field in spool.schema)
+    counter = open_counter(files, spec.model.uri, scratch, chat=chat)
     limit, budget = limit_of(spec.max_length, counter.context), _Budget()
     for piece, table in spool.gather(np.flatnonzero(kept), rows.lengths):
         texts = of_table(table)

