@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from oikyo.api.data import Fields
 from oikyo.api.evaluation import Task
 from oikyo.api.stages import Source
+from oikyo.api.training import Objective
 
 from .columns import USUAL
 from .intake import LOOK_AHEAD
@@ -18,6 +19,9 @@ from .sources import data_files
 
 TASKS: tuple[Task, ...] = ("TextClassification", "TextGeneration")
 
+PAIR = ("chosen", "rejected")
+"""Columns that make preferences of rows."""
+
 
 @dataclass(frozen=True)
 class Guess:
@@ -26,10 +30,15 @@ class Guess:
     task: Task
     reason: str
     fields: Fields
+    objective: Objective = "Supervised"
 
 
-def guess(source: Source, task: Task | None, fields: Fields) -> Guess:
+def guess(
+    source: Source, task: Task | None, fields: Fields, objective: Objective | None = None
+) -> Guess:
     """The task of `source`: as given, else by the columns of its first rows."""
+    if objective is not None and objective != "Supervised":
+        return Guess("TextGeneration", "--objective says so", fields, objective)
     if task is not None:
         return Guess(task, "--task says so", fields)
     items = itertools.islice(read(data_files(source)[0]), LOOK_AHEAD)
@@ -50,6 +59,8 @@ def by_columns(present: Sequence[str], fields: Fields) -> Guess:
         ]
         return [name for name in found if name] if all(found) else []
 
+    if all(name in present for name in PAIR):
+        return Guess("TextGeneration", _reason(PAIR, present), fields, "DPO")
     for roles in (("messages",), ("prompt", "completion")):
         if columns := has(*roles):
             return Guess("TextGeneration", _reason(columns, present), fields)

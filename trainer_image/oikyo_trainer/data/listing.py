@@ -84,7 +84,8 @@ def page(
     guessed: Guess, intake: Intake, told: dict[str, Any], found: list[Group], examples: int
 ) -> str:
     """What a person reads on a terminal: `examples` findings of each group."""
-    lines = [f"{guessed.task}: {guessed.reason}", _summary(intake, told), ""]
+    task = guessed.task if guessed.objective == "Supervised" else guessed.objective
+    lines = [f"{task}: {guessed.reason}", _summary(intake, told), ""]
     for group in found:
         lines.append(f"{group.severity:<8} {group.code}: {group.sentence}")
         lines += [f"         {finding.sentence()}" for finding in group.first[:examples]]

@@ -135,6 +135,7 @@ def test_wrong_options_are_refused_in_one_sentence(
         (["sentence", "intent"], "TextClassification", "sentence and intent"),
         (["instruction", "output", "category"], "TextGeneration", "instruction and output"),
         (["id", "conversations"], "TextGeneration", "the column conversations"),
+        (["prompt", "chosen", "rejected"], "TextGeneration", "chosen and rejected"),
         (["text"], "TextGeneration", "its only usual column is text"),
     ],
 )

@@ -16,13 +16,14 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from oikyo.api.checks import DataCheck, in_force
 from oikyo.api.data import Fields, Split
 from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, PrepareSpec, Source
+from oikyo.api.training import Objective
 
 from ...errors import Refused
 from ..checks import check_bad_rows
@@ -43,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--test", nargs="+", default=[], metavar="FILE", help="the hold-out test set"
     )
     parser.add_argument("--task", choices=TASKS, help="default: the one whose columns FILE has")
+    parser.add_argument(
+        "--objective", choices=get_args(Objective), help="training.objective; default: as --task"
+    )
     parser.add_argument(
         "--column", action="append", default=[], metavar="ROLE=NAME", help="as data.fields"
     )
@@ -70,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     sources = tuple(_source(name) for name in arguments.files)
-    guessed = guess(sources[0], arguments.task, _fields(arguments.column))
+    guessed = guess(sources[0], arguments.task, _fields(arguments.column), arguments.objective)
     spec = _spec(arguments, sources, guessed)
     intake = Intake(Findings(in_force(spec.checks)))
     told: dict[str, Any] = {}
@@ -173,6 +177,7 @@ def _spec(
     return PrepareSpec(
         run="check",
         task=guessed.task,
+        objective=guessed.objective,
         model=Source(uri=str(arguments.model or "")),
         sources=sources,
         test_sources=tuple(_source(name) for name in arguments.test),
@@ -197,6 +202,7 @@ def _report(
         why = {"reason": refused.reason, "message": refused.message, "nextStep": refused.next_step}
     return {
         "task": guessed.task,
+        "objective": guessed.objective,
         "taskReason": guessed.reason,
         "rows": intake.rows,
         "files": [vars(file) for file in intake.files],
