@@ -8,7 +8,7 @@ import typer
 
 from oikyo.errors import OikyoError, SpecError
 
-from . import data, delete, get, listing, report, run, serve, validate
+from . import data, delete, get, listing, plan, report, run, serve, validate
 from .exits import FAILED, REFUSED
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("validate")(validate.validate)
+app.command("plan")(plan.plan)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command(

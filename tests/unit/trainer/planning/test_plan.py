@@ -1,0 +1,120 @@
+"""What fits, what is refused, and what would have to change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from oikyo.api.training import TrainingSpec
+from oikyo_trainer.planning.__main__ import quantity
+from oikyo_trainer.planning.choose import HEADROOM, choose, setup_of, smallest_change
+from oikyo_trainer.planning.predict import Setup, predict
+from oikyo_trainer.planning.serving import SERVER_BASE, serving_bytes
+from oikyo_trainer.planning.shape import ModelShape, shape_of
+
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "intermediate_size": 1408,
+    "vocab_size": 8000,
+    "max_position_embeddings": 1024,
+}
+
+
+def a_shape() -> ModelShape:
+    tensors = {
+        "model.embed_tokens.weight": ("F32", (8000, 512)),
+        "model.norm.weight": ("F32", (512,)),
+    }
+    for layer in range(2):
+        name = f"model.layers.{layer}."
+        for part, out, into in (
+            ("self_attn.q_proj", 512, 512),
+            ("self_attn.k_proj", 256, 512),
+            ("mlp.gate_proj", 1408, 512),
+            ("mlp.down_proj", 512, 1408),
+        ):
+            tensors[f"{name}{part}.weight"] = ("F32", (out, into))
+    return shape_of(CONFIG, tensors)
+
+
+def terms(setup: Setup) -> dict[str, int]:
+    return {term.name: term.size for term in predict(a_shape(), setup).terms}
+
+
+def test_the_shape_is_read_from_config_and_headers_alone() -> None:
+    shape = a_shape()
+    assert shape.parameters == 8000 * 512 + 512 + 2 * 512 * (512 + 256 + 2 * 1408)
+    assert (shape.gated, shape.kv_heads, shape.head_dim, len(shape.linears)) == (True, 4, 64, 8)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "weights", "moments", "gradients"),
+    [("ZeRO1", 1, 4, 1), ("ZeRO2", 1, 4, 4), ("ZeRO3", 4, 4, 4)],
+)
+def test_each_zero_stage_shares_what_the_paper_says(
+    strategy: str, weights: int, moments: int, gradients: int
+) -> None:
+    alone = terms(Setup("Full", 1, 8))
+    shared = terms(replace(Setup("Full", 1, 8), strategy=strategy, processes=4))  # type: ignore[arg-type]
+    assert shared["weights"] == alone["weights"] // weights
+    assert shared["optimizer state"] == alone["optimizer state"] // moments
+    assert shared["gradients"] == alone["gradients"] // gradients
+
+
+def test_full_training_holds_four_numbers_for_each_weight_and_adapters_hardly_more_than_one() -> (
+    None
+):
+    full, lora = terms(Setup("Full", 1, 8)), terms(Setup("LoRA", 1, 8))
+    weights = 4 * a_shape().parameters
+    assert (full["weights"], full["optimizer state"], full["gradients"]) == (
+        weights,
+        2 * weights,
+        weights,
+    )
+    assert lora["optimizer state"] < weights / 5
+
+
+def test_the_largest_micro_batch_that_fits_is_taken() -> None:
+    shape, training = a_shape(), TrainingSpec(method="Full", batch_size=32)
+    asked = setup_of(training, "TextGeneration", shape, processes=1, bf16=False)
+    enough = int(predict(shape, replace(asked, rows=8, accumulates=True)).peak / HEADROOM) + 1
+    choice = choose(shape, asked, training, enough)
+    assert (choice.fits, choice.setup.rows, choice.accumulation) == (True, 8, 4)
+    assert choice.prediction.peak <= HEADROOM * enough
+
+
+def test_what_cannot_fit_is_refused_with_a_change_that_would_fit() -> None:
+    shape = a_shape()
+    training = TrainingSpec(method="Full", batch_size=32, micro_batch_size=32)
+    asked = setup_of(training, "TextGeneration", shape, processes=1, bf16=False)
+    enough = int(predict(shape, replace(asked, rows=4, accumulates=True)).peak / HEADROOM) + 1
+    choice = choose(shape, asked, training, enough)
+    assert (choice.fits, choice.change) == (False, "write training.microBatchSize: 4")
+
+
+def test_the_memory_that_is_asked_for_is_enough() -> None:
+    shape = a_shape()
+    setup = Setup("IA3", 1, 8)
+    told = smallest_change(shape, setup, 1, 1 << 20)
+    gigabytes = float(told.split()[3])
+    assert told.startswith("give each process")
+    assert gigabytes * 2**30 * HEADROOM >= predict(shape, setup).peak
+
+
+def test_a_server_holds_the_weights_and_the_cache_of_its_requests() -> None:
+    shape = a_shape()
+    needed = serving_bytes(shape, length=100, concurrency=8, cuda=False, generates=True)
+    cache = 2 * 2 * 4 * 64 * 4 * 100 * 8
+    assert needed == SERVER_BASE + 4 * shape.parameters + cache
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1Gi", 2**30), ("500M", 500_000_000), ("2048", 2048), ("1.5Ki", 1536)]
+)
+def test_quantities_read_as_in_kubernetes(text: str, number: int) -> None:
+    assert quantity(text) == number

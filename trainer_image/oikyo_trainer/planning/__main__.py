@@ -1,0 +1,176 @@
+"""python -m oikyo_trainer.planning --job JOB.json --model FOLDER: what `oikyo plan` runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, ServeSpec
+
+from ..errors import Refused
+from ..training.precision import CPUINFO, Processor, choose_precision, cpu_flags
+from .choose import Choice, choose, setup_of
+from .serving import serving_bytes
+from .shape import ModelShape, read_shape
+
+MEMINFO = Path("/proc/meminfo")
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
+UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("KMGTP", 1)}
+
+
+def quantity(text: str) -> int:
+    """Bytes of a Kubernetes quantity such as 16Gi; raises ValueError for what is none."""
+    digits = text.rstrip("kKMGTPim")
+    unit = text[len(digits) :]
+    if unit == "m":
+        return int(float(digits) / 1000)
+    if unit not in UNITS:
+        raise ValueError(text)
+    return int(float(digits) * UNITS[unit])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the plan of a job; 64 where it cannot fit."""
+    parser = argparse.ArgumentParser(prog="oikyo plan")
+    parser.add_argument("--job", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--memory", default="")
+    parser.add_argument("--gpu-memory", default="")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(argv)
+    try:
+        job = FineTuneJob.model_validate_json(given.job.read_bytes())
+        shape = read_shape(given.model)
+        memory, source = memory_of(job, given.memory, given.gpu_memory)
+        choice = plan(job, shape, memory)
+    except Refused as error:
+        print(f"error: {error.message}\n       {error.next_step}", file=sys.stderr)
+        return EXIT_REFUSED
+    body = as_json(job, shape, choice, source)
+    print(json.dumps(body, indent=2) if given.json else table(body))
+    return EXIT_DONE if choice.fits and body["serving"]["fits"] else EXIT_REFUSED
+
+
+def processes_of(job: FineTuneJob) -> tuple[int, int]:
+    """Processes of one worker, and of all."""
+    training = job.spec.training
+    local = training.processes_per_node or max(1, training.resources.gpus)
+    return local, local * training.nodes
+
+
+def memory_of(job: FineTuneJob, memory: str, gpu_memory: str) -> tuple[int, str]:
+    """Bytes that one process may use, and who says so."""
+    resources = job.spec.training.resources
+    try:
+        if resources.gpus:
+            if not gpu_memory:
+                raise Refused(
+                    "GpuMemoryUnknown",
+                    f"training.resources.gpus is {resources.gpus}, and a manifest does not say how "
+                    "much memory a GPU has",
+                    next_step="Say it: --gpu-memory 80Gi",
+                )
+            return quantity(gpu_memory), "--gpu-memory"
+        text = memory or resources.memory
+        source = "--memory" if memory else "training.resources.memory"
+        whole = quantity(text) if text else _machine()
+    except ValueError as error:
+        raise Refused(
+            "InvalidQuantity", f"{error} is no quantity", next_step="Write for example 16Gi"
+        ) from None
+    return whole // processes_of(job)[0], source if text else "the memory of this machine"
+
+
+def _machine() -> int:
+    lines = MEMINFO.read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal"))
+
+
+def plan(job: FineTuneJob, shape: ModelShape, memory: int) -> Choice:
+    training, (_, processes) = job.spec.training, processes_of(job)
+    cuda = training.resources.gpus > 0
+    processor = Processor(cuda=cuda, cuda_bf16=cuda, flags=cpu_flags(CPUINFO))
+    sharded = training.strategy != "DDP" and processes > 1
+    precision = choose_precision(training, processor, sharded=sharded)
+    setup = setup_of(training, job.spec.task, shape, processes=processes, bf16=precision.bf16)
+    return choose(shape, setup, training, memory)
+
+
+def as_json(job: FineTuneJob, shape: ModelShape, choice: Choice, source: str) -> dict[str, Any]:
+    """The plan as a program reads it; sizes in bytes."""
+    setup = choice.setup
+    return {
+        "job": job.metadata.name,
+        "parameters": shape.parameters,
+        "fits": choice.fits,
+        "reason": choice.reason,
+        "change": choice.change,
+        "memory": choice.memory,
+        "memorySource": source,
+        "peak": choice.prediction.peak,
+        "terms": [
+            {"name": term.name, "bytes": term.size, "source": term.source}
+            for term in choice.prediction.terms
+        ],
+        "method": setup.method,
+        "strategy": setup.strategy,
+        "processes": setup.processes,
+        "microBatchSize": setup.rows,
+        "gradientAccumulation": choice.accumulation,
+        "maxLength": setup.length,
+        "precision": "BFloat16" if setup.bf16 else "Float32",
+        "serving": _serving(job, shape, setup.length),
+    }
+
+
+def _serving(job: FineTuneJob, shape: ModelShape, length: int) -> dict[str, Any]:
+    wanted = job.spec.deployment
+    cuda = wanted is not None and wanted.resources.gpus > 0
+    concurrency = int(ServeSpec.model_fields["max_concurrency"].default)
+    needed = serving_bytes(
+        shape,
+        length=length,
+        concurrency=concurrency,
+        cuda=cuda,
+        generates=job.spec.task == "TextGeneration",
+    )
+    limit = wanted.resources.memory if wanted is not None and not cuda else None
+    bound = quantity(limit) if limit else None
+    fits = bound is None or needed <= bound
+    return {"bytes": needed, "memory": bound, "concurrency": concurrency, "fits": fits}
+
+
+def table(body: dict[str, Any]) -> str:
+    """The plan as a person reads it."""
+    rows = [(term["name"], term["bytes"], term["source"]) for term in body["terms"]]
+    rows.append(("peak", body["peak"], "of one process, predicted"))
+    rows.append(("available", body["memory"], body["memorySource"]))
+    lines = [f"{name:<16} {_size(size):>10}  {source}" for name, size, source in rows]
+    lines += [
+        "",
+        f"{body['method']}, {body['strategy']}, {body['processes']} process(es), "
+        f"{body['precision']}, maxLength {body['maxLength']}",
+        f"microBatchSize {body['microBatchSize']} ({body['reason']}), "
+        f"accumulated {body['gradientAccumulation']} times",
+    ]
+    serving = body["serving"]
+    lines.append(f"serving needs {_size(serving['bytes'])} at {serving['concurrency']} requests")
+    if not serving["fits"]:
+        lines.append(
+            f"it does not fit deployment.resources.memory {_size(serving['memory'])}: write at "
+            f"least {serving['bytes'] / 2**30:.1f} GiB"
+        )
+    lines.append("it fits" if body["fits"] else f"it does not fit: {body['change']}")
+    return "\n".join(lines)
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**30:.2f} GiB" if number >= 1 << 30 else f"{number / 2**20:.0f} MiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

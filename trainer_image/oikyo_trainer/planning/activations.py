@@ -1,0 +1,82 @@
+"""What autograd keeps of a forward pass until the backward pass, tensor by tensor.
+
+The idea is that of Korthikanti et al. 2022 ("Reducing activation recomputation in large transformer
+models", section 4); the counts are those of transformers' own code, read off torch's saved tensors,
+because fused attention, casts of autocast and adapters change them. Units: elements of one token,
+each times its bytes. `half` is 2 where the matrix products run in bfloat16, else 4.
+"""
+
+from __future__ import annotations
+
+from .shape import Linear, ModelShape
+
+FULL = 4
+"""Bytes of a float32."""
+
+
+def layer_bytes(
+    shape: ModelShape,
+    *,
+    length: int,
+    half: int,
+    frozen: bool,
+    adapted: tuple[Linear, ...] = (),
+    rank: int = 0,
+    packed: bool = False,
+    fused_attention: bool = False,
+) -> float:
+    """Bytes that one layer keeps for one token; `frozen`: only adapters of `rank` are trained."""
+    kept = _norms(shape, half=half, frozen=frozen)
+    kept += _attention(
+        shape, length=length, half=half, packed=packed, fused=fused_attention or not _masked(shape)
+    )
+    kept += _feed_forward(shape, half=half, frozen=frozen)
+    if not frozen:
+        kept += _inputs(shape, half)
+    return kept + _adapters(adapted, shape.layers, rank, half)
+
+
+def _masked(shape: ModelShape) -> bool:
+    """Dropout of attention weights needs the whole matrix: torch's fused CPU kernel has none."""
+    return shape.attention_dropout
+
+
+def _norms(shape: ModelShape, *, half: int, frozen: bool) -> float:
+    """Inputs of the two norms; an RMSNorm with a trained weight also keeps what it scaled."""
+    layer_norm = shape.encoder or not shape.gated
+    inputs = 2 * shape.width * FULL
+    scaled = 0 if layer_norm or frozen else 2 * shape.width * FULL
+    noise = 2 * shape.width * half if shape.dropout else 0
+    return inputs + scaled + noise
+
+
+def _inputs(shape: ModelShape, half: int) -> float:
+    """Inputs of the trained matrices that nothing else keeps; autocast casts one for each use."""
+    casts = 1 if half == FULL or not (shape.encoder or shape.gated) else 3
+    both = 2 if half != FULL and shape.gated else 1
+    attention_out = 1 if shape.encoder or not shape.gated else 0
+    return (casts + both + attention_out) * shape.width * half
+
+
+def _attention(shape: ModelShape, *, length: int, half: int, packed: bool, fused: bool) -> float:
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    if not fused:
+        # torch's unfused kernel computes in float32: weights, their dropout and the product of both.
+        return (queries + 2 * keys) * FULL + 3 * shape.heads * length * FULL
+    normed = (queries + keys) * (FULL + half) if shape.query_norm else 0
+    out = 2 * queries if packed else queries
+    return normed + (queries + 2 * keys + out) * half + shape.heads * FULL
+
+
+def _feed_forward(shape: ModelShape, *, half: int, frozen: bool) -> float:
+    if shape.gated:
+        return (3 if frozen else 4) * shape.feed_forward * half
+    if shape.kind == "gpt2":  # its GELU is written out in python: four steps are kept
+        return (4 if frozen else 5) * shape.feed_forward * half
+    return (1 if frozen else 2) * shape.feed_forward * half
+
+
+def _adapters(adapted: tuple[Linear, ...], layers: int, rank: int, half: int) -> float:
+    """An adapter keeps the noise of its dropout (float32), what it left over, and its narrow middle."""
+    elements = sum(linear.inputs * (FULL + half) + rank * half for linear in adapted)
+    return elements / max(1, layers)

@@ -1,0 +1,116 @@
+"""Which micro-batch fits, and when none does, the smallest change of the manifest that would. Pure.
+
+Found by trying every candidate against the prediction, never by rules of thumb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import ceil
+
+from oikyo.api.evaluation import Task
+from oikyo.api.training import TrainingSpec
+
+from .predict import Prediction, Setup, Strategy, predict
+from .shape import ModelShape
+
+HEADROOM = 0.92
+"""Share of the memory that a prediction may fill: its own error, and what else the system holds."""
+MOST_ROWS = 32
+STRATEGIES: tuple[Strategy, ...] = ("ZeRO1", "ZeRO2", "ZeRO3")
+LENGTHS = (4096, 2048, 1024, 512, 384, 256, 192, 128, 64, 32, 16, 8)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the job would run within `memory` bytes for each process."""
+
+    setup: Setup
+    accumulation: int
+    prediction: Prediction
+    memory: int
+    fits: bool
+    reason: str
+    change: str = ""
+    """When nothing fits: the smallest change that would, in words; empty if none was found."""
+
+
+def setup_of(
+    training: TrainingSpec, task: Task, shape: ModelShape, *, processes: int, bf16: bool
+) -> Setup:
+    """What a manifest asks for, with the rows of one forward pass that it would use by itself."""
+    strategy: Strategy = training.strategy if processes > 1 else "Single"
+    return Setup(
+        method=training.method,
+        rows=training.micro_batch_size or next(_rows(training.batch_size // processes or 1)),
+        length=min(training.max_length, shape.context),
+        bf16=bf16,
+        cuda=training.resources.gpus > 0,
+        strategy=strategy,
+        processes=processes,
+        loss="Classes" if task == "TextClassification" else "LabelledTokens",
+        rank=training.lora.rank,
+        targets=training.lora.target_modules,
+        dora=training.lora.variant == "DoRA",
+        bits=training.quantization.bits,
+    )
+
+
+def _rows(share: int) -> Iterator[int]:
+    """Rows of a micro-batch that divide the share of a process, most first."""
+    return (rows for rows in range(min(share, MOST_ROWS), 0, -1) if share % rows == 0)
+
+
+def choose(shape: ModelShape, asked: Setup, training: TrainingSpec, memory: int) -> Choice:
+    """The largest micro-batch that fits `memory`; the one that was asked for where it is given."""
+    share = max(1, training.batch_size // asked.processes)
+    fixed = training.micro_batch_size is not None
+    candidates = [asked.rows] if fixed else list(_rows(share))
+    for rows in candidates:
+        found = _with_rows(asked, rows, share)
+        predicted = predict(shape, found)
+        if predicted.peak <= HEADROOM * memory:
+            return Choice(found, share // rows, predicted, memory, True, _reason(fixed, candidates))
+    least = _with_rows(asked, candidates[-1], share)
+    change = smallest_change(shape, least, share, memory)
+    reason = "no micro-batch fits" if not fixed else f"microBatchSize {asked.rows} does not fit"
+    rows = share // least.rows
+    return Choice(least, rows, predict(shape, least), memory, False, reason, change)
+
+
+def _with_rows(setup: Setup, rows: int, share: int) -> Setup:
+    return replace(setup, rows=rows, accumulates=rows < share)
+
+
+def _reason(fixed: bool, candidates: list[int]) -> str:
+    if fixed:
+        return "as training.microBatchSize says"
+    return f"the largest of {', '.join(map(str, candidates))} rows that fits"
+
+
+def smallest_change(shape: ModelShape, setup: Setup, share: int, memory: int) -> str:
+    """The first of single changes, from the one that alters the result least, that fits."""
+    room = HEADROOM * memory
+    for changed, words in _changes(setup, share):
+        if predict(shape, changed).peak <= room:
+            return words
+    tenths = ceil(10 * predict(shape, setup).peak / HEADROOM / 2**30)
+    where = "a GPU" if setup.cuda else "training.resources.memory"
+    return f"give each process {tenths / 10:.1f} GiB ({where})"
+
+
+def _changes(setup: Setup, share: int) -> Iterator[tuple[Setup, str]]:
+    for rows in _rows(share):
+        if rows < setup.rows:
+            yield _with_rows(setup, rows, share), f"write training.microBatchSize: {rows}"
+    if setup.processes > 1:
+        for strategy in STRATEGIES:
+            yield replace(setup, strategy=strategy), f"write training.strategy: {strategy}"
+    for length in LENGTHS:
+        if setup.length // 2 <= length < setup.length:
+            yield replace(setup, length=length), f"write training.maxLength: {length}"
+    if setup.method == "Full":
+        yield replace(setup, method="LoRA"), "write training.method: LoRA"
+    if setup.method in ("Full", "LoRA") and setup.cuda:
+        yield replace(setup, method="QLoRA"), "write training.method: QLoRA"

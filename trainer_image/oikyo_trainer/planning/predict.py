@@ -1,0 +1,211 @@
+"""Peak memory of one training process, term by term. Pure.
+
+Sources: weights, gradients, moments and how ZeRO shares them: Rajbhandari et al. 2020 (section 3);
+activations: `activations`; the loss: training/loss.py or, for all logits, what torch's cross entropy
+keeps; the framework's base: measured (bench/bench_memory_prediction.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .activations import FULL, layer_bytes
+from .shape import Linear, ModelShape
+
+Strategy = Literal["Single", "DDP", "ZeRO1", "ZeRO2", "ZeRO3"]
+Loss = Literal["LabelledTokens", "AllLogits", "Classes"]
+
+BASE_CPU = 960 << 20
+"""Resident memory of a trainer that has imported its libraries and trained a model of nothing."""
+BASE_CUDA = 0
+"""The peak of a GPU is what torch allocated; its context (about 0.5 GiB) is counted by no allocator."""
+CONTEXT_CUDA = 600 << 20
+CHUNK_BYTES = 64 << 20
+LEAST_ROWS = 32
+HEAP_RETENTION = 1.25
+"""glibc keeps freed blocks below 32 MiB in its heap, in holes that do not fit the next ones."""
+DDP_BUCKETS = 1.0
+"""DDP's buckets hold the gradients a second time until they are made views of them."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a model is trained, as far as memory cares."""
+
+    method: str
+    rows: int
+    """Rows of one forward pass."""
+    length: int
+    bf16: bool = False
+    cuda: bool = False
+    strategy: Strategy = "Single"
+    processes: int = 1
+    accumulates: bool = False
+    checkpointing: bool = False
+    loss: Loss = "LabelledTokens"
+    packed: bool = False
+    rank: int = 16
+    targets: tuple[str, ...] = ()
+    dora: bool = False
+    bits: int = 4
+    copies_checkpoint: bool = False
+    """Whether a checkpoint is copied into a buffer and written behind the training."""
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.length
+
+
+@dataclass(frozen=True)
+class Term:
+    name: str
+    size: int
+    source: str
+    """Where the figure comes from, in words."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    terms: tuple[Term, ...]
+
+    @property
+    def peak(self) -> int:
+        return sum(term.size for term in self.terms)
+
+    @property
+    def above_base(self) -> int:
+        return sum(term.size for term in self.terms if term.name != "framework")
+
+
+def predict(shape: ModelShape, setup: Setup) -> Prediction:
+    """The terms at the moment of the peak: whichever of the moments of a step needs most."""
+    fixed = [_framework(setup), _weights(shape, setup), _optimizer(shape, setup)]
+    if setup.copies_checkpoint:
+        copied = 12 * trained(shape, setup)
+        fixed.append(Term("checkpoint copy", copied, "weights and moments, copied to be written"))
+    moments = (_turning(shape, setup), _updating(shape, setup))
+    worst = max(moments, key=lambda terms: sum(term.size for term in terms))
+    return Prediction((*fixed, *worst))
+
+
+def is_adapter(setup: Setup) -> bool:
+    return setup.method != "Full"
+
+
+def adapted(shape: ModelShape, setup: Setup) -> tuple[Linear, ...]:
+    """Linear layers that carry an adapter; without names, all of the body's."""
+    if not is_adapter(setup):
+        return ()
+    return tuple(item for item in shape.linears if not setup.targets or item.name in setup.targets)
+
+
+def trained(shape: ModelShape, setup: Setup) -> int:
+    """Number of trained weights."""
+    if not is_adapter(setup):
+        return shape.parameters
+    layers = adapted(shape, setup)
+    if setup.method == "IA3":
+        return sum(item.outputs for item in layers)
+    extra = sum(item.outputs for item in layers) if setup.dora else 0
+    return setup.rank * sum(item.inputs + item.outputs for item in layers) + extra
+
+
+def _framework(setup: Setup) -> Term:
+    size = BASE_CUDA + CONTEXT_CUDA if setup.cuda else BASE_CPU
+    return Term("framework", size, "measured: torch and the libraries, no model")
+
+
+def _shared(size: float, setup: Setup, least_stage: int) -> int:
+    """Bytes of one process of what ZeRO shares from `least_stage` on."""
+    stage = int(setup.strategy[4:]) if setup.strategy.startswith("ZeRO") else 0
+    return int(size / setup.processes) if stage >= least_stage else int(size)
+
+
+def _weights(shape: ModelShape, setup: Setup) -> Term:
+    others = shape.parameters - shape.linear_parameters
+    if setup.method == "QLoRA":
+        # NF4 with doubly quantized constants: 0.127 bits more (Dettmers et al. 2023, section 3).
+        linear = shape.linear_parameters * (setup.bits + (0.127 if setup.bits == 4 else 0)) / 8
+        size = linear + FULL * others
+    elif is_adapter(setup) and setup.bf16 and shape.saved_bytes == 2:
+        size = 2.0 * shape.parameters
+    else:
+        size = float(FULL * shape.parameters)
+    size += FULL * trained(shape, setup) if is_adapter(setup) else 0
+    return Term("weights", _shared(size, setup, 3), "number of weights x bytes of one")
+
+
+def _optimizer(shape: ModelShape, setup: Setup) -> Term:
+    size = _shared(2 * FULL * trained(shape, setup), setup, 1)
+    return Term("optimizer state", size, "AdamW: two float32 moments of each trained weight")
+
+
+def _gradients(shape: ModelShape, setup: Setup) -> int:
+    size = FULL * trained(shape, setup)
+    buckets = DDP_BUCKETS * size if setup.strategy == "DDP" and setup.processes > 1 else 0
+    return int(_shared(size, setup, 2) + buckets)
+
+
+def _turning(shape: ModelShape, setup: Setup) -> tuple[Term, ...]:
+    """Between forward and backward: every activation and the loss, gradients of earlier parts."""
+    held = _gradients(shape, setup) if setup.accumulates else 0
+    buckets = FULL * trained(shape, setup) if setup.strategy == "DDP" else 0
+    retained = 1.0 if setup.cuda else HEAP_RETENTION
+    return (
+        Term("gradients", max(held, buckets), "of the parts that were accumulated before"),
+        Term("activations", int(retained * _activations(shape, setup)), "Korthikanti et al. 2022"),
+        Term("loss", _loss(shape, setup), f"{setup.loss}: chunk of logits and the head's gradient"),
+    )
+
+
+def _updating(shape: ModelShape, setup: Setup) -> tuple[Term, ...]:
+    """The optimizer's step: all gradients, and on a CPU two temporaries of the largest tensor."""
+    largest = shape.largest if not is_adapter(setup) else setup.rank * shape.feed_forward
+    temporary = 0 if setup.cuda else 2 * FULL * largest
+    return (
+        Term("gradients", _gradients(shape, setup), "float32, of each trained weight"),
+        Term("activations", 0, "freed before the optimizer's step"),
+        Term("loss", temporary, "two temporaries of the optimizer, of the largest tensor"),
+    )
+
+
+def _activations(shape: ModelShape, setup: Setup) -> float:
+    half = 2 if setup.bf16 else FULL
+    layer = layer_bytes(
+        shape,
+        length=setup.length,
+        half=half,
+        frozen=is_adapter(setup),
+        adapted=adapted(shape, setup),
+        rank=setup.rank,
+        packed=setup.packed,
+        fused_attention=setup.cuda,
+    )
+    per_layer = layer * setup.tokens
+    casts = _casts(shape, setup)
+    around = 3 * shape.width * FULL * setup.tokens
+    if setup.checkpointing:
+        kept = shape.layers * shape.width * FULL * setup.tokens
+        return kept + per_layer + casts / shape.layers + around
+    return shape.layers * per_layer + casts + around
+
+
+def _casts(shape: ModelShape, setup: Setup) -> int:
+    """Autocast's bfloat16 copies of float32 matrices, kept for the backward pass."""
+    exact = setup.method == "QLoRA" or (is_adapter(setup) and shape.saved_bytes == 2)
+    return 2 * shape.linear_parameters if setup.bf16 and not exact else 0
+
+
+def _loss(shape: ModelShape, setup: Setup) -> int:
+    if setup.loss == "Classes":
+        return 0
+    half = 2 if setup.bf16 else FULL
+    matrix = shape.vocabulary * shape.width
+    if setup.loss == "AllLogits":
+        return setup.tokens * shape.vocabulary * (2 * half + 3 * FULL)
+    rows = min(setup.tokens, max(LEAST_ROWS, CHUNK_BYTES // (FULL * shape.vocabulary)))
+    chunk = rows * shape.vocabulary * (2 * FULL + (half if setup.bf16 else 0))
+    head = 0 if is_adapter(setup) else matrix * FULL
+    cast = 2 * matrix if setup.bf16 else 0
+    return chunk + head + cast + setup.tokens * shape.width * (2 * FULL + half)

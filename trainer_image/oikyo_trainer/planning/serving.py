@@ -1,0 +1,21 @@
+"""Memory that a trained model needs to be served. Pure."""
+
+from __future__ import annotations
+
+from .activations import FULL
+from .shape import ModelShape
+
+SERVER_BASE = 700 << 20
+"""Resident memory of the server with its libraries, before a model."""
+
+
+def serving_bytes(
+    shape: ModelShape, *, length: int, concurrency: int, cuda: bool, generates: bool
+) -> int:
+    """Weights and the cache of keys and values of `concurrency` requests of `length` tokens.
+
+    Float32 on a CPU, as saved on a GPU. Cache: two vectors for each layer and token (Pope et al. 2022).
+    """
+    each = shape.saved_bytes if cuda else FULL
+    cache = 2 * shape.layers * shape.kv_heads * shape.head_dim * each * length * concurrency
+    return SERVER_BASE + each * shape.parameters + (cache if generates else 0)
