@@ -228,6 +228,30 @@ def _check_labels(review: Path, decided: dict[str, Decision], labels: set[str]) 
             raise _bad(review, decision.line, message, step)
 
 
+def columns_of(
+    data: Path, names: Sequence[str], ids: Sequence[str], task: Task | None, fields: Fields
+) -> dict[str, list[str | None]]:
+    """The values of the columns `names` in the rows `ids`, as text; Refused when no row has one."""
+    place = {name: number for number, name in enumerate(ids)}
+    found: dict[str, list[str | None]] = {name: [None] * len(ids) for name in names}
+    seen = set[str]()
+    version = (data / layout.MANIFEST).is_file()
+    for row in _version_rows(data) if version else _file_rows(data, task, fields, Applied()):
+        seen.update(row.values)
+        if row.id in place:
+            for name in names:
+                value = row.values.get(name)
+                found[name][place[row.id]] = None if value is None else str(value)
+    for name in names:
+        if name not in seen:
+            there = ", ".join(sorted(seen))
+            message = (
+                f"{data.name} has no column {excerpt(name)!r}; its columns are {excerpt(there)}"
+            )
+            raise Refused("MissingColumn", message, next_step="Name one of them in --slice-by")
+    return found
+
+
 def _version_rows(folder: Path) -> Iterator[_Row]:
     for side in SIDES:
         with pq.ParquetFile(folder / f"{side}.parquet") as file:

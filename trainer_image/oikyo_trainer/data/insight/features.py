@@ -28,9 +28,14 @@ FEW = 12
 
 @dataclass(frozen=True)
 class Features:
-    """`points`: (rows, axes); norms at most 1, near 0 for a text that shares nothing with the rest."""
+    """What the texts hold, twice: as points to compute with and as words to speak of."""
 
     points: Floats
+    """(rows, axes); norms at most 1, near 0 for a text that shares nothing with the rest."""
+    words: sparse.csr_matrix
+    """(rows, terms): TF-IDF of single words and pairs; without columns when no term repeats."""
+    terms: tuple[str, ...]
+    """The words and pairs of `words`."""
     cut: int
     """Characters of each text that were read."""
 
@@ -41,46 +46,43 @@ def features(texts: list[str], seed: int = 0) -> Features | None:
         return None
     cut = max(LEAST_CUT, CHARACTERS // len(texts))
     short = [text[:cut] for text in texts]
-    matrices = [matrix for matrix in (_words(short), _letters(short)) if matrix is not None]
-    if not matrices:
-        return None
-    terms = sparse.hstack(matrices, format="csr") / np.sqrt(len(matrices))
-    axes = min(AXES, terms.shape[1] - 1, len(texts) - 1)
+    words, names = _fitted(_words(), short)
+    letters, _ = _fitted(_letters(), short)
+    table = sparse.hstack([words, letters], format="csr") / np.sqrt(2)
+    axes = min(AXES, table.shape[1] - 1, len(texts) - 1)
     if axes < 2:
         return None
     svd = TruncatedSVD(axes, n_iter=2, random_state=seed)
-    return Features(np.asarray(svd.fit_transform(terms), dtype=np.float64), cut)
+    return Features(np.asarray(svd.fit_transform(table), dtype=np.float64), words, names, cut)
 
 
-def _words(texts: list[str]) -> sparse.csr_matrix | None:
-    return _fitted(
-        TfidfVectorizer(
-            ngram_range=(1, 2),
-            sublinear_tf=True,
-            min_df=2,
-            max_features=TERMS,
-            token_pattern=r"(?u)\b\w+\b",
-        ),
-        texts,
+def _words() -> TfidfVectorizer:
+    return TfidfVectorizer(
+        ngram_range=(1, 2),
+        sublinear_tf=True,
+        min_df=2,
+        max_features=TERMS,
+        token_pattern=r"(?u)\b\w+\b",
+        dtype=np.float32,
     )
 
 
-def _letters(texts: list[str]) -> sparse.csr_matrix | None:
-    return _fitted(
-        TfidfVectorizer(
-            analyzer="char_wb",
-            ngram_range=(3, 5),
-            sublinear_tf=True,
-            min_df=3,
-            max_features=TERMS,
-            dtype=np.float32,
-        ),
-        texts,
+def _letters() -> TfidfVectorizer:
+    return TfidfVectorizer(
+        analyzer="char_wb",
+        ngram_range=(3, 5),
+        sublinear_tf=True,
+        min_df=3,
+        max_features=TERMS,
+        dtype=np.float32,
     )
 
 
-def _fitted(vectorizer: TfidfVectorizer, texts: list[str]) -> sparse.csr_matrix | None:
+def _fitted(
+    vectorizer: TfidfVectorizer, texts: list[str]
+) -> tuple[sparse.csr_matrix, tuple[str, ...]]:
     try:
-        return vectorizer.fit_transform(texts)
-    except ValueError:  # no term stands in enough texts: nothing to compare by
-        return None
+        table = vectorizer.fit_transform(texts)
+    except ValueError:  # no term stands in enough texts
+        return sparse.csr_matrix((len(texts), 0), dtype=np.float32), ()
+    return table, tuple(vectorizer.get_feature_names_out().tolist())

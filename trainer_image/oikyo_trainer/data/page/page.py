@@ -1,0 +1,90 @@
+"""From report.json (with its section `insight`) to one HTML page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+
+from . import advice
+from .advice import Report
+
+CLASSES = 100
+"""Classes that the page lists."""
+EXAMPLES = 10
+"""Rows of each finding that the page lists."""
+SPLITS = ("train", "validation", "test")
+
+
+def render(name: str, report: Report, manifest: Report) -> str:
+    """The page; `manifest` is that of a version, or empty for a file."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("oikyo_trainer.data.page"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    splits = {side: report["splits"][side] for side in SPLITS if side in report.get("splits", {})}
+    found = advice.advice(report)
+    return environment.get_template("data.html.j2").render(
+        name=name,
+        report=report,
+        manifest=manifest,
+        insight=report.get("insight"),
+        splits=splits,
+        verdict=_verdict(found),
+        advice=found,
+        tones=advice.TONES,
+        dropped=_dropped(report),
+        findings=report.get("findings", []),
+        classes=_classes(splits),
+        lengths=_lengths(splits),
+        shown=EXAMPLES,
+        most=CLASSES,
+    )
+
+
+def _verdict(found: list[advice.Advice]) -> tuple[str, str]:
+    """A word and its CSS class."""
+    severities = {one.severity for one in found}
+    if "Error" in severities:
+        return "Mend first", "bad"
+    return ("Worth a look", "warn") if "Warning" in severities else ("Nothing found", "good")
+
+
+def _dropped(report: Report) -> list[tuple[str, int, list[str]]]:
+    """Why rows are left out, how many, and where the first stand."""
+    bad = report.get("bad_rows", {})
+    places: dict[str, list[str]] = {}
+    for row in bad.get("listed", []):
+        places.setdefault(row["code"], []).append(f"{row['file']}:{row['line']}")
+    told = [(code, count, places.get(code, [])) for code, count in bad.get("codes", {}).items()]
+    for key, why in (("duplicates", "stands twice"), ("leaked", "also in the test set")):
+        part = report.get(key, {})
+        told.append((why, part.get("count", 0), part.get("examples", [])))
+    return [(why, count, where[:3]) for why, count, where in told if count]
+
+
+def _classes(splits: dict[str, Any]) -> list[tuple[str, list[int], float]]:
+    """Label, rows on each side, and its share of the largest, the largest first."""
+    sides = [side.get("labels", {}) for side in splits.values()]
+    names = sides[0] if sides else {}
+    rows = {name: [side.get(name, 0) for side in sides] for name in names}
+    largest = max((sum(counts) for counts in rows.values()), default=1) or 1
+    ordered = sorted(rows.items(), key=lambda item: (-sum(item[1]), item[0]))
+    return [(name, counts, sum(counts) / largest * 100) for name, counts in ordered]
+
+
+def _lengths(splits: dict[str, Any]) -> list[tuple[str, int, float]]:
+    """Buckets of the length in characters: end, rows of all sides, share of the fullest."""
+    buckets: dict[int, int] = {}
+    for side in splits.values():
+        for bucket in side.get("characters", {}).get("histogram", []):
+            buckets[bucket["up_to"]] = buckets.get(bucket["up_to"], 0) + bucket["rows"]
+    used = [end for end, count in buckets.items() if count]
+    if not used:
+        return []
+    most = max(buckets.values())
+    shown = [end for end in sorted(buckets) if min(used) <= end <= max(used)]
+    return [(f"up to {end:,}", buckets[end], buckets[end] / most * 100) for end in shown]
