@@ -49,7 +49,8 @@ def is_version(path: Path) -> bool:
 
 def plain(path: Path) -> Source:
     """A local file or folder as a source whose rows are named by the path as it was given."""
-    return Source(uri=str(path), path=str(path.resolve()))
+    name = path.resolve() if ".." in path.parts else path
+    return Source(uri=str(name), path=str(path.resolve()))
 
 
 def open_data(
