@@ -27,6 +27,7 @@ from .examine import Examined, examine
 from .findings import FILE, Findings
 from .intake import Intake, Tell
 from .listing import for_status, groups
+from .page.page import PAGE, render
 from .split import SIDES, TEST, TRAIN, VALIDATION
 
 log = logging.getLogger("oikyo.data")
@@ -123,6 +124,7 @@ def _tell(spec: PrepareSpec, context: Context, told: dict[str, Any], found: Path
     check_attempt(spec, context)
     os.replace(found, context.folder(spec) / FILE)
     write_atomic(context.folder(spec) / version.REPORT, version.pretty(told))
+    write_atomic(context.folder(spec) / PAGE, render(spec.run, told, {}))
 
 
 def _local(

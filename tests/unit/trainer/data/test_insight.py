@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from oikyo.api import workspace as layout
 from oikyo_trainer.data.__main__ import main
 from oikyo_trainer.data.insight.balance import classes, lengths
 from oikyo_trainer.data.insight.edges import edges
@@ -17,6 +18,7 @@ from oikyo_trainer.data.insight.features import features
 from oikyo_trainer.data.insight.slices import interval, skews, slices
 from oikyo_trainer.data.insight.table import Table
 from oikyo_trainer.data.insight.topics import topics
+from oikyo_trainer.errors import Refused
 
 NORTH, SOUTH = "north", "south"
 
@@ -193,3 +195,13 @@ def test_a_version_has_the_same_page_with_its_digest(desk: Any, tmp_path: Path) 
     folder = next((desk.workspace / "datasets").glob("*/manifest.json")).parent
     assert main(["report", str(folder), "-o", str(tmp_path / "page.html")]) == 0
     assert result.dataset_digest in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_prepare_leaves_the_page_also_when_the_data_is_refused(desk: Any) -> None:
+    data = a_file(desk)
+    with pytest.raises(Refused):
+        desk.prepare(data)
+    page = desk.workspace / layout.stage("job-00000000", "prepare") / "report.html"
+    assert "Mend first" in page.read_text(encoding="utf-8")
+    desk.prepare(data, max_bad_rows=1)
+    assert "oikyo data report DATA" in page.read_text(encoding="utf-8")

@@ -9,6 +9,8 @@ import jinja2
 from . import advice
 from .advice import Report
 
+PAGE = "report.html"
+"""Beside report.json in the folder of the prepare stage."""
 CLASSES = 100
 """Classes that the page lists."""
 EXAMPLES = 10
