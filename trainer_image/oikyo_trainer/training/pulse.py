@@ -43,7 +43,9 @@ class Pulse:
         self._last = clock()
         self._longest = 0.0
         self._beats = 0
-        self._at_rest = 0
+        self._at_rest = False
+        self._longest_rest = 0.0
+        self._rests = 0
 
     def beat(self) -> None:
         """The training has moved."""
@@ -55,28 +57,33 @@ class Pulse:
 
     @contextmanager
     def rest(self) -> Iterator[None]:
-        """What happens inside (a checkpoint) is no step, and takes as long as it takes."""
-        self._at_rest += 1
+        """What happens inside (a checkpoint) is no step and has a rhythm of its own."""
+        self._last, self._at_rest = self._clock(), True
         try:
             yield
         finally:
-            self._last = self._clock()
-            self._at_rest -= 1
+            now = self._clock()
+            self._longest_rest = max(self._longest_rest, now - self._last)
+            self._last, self._at_rest = now, False
+            self._rests += 1
 
     def bound(self) -> float:
         """Seconds of silence that are a hang."""
-        if self._at_rest or self._beats < LEARNED_AFTER:
-            return UNKNOWN_SECONDS
-        return max(self._least, TIMES_LONGEST * self._longest)
+        known = self._rests > 0 if self._at_rest else self._beats >= LEARNED_AFTER
+        longest = self._longest_rest if self._at_rest else self._longest
+        return max(self._least, TIMES_LONGEST * longest) if known else UNKNOWN_SECONDS
 
     def fault(self) -> Retry | None:
         """What is wrong, when the silence has lasted too long."""
         silent = self._clock() - self._last
         if silent <= self.bound():
             return None
+        what, longest = "forward pass", self._longest
+        if self._at_rest:
+            what, longest = "end of a checkpoint", self._longest_rest
         return Retry(
             "Hung",
-            f"no forward pass for {silent:.0f} s, {self._longest:.1f} s was the longest until now: "
+            f"no {what} for {silent:.0f} s, {longest:.1f} s was the longest until now: "
             "another worker hangs or the network between the workers is cut",
             next_step="The next attempt goes on from the newest checkpoint.",
         )

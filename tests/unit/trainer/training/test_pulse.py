@@ -58,6 +58,13 @@ def test_a_checkpoint_is_neither_silence_nor_a_rhythm_to_learn() -> None:
     assert pulse.fault() is None
     pulse.beat()
     assert pulse.bound() == 60
+    with pulse.rest():
+        clock.now += 30 * 600 - 1
+        assert pulse.fault() is None
+        clock.now += 2
+        fault = pulse.fault()
+    assert fault is not None
+    assert "no end of a checkpoint for" in fault.message
 
 
 def test_the_watching_thread_tells_once_while_the_main_thread_is_blocked() -> None:

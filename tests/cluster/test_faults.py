@@ -1,0 +1,223 @@
+"""Faults injected for real into one training over two nodes: it goes on or resumes by itself each time.
+
+One job with no budget for failures (backoffLimit 0) lives through all of them: an attempt that got
+further than those before costs nothing. The tests are one story and run in order. What each fault
+cost is printed (pytest -rP shows it).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kit.cluster import Cluster
+from kube import Kube, wait_for
+from road import LOADER, NAMESPACE, ROOT, Road
+
+NAME = "faults"
+HANG = 240
+"""Seconds for a hang to be noticed (60 s of silence), the gang to end and the next attempt to step."""
+
+
+@dataclass
+class Training:
+    """The job that all faults meet."""
+
+    kube: Kube
+    cluster: Cluster
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.kube.get("ftj", NAME, NAMESPACE).get("status", {})
+        return status
+
+    def stage(self) -> dict[str, Any]:
+        found = (one for one in self.status().get("stages", []) if one["name"] == "train")
+        return next(found, {"attempt": 0, "message": ""})
+
+    def attempt(self) -> int:
+        return int(self.stage()["attempt"])
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Of the newest attempt, by rank."""
+        selector = f"oikyo.dev/job={NAME},oikyo.dev/stage=train,oikyo.dev/attempt={self.attempt()}"
+        return sorted(
+            self.kube.items("pods", NAMESPACE, selector),
+            key=lambda pod: pod["metadata"]["annotations"][INDEX],
+        )
+
+    def progress(self) -> dict[str, float]:
+        told = self.status().get("progress", {})
+        values = {metric["name"]: float(metric["value"]) for metric in told.get("metrics", [])}
+        return {"step": float(told.get("step") or 0), **values}
+
+    def await_steps(self, attempt: int, seconds: float) -> float:
+        """Until that attempt, or a later one, reports a step beyond a checkpoint; returns the step."""
+
+        def look() -> float | None:
+            status, stage = self.status(), self.stage()
+            if int(stage["attempt"]) < attempt or "started" not in stage:
+                return None
+            # What the attempt before it said last stands there until this one speaks.
+            own = status.get("progress", {}).get("lastUpdatedTime", "") > stage["started"]
+            told = self.progress()
+            return told["step"] if own and told.get("checkpoint_step", 0) > 0 else None
+
+        return wait_for(f"steps of attempt {attempt}", look, seconds, every=0.5)
+
+
+INDEX = "batch.kubernetes.io/job-completion-index"
+
+
+@pytest.fixture(scope="module")
+def training(road: Road, cluster: Cluster) -> Iterator[Training]:
+    assert cluster.nodes, "faults are injected into the kit's own cluster"
+    job = yaml.safe_load((ROOT / "examples" / "text-generation" / "job.yaml").read_text())
+    job["metadata"]["name"] = NAME
+    spec = job["spec"]
+    spec.pop("deployment")
+    spec["backoffLimit"] = 0
+    spec["storage"] = {"claimName": "examples"}
+    spec["training"] |= {"strategy": "DDP", "epochs": 1000, "batchSize": 8}
+    spec["training"]["checkpoints"] = {"everySteps": 10}
+    road.kube.apply(job, NAMESPACE)
+    made = Training(road.kube, cluster)
+    made.await_steps(1, 300)
+    yield made
+    road.kube("delete", "ftj", NAME, "-n", NAMESPACE, "--timeout=120s")
+    wait_for(
+        "the pods to go",
+        lambda: not road.kube.items("pods", NAMESPACE, f"oikyo.dev/job={NAME}"),
+        180,
+    )
+    code = "import shutil, glob, sys; [shutil.rmtree(path) for path in glob.glob(sys.argv[1])]"
+    road.kube.python(LOADER, NAMESPACE, code, f"/examples/runs/{NAME}-*")
+
+
+def tell(what: str, begun: float, training: Training) -> None:
+    seconds = time.monotonic() - begun
+    print(f"{what}: {seconds:.0f} s until steps went on; {training.stage()['message']}")
+
+
+WORKER = b"-u\0-m\0oikyo_trainer"
+"""Of the command line of a worker, as torchrun starts it; torchrun's own holds no -u."""
+
+
+def workers_of(pod: dict[str, Any]) -> list[int]:
+    """Training processes of a pod, which run on this machine."""
+    uid = pod["metadata"]["uid"]
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            cgroup = (entry / "cgroup").read_text()
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if (uid in cgroup or uid.replace("-", "_") in cgroup) and WORKER in command:
+            found.append(int(entry.name))
+    return found
+
+
+def test_a_worker_killed_inside_its_pod_is_resumed_from_the_checkpoint(training: Training) -> None:
+    before, begun = training.attempt(), time.monotonic()
+    for process in workers_of(training.pods()[1]):
+        os.kill(process, signal.SIGKILL)
+    training.await_steps(before + 1, 180)
+    tell("a worker killed", begun, training)
+    assert "checkpoint of step" in training.stage()["message"]
+
+
+def test_a_worker_that_hangs_is_noticed_and_the_training_resumes(training: Training) -> None:
+    before, begun = training.attempt(), time.monotonic()
+    workers = workers_of(training.pods()[1])
+    for process in workers:
+        os.kill(process, signal.SIGSTOP)
+    training.await_steps(before + 1, HANG)
+    tell("a worker stopped", begun, training)
+    assert "no forward pass for" in training.stage()["message"]
+
+
+def test_a_network_cut_between_the_nodes_is_ridden_out(training: Training) -> None:
+    before, begun = training.attempt(), time.monotonic()
+    node = training.cluster.nodes[1]
+    switch_link(node.node.link, "down")
+    try:
+        wait_for("the end of the attempt", lambda: training.stage().get("state") != "Running", HANG)
+    finally:
+        switch_link(node.node.link, "up")
+    training.await_steps(before + 1, HANG)
+    tell("the network cut", begun, training)
+
+
+def switch_link(name: str, state: str) -> None:
+    subprocess.run(["ip", "link", "set", name, state], check=True)
+
+
+def test_a_stopped_kubelet_disturbs_no_training(training: Training) -> None:
+    before, step = training.attempt(), training.progress()["step"]
+    server = training.cluster.nodes[1].server("kubelet")
+    training.cluster.kill(server, signal.SIGSTOP)
+    try:
+        time.sleep(25)
+    finally:
+        training.cluster.kill(server, signal.SIGCONT)
+    wait_for("further steps", lambda: training.progress()["step"] > step, 60)
+    assert training.attempt() == before
+
+
+def test_an_outage_of_the_api_server_disturbs_no_training(training: Training) -> None:
+    before, step = training.attempt(), training.progress()["step"]
+    training.cluster.kill("kube-apiserver")
+    time.sleep(30)
+    training.cluster.restart("kube-apiserver")
+    begun = time.monotonic()
+
+    def answered() -> bool:
+        try:
+            return training.progress()["step"] > step
+        except (AssertionError, json.JSONDecodeError):
+            return False
+
+    wait_for("further steps", answered, 120)
+    tell("the API server away for 30 s", begun, training)
+    assert training.attempt() == before
+
+
+def test_a_corrupt_checkpoint_is_passed_over(training: Training) -> None:
+    """One byte of the newest checkpoint turns over; then the gang is killed."""
+    before, begun = training.attempt(), time.monotonic()
+    gang = [one for pod in training.pods() for one in workers_of(pod)]
+    for process in gang:
+        os.kill(process, signal.SIGSTOP)
+    spoilt = int(training.kube.python(LOADER, NAMESPACE, SPOIL, f"/examples/runs/{NAME}-*"))
+    for process in gang:
+        os.kill(process, signal.SIGKILL)
+    training.await_steps(before + 1, 180)
+    tell("a corrupt checkpoint", begun, training)
+    log = training.kube("logs", training.pods()[0]["metadata"]["name"], "-n", NAMESPACE)
+    assert f"skipped checkpoint-{spoilt}: optimizer.pt has another content" in log, log
+
+
+SPOIL = """
+import glob, os, sys, time
+folder = glob.glob(sys.argv[1] + "/train/checkpoints")[0]
+done = [p for p in glob.glob(folder + "/checkpoint-*") if os.path.exists(p + "/manifest.json")]
+newest = max(done, key=lambda path: int(path.rpartition("-")[2]))
+with open(newest + "/optimizer.pt", "r+b") as file:
+    file.seek(-100, os.SEEK_END)
+    byte = file.read(1)[0]
+    file.seek(-100, os.SEEK_END)
+    file.write(bytes([byte ^ 1]))
+print(newest.rpartition("-")[2])
+"""
