@@ -1,0 +1,205 @@
+"""Predicted against measured peak memory of training steps, each case in its own process.
+
+    python bench/bench_memory_prediction.py [--write bench/memory-prediction.md]
+
+Models are built from configs with random weights. A case first trains a model of nothing, which gives the
+base; then two optimizer steps of the model itself. Measured: the peak of resident memory above the base
+(Linux: VmHWM, reset through clear_refs). Predicted: the terms of oikyo_trainer.planning above the base.
+The loop is the forward, loss, backward and AdamW of the trainer; checkpoints and data are not part of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FAMILIES = ("bert", "gpt2", "llama", "qwen3")
+LIMIT = 0.15
+Case = dict[str, Any]  # one line of the grid, as JSON
+
+
+def grid() -> Iterator[Case]:
+    """Families, methods and arithmetic; then lengths, batches, checkpointing and sizes."""
+    plain: Case = {"rows": 8, "length": 128, "bf16": False, "checkpointing": False, "width": 384}
+    for family in FAMILIES:
+        for method in ("Full", "LoRA"):
+            for bf16 in (False, True):
+                yield {**plain, "family": family, "method": method, "bf16": bf16}
+    for family in ("bert", "llama"):
+        for method in ("Full", "LoRA"):
+            one = {**plain, "family": family, "method": method}
+            yield {**one, "rows": 16}
+            yield {**one, "rows": 2, "length": 512}
+            yield {**one, "checkpointing": True}
+    for family in ("bert", "llama"):
+        yield {**plain, "family": family, "method": "Full", "width": 768, "rows": 4}
+        yield {**plain, "family": family, "method": "LoRA", "width": 768, "rows": 4}
+
+
+def model_of(case: Case, *, tiny: bool) -> Any:
+    import transformers as t
+
+    width = 32 if tiny else case["width"]
+    layers, feed_forward = (
+        (2, 64) if tiny else (8, 4 * width if case["family"] != "llama" else 1024)
+    )
+    heads, vocabulary = max(2, width // 64), 100 if tiny else 8000
+    if case["family"] == "gpt2":
+        sizes = {"n_embd": width, "n_layer": layers, "n_head": heads, "n_inner": feed_forward}
+        return t.GPT2LMHeadModel(t.GPT2Config(vocab_size=vocabulary, n_positions=1024, **sizes))
+    sizes = {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": feed_forward,
+        "max_position_embeddings": 1024,
+    }
+    if case["family"] == "bert":
+        return t.BertForSequenceClassification(t.BertConfig(**sizes))
+    sizes |= {"num_key_value_heads": max(1, heads // 2), "tie_word_embeddings": True}
+    if case["family"] == "llama":
+        return t.LlamaForCausalLM(t.LlamaConfig(**sizes))
+    return t.Qwen3ForCausalLM(t.Qwen3Config(**sizes, head_dim=width // heads))
+
+
+def tensors_of(model: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """What the headers of the saved model would say: tied weights once."""
+    return {name: ("F32", tuple(weight.shape)) for name, weight in model.named_parameters()}
+
+
+def with_method(model: Any, case: Case) -> Any:
+    if case["checkpointing"]:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if case["method"] == "Full":
+        return model.train()
+    from peft import LoraConfig, get_peft_model
+
+    if case["checkpointing"]:
+        model.enable_input_require_grads()
+    kind = "SEQ_CLS" if case["family"] == "bert" else "CAUSAL_LM"
+    config = LoraConfig(task_type=kind, r=16, lora_dropout=0.05, target_modules="all-linear")
+    return get_peft_model(model, config).train()
+
+
+def steps(model: Any, case: Case, *, rows: int, length: int) -> None:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    optimizer = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)
+    for _ in range(2):
+        tokens = torch.randint(4, 100, (rows, length))
+        with torch.autocast("cpu", torch.bfloat16, enabled=case["bf16"]):
+            logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
+        if case["family"] == "bert":
+            loss = cross_entropy(logits.float(), tokens[:, 0] % 2)
+        else:
+            chosen, targets = logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
+            loss = cross_entropy(chosen.float(), targets, reduction="sum") / targets.numel()
+        del logits
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def run_case(case: Case) -> dict[str, int]:
+    """Base, measured and predicted bytes of one case; for a process of its own."""
+    import gc
+
+    import torch
+
+    from oikyo_trainer.planning.predict import Setup, predict
+    from oikyo_trainer.planning.shape import shape_of
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    steps(with_method(model_of(case, tiny=True), case), case, rows=2, length=16)
+    gc.collect()
+    base = status("VmRSS")
+    model = model_of(case, tiny=False)
+    shape = shape_of(model.config.to_dict(), tensors_of(model))
+    model = with_method(model, case)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    steps(model, case, rows=case["rows"], length=case["length"])
+    setup = Setup(
+        case["method"],
+        case["rows"],
+        case["length"],
+        bf16=case["bf16"],
+        checkpointing=case["checkpointing"],
+        loss="Classes" if case["family"] == "bert" else "AllLogits",
+    )
+    predicted = predict(shape, setup).above_base
+    return {"base": base, "measured": status("VmHWM") - base, "predicted": predicted}
+
+
+def measure(case: Case) -> dict[str, int]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": _paths()}
+    command = [sys.executable, __file__, "--case", json.dumps(case)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found: dict[str, int] = json.loads(ended.stdout.splitlines()[-1])
+    return found
+
+
+def _paths() -> str:
+    return os.pathsep.join(str(ROOT / name) for name in ("operator", "trainer_image"))
+
+
+def table(lines: list[tuple[Case, dict[str, int]]]) -> str:
+    """Markdown, one row for each case, and how many stayed within LIMIT."""
+    rows = [
+        "| model | method | width | rows x length | dtype | checkpointing | measured | predicted | error |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    errors = []
+    for case, found in lines:
+        errors.append(found["predicted"] / found["measured"] - 1)
+        rows.append(
+            f"| {case['family']} | {case['method']} | {case['width']} | {case['rows']} x "
+            f"{case['length']} | {'bf16' if case['bf16'] else 'float32'} | "
+            f"{'on' if case['checkpointing'] else 'off'} | {found['measured'] >> 20} MiB | "
+            f"{found['predicted'] >> 20} MiB | {errors[-1]:+.0%} |"
+        )
+    sizes = sorted(abs(error) for error in errors)
+    within = sum(size <= LIMIT for size in sizes)
+    rows.append(
+        f"\n{within} of {len(sizes)} cases within {LIMIT:.0%}; median {median(sizes):.0%}, "
+        f"largest {sizes[-1]:.0%}. Peak above a base of about {lines[0][1]['base'] >> 20} MiB."
+    )
+    return "\n".join(rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--case", help="run one case in this process, as JSON")
+    parser.add_argument("--write", type=Path, help="file for the table")
+    given = parser.parse_args()
+    if given.case:
+        print(json.dumps(run_case(json.loads(given.case))))
+        return 0
+    lines: list[tuple[Case, dict[str, int]]] = []
+    for case in grid():
+        lines.append((case, measure(case)))
+        print(json.dumps({**case, **lines[-1][1]}), flush=True)
+    text = table(lines)
+    print(text)
+    if given.write:
+        given.write.write_text(f"# Memory: predicted and measured\n\n{text}\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
