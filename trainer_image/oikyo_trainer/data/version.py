@@ -23,6 +23,7 @@ from oikyo.api import workspace as layout
 
 from ..errors import Retry
 from ..files import commit_folder, file_digest, write_atomic
+from . import card
 from .columns import Shape
 from .findings import FILE as FINDINGS
 from .intake import Intake
@@ -91,6 +92,10 @@ def write(
     intake.findings.flush()
     shutil.copyfile(staging.parent / FINDINGS, staging / FINDINGS)
     write_atomic(staging / REPORT, pretty(report))
+    write_atomic(
+        staging / card.FILE,
+        card.card(version.task, version.digest, version.seed, _counts(version), report),
+    )
     write_atomic(staging / layout.MANIFEST, pretty(_manifest(version, staging)))
     replace_folder(staging, target)
 
@@ -126,7 +131,6 @@ def _write_split(path: Path, index: Index, spool: Spool, rows: Rows, intake: Int
 
 
 def _manifest(version: Version, folder: Path) -> dict[str, Any]:
-    counts = {name: len(index) for name, index in zip(SIDES, version.splits, strict=True)}
     return {
         "format": FORMAT,
         "digest": version.digest,
@@ -134,9 +138,13 @@ def _manifest(version: Version, folder: Path) -> dict[str, Any]:
         "shape": version.shape,
         "labels": list(version.labels),
         "seed": version.seed,
-        "rows": counts,
+        "rows": _counts(version),
         "files": describe(folder),
     }
+
+
+def _counts(version: Version) -> dict[str, int]:
+    return {name: len(index) for name, index in zip(SIDES, version.splits, strict=True)}
 
 
 def describe(folder: Path) -> dict[str, dict[str, Any]]:

@@ -65,6 +65,7 @@ def test_the_manifest_describes_the_files(desk: Any) -> None:
     assert manifest["shape"] == "classification"
     assert manifest["labels"] == ["topic 0", "topic 1", "topic 2"]
     assert sorted(manifest["files"]) == [
+        "README.md",
         "findings.jsonl",
         "report.json",
         "test.parquet",

@@ -1,0 +1,90 @@
+"""The dataset card: README.md of a version, with the metadata header that the Hugging Face hub reads.
+
+https://huggingface.co/docs/hub/datasets-cards: the `configs` of the header say which file is which
+split, so that `datasets.load_dataset(FOLDER)` opens a version as it stands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .split import SIDES
+
+FILE = "README.md"
+TASKS = {"TextClassification": "text-classification", "TextGeneration": "text-generation"}
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+LARGEST = "n>1M"
+
+
+def card(
+    task: str, digest: str, seed: int, rows: Mapping[str, int], report: Mapping[str, Any]
+) -> str:
+    """The card of a version with `rows` on each side; `report` as in report.json."""
+    return "\n".join([*_header(task, rows), "", *_body(task, digest, seed, rows, report)]) + "\n"
+
+
+def _header(task: str, rows: Mapping[str, int]) -> list[str]:
+    total = sum(rows.values())
+    size = next((name for end, name in SIZES if total < end), LARGEST)
+    category = [f"- {TASKS[task]}"] if task in TASKS else []
+    files = [
+        line
+        for side in SIDES
+        if rows[side]
+        for line in (f"  - split: {side}", f"    path: {side}.parquet")
+    ]
+    return [
+        "---",
+        *(["task_categories:", *category] if category else []),
+        "size_categories:",
+        f"- {json.dumps(size)}",
+        "tags:",
+        "- oikyo",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        *files,
+        "---",
+    ]
+
+
+def _body(
+    task: str, digest: str, seed: int, rows: Mapping[str, int], report: Mapping[str, Any]
+) -> list[str]:
+    columns = report.get("columns", {})
+    return [
+        f"# Prepared rows for {task}",
+        "",
+        f"Digest `{digest}`, seed of the split {seed}.",
+        "",
+        "| split | rows |",
+        "|---|---|",
+        *(f"| {side} | {rows[side]} |" for side in SIDES),
+        "",
+        "## Where the rows come from",
+        "",
+        "`source` of each row names its file and line, `id` is the hash of its input and answer.",
+        "",
+        "| source | rows | unreadable |",
+        "|---|---|---|",
+        *(f"| {_cell(s['name'])} | {s['rows']} | {s['bad']} |" for s in report.get("sources", ())),
+        "",
+        "Columns: " + (", ".join(f"{r} from `{_cell(c)}`" for r, c in columns.items()) or "none"),
+        "",
+        "## What was left out",
+        "",
+        f"- {report.get('bad_rows', {}).get('count', 0)} rows that cannot be used",
+        f"- {report.get('duplicates', {}).get('count', 0)} rows that stand twice",
+        f"- {report.get('leaked', {}).get('count', 0)} rows that also stand in the test set",
+        "",
+        "## Limits",
+        "",
+        "Nobody vouches for the answers: checks find what contradicts itself, not what is wrong. "
+        "report.json holds what was found.",
+    ]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("`", "'")
