@@ -108,13 +108,7 @@ class Pulse:
                 self._silence(fault)
                 return
 
-    def listen(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` with a beat before and after each call."""
-
-        def beating(*given: Any, **named: Any) -> Any:
-            self.beat()
-            answer = function(*given, **named)
-            self.beat()
-            return answer
-
-        return beating
+    def listen(self, model: Any) -> None:
+        """Beat before and after each forward pass of `model`, of training and of validation."""
+        model.register_forward_pre_hook(lambda *_: self.beat())
+        model.register_forward_hook(lambda *_: self.beat())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from oikyo_trainer.errors import Retry
 from oikyo_trainer.training.pulse import LEARNED_AFTER, UNKNOWN_SECONDS, Pulse
@@ -75,10 +74,12 @@ def test_the_watching_thread_tells_once_while_the_main_thread_is_blocked() -> No
         told.append(fault)
         heard.set()
 
-    pulse = Pulse(silence, least=0.5)
-    step = pulse.listen(lambda: time.sleep(0.001))
+    import torch
+
+    model, pulse = torch.nn.Linear(1, 1), Pulse(silence, least=0.5)
+    pulse.listen(model)
     with pulse.watching():
         for _ in range(LEARNED_AFTER):
-            step()
+            model(torch.ones(1))
         assert heard.wait(10)
     assert [fault.reason for fault in told] == ["Hung"]
