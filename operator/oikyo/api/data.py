@@ -17,7 +17,8 @@ class Fields(Model):
     text: Annotated[
         Word | None,
         Field(
-            description="Column with the input text (TextClassification). Default: the first of text, "
+            description="Column with the input text (TextClassification), or with texts to go on "
+            "with (TextGeneration without prompt and completion). Default: the first of text, "
             "sentence, content, input. Example: question."
         ),
     ] = None
@@ -47,6 +48,28 @@ class Fields(Model):
         Field(
             description="Column with a chat: a list of {role, content} (TextGeneration). Default: "
             "messages or conversations when present. Example: messages."
+        ),
+    ] = None
+    chosen: Annotated[
+        Word | None,
+        Field(
+            description="Column with the better answer of a pair: text, or a chat that ends with it "
+            "(objectives DPO and ORPO). Default: the first of chosen, preferred, chosen_response. "
+            "Example: chosen."
+        ),
+    ] = None
+    rejected: Annotated[
+        Word | None,
+        Field(
+            description="Column with the worse answer of a pair (objectives DPO and ORPO). Default: "
+            "the first of rejected, dispreferred, rejected_response. Example: rejected."
+        ),
+    ] = None
+    desirable: Annotated[
+        Word | None,
+        Field(
+            description="Column that says whether the completion is wanted: true or false (objective "
+            "KTO). Default: the first of desirable, label, vote, thumbs_up. Example: liked."
         ),
     ] = None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 from .findings import RowFault
+from .text import printable
 
 
 class Turn(TypedDict):
@@ -40,15 +41,31 @@ LONGEST = 10_000
 
 
 def turns(value: Any, column: str) -> list[Turn]:
-    """The turns of a chat; raises RowFault when it is not one."""
+    """The turns of a chat that ends with an answer; raises RowFault when it is not one."""
+    chat = read_turns(value, column)
+    if _check_order(chat, column) != "assistant":
+        raise RowFault(
+            "no-answer",
+            f"the last turn of {column!r} is {chat[-1]['role']}; expected the assistant's answer",
+        )
+    return chat
+
+
+def check_prompt(chat: list[Turn], column: str) -> None:
+    """RowFault unless an answer may follow these turns."""
+    last = _check_order(chat, column)
+    if "assistant" not in FOLLOWS[last]:
+        raise RowFault("role-order", f"the prompt {column!r} ends with {last}; expected user")
+
+
+def read_turns(value: Any, column: str) -> list[Turn]:
+    """The turns of any list of turns, whatever their order; raises RowFault when it is none."""
     if not isinstance(value, list):
         kind = type(value).__name__
         raise RowFault("wrong-type", f"{column!r} is of type {kind}; expected a list of turns")
     if not value or len(value) > LONGEST:
         raise RowFault("empty-chat", f"{column!r} has {len(value)} turns; expected 2 or more")
-    chat = [_turn(item, f"{column}[{place}]") for place, item in enumerate(value)]
-    _check_order(chat, column)
-    return chat
+    return [_turn(item, f"{column}[{place}]") for place, item in enumerate(value)]
 
 
 def _turn(item: Any, place: str) -> Turn:
@@ -67,6 +84,7 @@ def _turn(item: Any, place: str) -> Turn:
     text = _content(content, place)
     if not text or text.isspace():
         raise RowFault("empty-text", f"{place}.content is empty")
+    printable(text, f"{place}.content")
     return Turn(role=role, content=text)
 
 
@@ -86,7 +104,8 @@ def _content(content: Any, place: str) -> str:
     )
 
 
-def _check_order(chat: list[Turn], column: str) -> None:
+def _check_order(chat: list[Turn], column: str) -> str:
+    """The role of the last turn; RowFault when a turn stands where no template has it."""
     before = ""
     for place, turn in enumerate(chat):
         if turn["role"] not in FOLLOWS[before]:
@@ -97,7 +116,4 @@ def _check_order(chat: list[Turn], column: str) -> None:
                 f"{column}[{place}].role is {turn['role']} {after}; expected {expected}",
             )
         before = turn["role"]
-    if before != "assistant":
-        raise RowFault(
-            "no-answer", f"the last turn of {column!r} is {before}; expected the assistant's answer"
-        )
+    return before

@@ -10,12 +10,23 @@ from typing import Literal
 from oikyo.api.data import Fields
 from oikyo.api.evaluation import Task
 from oikyo.api.jobstatus import Resolved
+from oikyo.api.training import Objective
 
 from ..errors import Refused
 from .findings import excerpt
 
-Shape = Literal["classification", "prompt-completion", "messages"]
-Role = Literal["text", "label", "prompt", "completion", "messages", "input"]
+Shape = Literal["classification", "prompt-completion", "messages", "preference", "unpaired", "text"]
+Role = Literal[
+    "text",
+    "label",
+    "prompt",
+    "completion",
+    "messages",
+    "input",
+    "chosen",
+    "rejected",
+    "desirable",
+]
 
 USUAL: dict[str, tuple[str, ...]] = {
     "text": ("text", "sentence", "content", "input"),
@@ -23,6 +34,9 @@ USUAL: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt", "instruction", "question"),
     "completion": ("completion", "response", "output", "answer"),
     "messages": ("messages", "conversations"),
+    "chosen": ("chosen", "preferred", "chosen_response"),
+    "rejected": ("rejected", "dispreferred", "rejected_response"),
+    "desirable": ("desirable", "label", "vote", "thumbs_up"),
 }
 SHOWN = 20
 """Columns that a message lists."""
@@ -45,10 +59,18 @@ class Columns:
         )
 
 
-def choose(task: Task, fields: Fields, present: Sequence[str], file: str) -> Columns:
+def choose(
+    task: Task,
+    fields: Fields,
+    present: Sequence[str],
+    file: str,
+    objective: Objective = "Supervised",
+) -> Columns:
     """The columns for `task` among those `present` in `file`; Refused when one is missing."""
     if task == "TextClassification":
         return _columns("classification", ("text", "label"), fields, present, file)
+    if objective != "Supervised":
+        return _preferences(objective, fields, present, file)
     chat = fields.messages is not None or (
         fields.prompt is None
         and fields.completion is None
@@ -56,8 +78,33 @@ def choose(task: Task, fields: Fields, present: Sequence[str], file: str) -> Col
     )
     if chat:
         return _columns("messages", ("messages",), fields, present, file)
+    if _text_alone(fields, present):
+        return _columns("text", ("text",), fields, present, file)
     columns = _columns("prompt-completion", ("prompt", "completion"), fields, present, file)
     return _with_alpaca_input(columns, present)
+
+
+def _preferences(
+    objective: Objective, fields: Fields, present: Sequence[str], file: str
+) -> Columns:
+    """Pairs for DPO and ORPO, votes for KTO; whole chats as answers need no column for the prompt."""
+    shape: Shape = "unpaired" if objective == "KTO" else "preference"
+    roles: tuple[str, ...] = (
+        ("completion", "desirable") if objective == "KTO" else ("chosen", "rejected")
+    )
+    if fields.prompt is not None or any(name in present for name in USUAL["prompt"]):
+        roles = ("prompt", *roles)
+    return _columns(shape, roles, fields, present, file)
+
+
+def _text_alone(fields: Fields, present: Sequence[str]) -> bool:
+    """Whether the rows are texts to go on with, and nothing looks like a question or a label."""
+    if fields.prompt is not None or fields.completion is not None:
+        return False
+    if fields.text is not None:
+        return True
+    others = (*USUAL["prompt"], *USUAL["completion"], *USUAL["label"])
+    return "text" in present and not any(name in present for name in others)
 
 
 def _columns(

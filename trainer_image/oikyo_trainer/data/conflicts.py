@@ -16,7 +16,7 @@ def check(intake: Intake, rows: Rows, kept: Kept) -> None:
     """A finding for each kept row whose input another kept row answers differently."""
     if not intake.findings.wants(CODE):
         return
-    groups = kept.groups[kept.conflicts]
+    groups = kept.questions[kept.conflicts]
     order = np.lexsort((kept.conflicts, groups))
     starts = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0]) if len(order) else order
     for members in np.split(kept.conflicts[order], starts[1:]) if len(order) else ():

@@ -24,8 +24,11 @@ class Kept:
     leaked: Mask
     groups: Index
     """Number of the input of each row: rows of one group share their input."""
+    questions: Index
+    """Number of the question of each row: the groups, but for preferences, where it is the prompt
+    with the answers."""
     conflicts: Index
-    """Rows that stay although another one has the same input and another answer."""
+    """Rows that stay although another one has the same question and another answer."""
 
 
 def dedup(rows: Rows, given_test: Mask) -> Kept:
@@ -36,9 +39,10 @@ def dedup(rows: Rows, given_test: Mask) -> Kept:
     in_test[groups[given_test]] = True
     leaked = ~given_test & ~duplicate & in_test[groups]
     mask = ~duplicate & ~leaked
-    counts = np.bincount(groups[mask], minlength=len(rows) + 1)
-    conflicts = np.flatnonzero(mask & (counts[groups] > 1))
-    return Kept(mask, duplicate, leaked, groups, conflicts)
+    questions = groups if rows.questions is rows.inputs else group(rows.questions)
+    counts = np.bincount(questions[mask], minlength=len(rows) + 1)
+    conflicts = np.flatnonzero(mask & (counts[questions] > 1))
+    return Kept(mask, duplicate, leaked, groups, questions, conflicts)
 
 
 def group(keys: npt.NDArray[np.uint64]) -> Index:

@@ -6,18 +6,19 @@ leaks into the test set; input and answer together decide whether it is a duplic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .chat import Turn, turns
-from .columns import Columns
+from .columns import Columns, Shape
 from .findings import BadRow, RowFault, excerpt
 from .keys import normalise
+from .preferences import pair, vote
 from .readers.row import LONGEST_ROW, Row
+from .text import MISSING, printable, text_of
 
 Payload = dict[str, Any]  # the columns of the dataset: text, or a list of turns
 LONGEST_LABEL = 256
-MISSING: Any = object()  # a key that a row lacks, as opposed to one that is null
 
 
 class Example(NamedTuple):
@@ -30,6 +31,8 @@ class Example(NamedTuple):
     payload: Payload
     length: int
     """Characters of all texts."""
+    question: tuple[str, ...] | None = None
+    """What has one answer only; None: the input."""
 
 
 Convert = Callable[[Row], Example | BadRow]
@@ -57,16 +60,16 @@ def _shown(values: Mapping[str, Any], columns: Columns) -> str:
 
 
 def _classification(row: Row, names: Mapping[str, str]) -> Example:
-    text = _text(row.values, names["text"])
+    text = text_of(row.values, names["text"])
     label = _label(row.values, names["label"])
     return Example(row.line, (text,), label, {"text": text, "label": label}, len(text))
 
 
 def _prompt_completion(row: Row, names: Mapping[str, str]) -> Example:
-    prompt = _text(row.values, names["prompt"])
-    completion = _text(row.values, names["completion"])
+    prompt = text_of(row.values, names["prompt"])
+    completion = text_of(row.values, names["completion"])
     if "input" in names and (extra := row.values.get(names["input"])):
-        prompt = f"{prompt}\n\n{_text(row.values, names['input'])}" if _filled(extra) else prompt
+        prompt = f"{prompt}\n\n{text_of(row.values, names['input'])}" if _filled(extra) else prompt
     payload = {"prompt": prompt, "completion": completion}
     return Example(row.line, (prompt,), completion, payload, len(prompt) + len(completion))
 
@@ -76,49 +79,54 @@ def _messages(row: Row, names: Mapping[str, str]) -> Example:
     value = row.values.get(column, MISSING)
     if value is MISSING or value is None:
         raise RowFault("missing-field", f"the field {column!r} is missing")
-    chat: list[Turn] = []
-    for place, turn in enumerate(turns(value, column)):
-        _printable(turn["content"], f"{column}[{place}].content")
-        chat.append(turn)
-    said = tuple(part for turn in chat[:-1] for part in (turn["role"], turn["content"]))
-    length = sum(len(turn["content"]) for turn in chat)
-    return Example(row.line, said, chat[-1]["content"], {"messages": chat}, length)
+    chat = turns(value, column)
+    return Example(
+        row.line, _said(chat[:-1]), chat[-1]["content"], {"messages": chat}, _length(chat)
+    )
 
 
-_KINDS = {
+def _preference(row: Row, names: Mapping[str, str]) -> Example:
+    found = pair(row.values, names)
+    said, length = _said(found.prompt), _length(found.prompt)
+    # The same two answers in the other order are another answer to the same question.
+    question = (*said, *sorted((found.chosen, found.rejected)))
+    answer = f"{found.chosen}\0{found.rejected}"
+    length += len(found.chosen) + len(found.rejected)
+    return Example(row.line, said, answer, found._asdict(), length, question)
+
+
+def _unpaired(row: Row, names: Mapping[str, str]) -> Example:
+    found = vote(row.values, names)
+    said, length = _said(found.prompt), _length(found.prompt) + len(found.completion)
+    answer = f"{found.completion}\0{int(found.desirable)}"
+    return Example(row.line, said, answer, found._asdict(), length, (*said, found.completion))
+
+
+def _plain_text(row: Row, names: Mapping[str, str]) -> Example:
+    text = text_of(row.values, names["text"])
+    return Example(row.line, (text,), "", {"text": text}, len(text))
+
+
+def _said(chat: Sequence[Turn]) -> tuple[str, ...]:
+    return tuple(part for turn in chat for part in (turn["role"], turn["content"]))
+
+
+def _length(chat: Sequence[Turn]) -> int:
+    return sum(len(turn["content"]) for turn in chat)
+
+
+_KINDS: dict[Shape, Callable[[Row, Mapping[str, str]], Example]] = {
     "classification": _classification,
     "prompt-completion": _prompt_completion,
     "messages": _messages,
+    "preference": _preference,
+    "unpaired": _unpaired,
+    "text": _plain_text,
 }
-
-
-def _text(values: Mapping[str, Any], column: str) -> str:
-    value = values.get(column, MISSING)
-    if value is MISSING or value is None:
-        raise RowFault("missing-field", f"the field {column!r} is missing")
-    if not isinstance(value, str):
-        kind = type(value).__name__
-        raise RowFault("wrong-type", f"the field {column!r} is of type {kind}; expected text")
-    if not value or value.isspace():
-        raise RowFault("empty-text", f"the field {column!r} is empty")
-    _printable(value, column)
-    return value
 
 
 def _filled(value: Any) -> bool:
     return not isinstance(value, str) or bool(value.strip())
-
-
-def _printable(value: str, column: str) -> None:
-    if "\0" in value:
-        raise RowFault("nul", f"the field {column!r} holds a NUL byte; the file may be damaged")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise RowFault(
-                "invalid-utf8", f"the field {column!r} is not UTF-8; save the file as UTF-8"
-            ) from None
 
 
 def _label(values: Mapping[str, Any], column: str) -> str:
@@ -137,7 +145,7 @@ def _label(values: Mapping[str, Any], column: str) -> str:
     label = normalise(value) if isinstance(value, str) else _digits(value, column)
     if not label:
         raise RowFault("missing-label", f"the label {column!r} is empty")
-    _printable(label, column)
+    printable(label, column)
     if len(label) > LONGEST_LABEL:
         raise RowFault(
             "long-label",

@@ -114,7 +114,7 @@ def _columns(spec: PrepareSpec, file: DataFile, first: list[Item], intake: Intak
     if not rows:
         raise _no_rows(file, first, intake)
     present = list(dict.fromkeys(name for row in rows for name in row.values))
-    columns = choose(spec.task, spec.fields, present, file.name)
+    columns = choose(spec.task, spec.fields, present, file.name, spec.objective)
     if intake.columns is None:
         intake.columns = columns
     elif intake.columns.shape != columns.shape:
@@ -166,7 +166,8 @@ def _take_file(
             intake.findings.add(replace(example, file=name))
         else:
             label = example.answer if labelled else None
-            spool.add(example, keys(seed, example.input, example.answer), number, label)
+            hashes = keys(seed, example.input, example.answer, example.question)
+            spool.add(example, hashes, number, label)
             characters += example.length
         if count.rows % TELL_EVERY == 0:
             yield characters

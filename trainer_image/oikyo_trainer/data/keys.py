@@ -20,6 +20,8 @@ class Keys(NamedTuple):
     """16 bytes over input and answer: equal for duplicates; names the row, whatever the seed."""
     exact: bytes
     """32 bytes over the text as it stands, before normalisation: the content of the version."""
+    question: bytes = b""
+    """16 bytes: equal for rows that should have the same answer; empty: the input says it."""
 
 
 def normalise(text: str) -> str:
@@ -27,13 +29,17 @@ def normalise(text: str) -> str:
     return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())
 
 
-def keys(seed: int, parts: tuple[str, ...], answer: str) -> Keys:
-    """Hash one row; `parts` are the parts of its input."""
+def keys(
+    seed: int, parts: tuple[str, ...], answer: str, question: tuple[str, ...] | None = None
+) -> Keys:
+    """Hash one row; `parts` are the parts of its input, `question` what has one answer if not they."""
     normal = "\0".join([normalise(part) for part in parts])
     row = f"{normal}\0{normalise(answer)}".encode()
     exact = "\0".join([*parts, answer]).encode()
+    asked = "\0".join([normalise(part) for part in question]) if question else ""
     return Keys(
         input=hashlib.sha256(f"{seed}\0{normal}".encode()).digest()[:16],
         row=hashlib.sha256(row).digest()[:16],
         exact=hashlib.sha256(exact).digest(),
+        question=hashlib.sha256(asked.encode()).digest()[:16] if question else b"",
     )

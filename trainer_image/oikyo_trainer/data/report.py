@@ -70,8 +70,8 @@ def _removed(intake: Intake, rows: Rows, index: Index) -> Report:
 def _conflicts(intake: Intake, rows: Rows, kept: Kept) -> Report:
     """Inputs with several answers: kept, because only a person knows which one is right."""
     by_input: dict[int, list[int]] = {}
-    for row in kept.conflicts[np.argsort(kept.groups[kept.conflicts], kind="stable")]:
-        members = by_input.setdefault(int(kept.groups[row]), [])
+    for row in kept.conflicts[np.argsort(kept.questions[kept.conflicts], kind="stable")]:
+        members = by_input.setdefault(int(kept.questions[row]), [])
         members.append(int(row))
         if len(by_input) > EXAMPLES:
             break
@@ -79,7 +79,7 @@ def _conflicts(intake: Intake, rows: Rows, kept: Kept) -> Report:
         [_answer(intake, rows, row) for row in sorted(members)[:EXAMPLES]]
         for members in list(by_input.values())[:EXAMPLES]
     ]
-    inputs = len(np.unique(kept.groups[kept.conflicts]))
+    inputs = len(np.unique(kept.questions[kept.conflicts]))
     return {"rows": len(kept.conflicts), "inputs": inputs, "examples": examples}
 
 

@@ -29,6 +29,13 @@ SCHEMAS: dict[Shape, pa.Schema] = {
     "classification": pa.schema([("text", pa.string()), ("label", pa.string())]),
     "prompt-completion": pa.schema([("prompt", pa.string()), ("completion", pa.string())]),
     "messages": pa.schema([("messages", pa.list_(TURN))]),
+    "preference": pa.schema(
+        [("prompt", pa.list_(TURN)), ("chosen", pa.string()), ("rejected", pa.string())]
+    ),
+    "unpaired": pa.schema(
+        [("prompt", pa.list_(TURN)), ("completion", pa.string()), ("desirable", pa.bool_())]
+    ),
+    "text": pa.schema([("text", pa.string())]),
 }
 
 
@@ -44,6 +51,7 @@ class Spool:
         self._characters = 0
         self._ends = array("q")
         self._input, self._row, self._exact = bytearray(), bytearray(), bytearray()
+        self._question = bytearray()
         self._files, self._lines, self._lengths = array("i"), array("q"), array("i")
         self._labels = array("i")
         self._codes: dict[str, int] = {}
@@ -59,6 +67,7 @@ class Spool:
         self._input += hashes.input
         self._row += hashes.row
         self._exact += hashes.exact
+        self._question += hashes.question
         self._files.append(file)
         self._lines.append(example.line)
         self._lengths.append(example.length)
@@ -85,6 +94,7 @@ class Spool:
             inputs=_pairs(self._input),
             rows=_pairs(self._row),
             exact=np.frombuffer(bytes(self._exact), dtype="V32"),
+            questions=_pairs(self._question) if self._question else None,
             files=np.array(self._files, dtype=np.int32),
             lines=np.array(self._lines, dtype=np.int64),
             lengths=np.array(self._lengths, dtype=np.int32),
@@ -116,9 +126,12 @@ class Rows:
         lengths: npt.NDArray[np.int32],
         label_codes: npt.NDArray[np.int32],
         labels: tuple[str, ...],
+        questions: npt.NDArray[np.uint64] | None = None,
     ) -> None:
         self.inputs, self.rows, self.exact = inputs, rows, exact
         """(rows, 2) big-endian halves of the keys; exact: 32 bytes each."""
+        self.questions = inputs if questions is None else questions
+        """As inputs: equal for rows that should have the same answer."""
         self.files, self.lines, self.lengths = files, lines, lengths
         self.label_codes, self.labels = label_codes, labels
         """Codes count the labels in the order of their first row; empty for generation."""

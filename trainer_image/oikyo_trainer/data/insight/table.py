@@ -132,6 +132,13 @@ def _words(column: Any) -> list[str | None]:
 def _texts(shape: Shape, table: Any) -> tuple[list[str], list[str], npt.NDArray[np.int64]]:
     if shape == "messages":
         return _chats(table["messages"].to_pylist())
+    if shape in ("preference", "unpaired"):
+        answers = table["chosen" if shape == "preference" else "completion"].to_pylist()
+        asked = zip(table["prompt"].to_pylist(), answers, strict=True)
+        return _chats([[*prompt, {"content": answer}] for prompt, answer in asked])
+    if shape == "text":
+        lengths = np.array(pc.utf8_length(table["text"]), dtype=np.int64)
+        return _cut(table["text"]), [""] * len(table), lengths
     text, answer = ("text", "label") if shape == "classification" else ("prompt", "completion")
     lengths = np.array(pc.utf8_length(table[text]), dtype=np.int64)
     if shape != "classification":
