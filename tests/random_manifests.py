@@ -38,7 +38,13 @@ def _value(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     if kind == "boolean":
         return st.booleans()
     if kind == "array":
-        return st.lists(_value(schema["items"]), max_size=3)
+        keys = schema.get("x-kubernetes-list-map-keys", ())
+        # Two entries of one key are refused by the API server, and only by it.
+        return st.lists(
+            _value(schema["items"]),
+            max_size=3,
+            unique_by=(lambda item: str([item.get(key) for key in keys])) if keys else None,
+        )
     return _object(schema)
 
 

@@ -122,7 +122,7 @@ def say(words: LastWords, path: Path | None) -> None:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             earlier = _earlier(file.read())
-            interim = not words.spoken and _weight(earlier) <= 1
+            interim = not words.spoken and _weight(earlier) <= 1 and not _behind(words, earlier)
             if interim or _weight(words) > _weight(earlier):
                 file.truncate(0)
                 file.write(shorten(words).encode())
@@ -138,6 +138,12 @@ def _earlier(body: bytes) -> LastWords | None:
         return LastWords.model_validate_json(body)
     except ValueError:
         return None
+
+
+def _behind(words: LastWords, earlier: LastWords | None) -> bool:
+    """Whether another process of the pod has told of a newer checkpoint."""
+    known = earlier.checkpoint_step if earlier else None
+    return known is not None and known > (words.checkpoint_step or 0)
 
 
 def _weight(words: LastWords | None) -> int:

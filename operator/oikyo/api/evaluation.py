@@ -9,10 +9,22 @@ from pydantic import Field
 from .base import ATOMIC, Decimal, Model, Rule
 
 Task = Literal["TextClassification", "TextGeneration"]
-MetricName = Literal["accuracy", "f1_macro", "loss", "perplexity", "bleu", "rouge_l", "exact_match"]
+MetricName = Literal[
+    "accuracy",
+    "f1_macro",
+    "loss",
+    "perplexity",
+    "bleu",
+    "rouge_l",
+    "exact_match",
+    "preference_accuracy",
+    "preference_margin",
+]
 CLASSIFICATION_METRICS: tuple[str, ...] = ("accuracy", "f1_macro", "loss")
 GENERATION_METRICS: tuple[str, ...] = ("loss", "perplexity", "bleu", "rouge_l", "exact_match")
 LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
+PREFERENCE_METRIC: MetricName = "preference_margin"
+"""The main metric of training.objective DPO, ORPO and KTO."""
 PRIMARY_METRIC: dict[str, str] = {"TextClassification": "f1_macro", "TextGeneration": "loss"}
 
 
@@ -23,7 +35,8 @@ class Gate(Model):
         MetricName,
         Field(
             description="Metric on the test split. TextClassification: accuracy, f1_macro, loss. "
-            "TextGeneration: loss, perplexity, bleu, rouge_l, exact_match. Example: f1_macro."
+            "TextGeneration: loss, perplexity, bleu, rouge_l, exact_match; with training.objective "
+            "DPO, ORPO or KTO: loss, perplexity, preference_margin, preference_accuracy (pairs). Example: f1_macro."
         ),
     ]
     min: Annotated[
@@ -55,7 +68,7 @@ class EvaluationSpec(Model):
         Field(
             max_length=16,
             description="Conditions of release, at most 16. Default: the task's main metric must be "
-            "better than the base model's (f1_macro for TextClassification, loss for TextGeneration).",
+            "better than the base model's (f1_macro for TextClassification, loss for TextGeneration, preference_margin for preferences).",
             json_schema_extra=ATOMIC,
         ),
     ] = ()

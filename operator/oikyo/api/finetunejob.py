@@ -169,8 +169,17 @@ class FineTuneJobSpec(Model):
         ),
         Rule(
             "!has(self.evaluation.gates) || self.task != 'TextGeneration'"
+            " || self.training.objective != 'Supervised'"
             " || self.evaluation.gates.all(g, g.metric in ['loss', 'perplexity', 'bleu', 'rouge_l', 'exact_match'])",
             "a gate of a TextGeneration job must name one of loss, perplexity, bleu, rouge_l, exact_match",
+            ".evaluation",
+        ),
+        Rule(
+            "!has(self.evaluation.gates) || self.training.objective == 'Supervised'"
+            " || self.evaluation.gates.all(g, g.metric in ['loss', 'perplexity', 'preference_margin']"
+            " || (g.metric == 'preference_accuracy' && self.training.objective != 'KTO'))",
+            "a gate of a job that learns preferences must name one of loss, perplexity, "
+            "preference_margin or, for DPO and ORPO, preference_accuracy",
             ".evaluation",
         ),
         Rule(
@@ -179,6 +188,12 @@ class FineTuneJobSpec(Model):
             "training on more than one node needs a shared volume: write storage.accessMode: ReadWriteMany "
             "or name a ReadWriteMany claim in storage.claimName",
             ".storage",
+        ),
+        Rule(
+            "self.training.objective == 'Supervised' || self.task == 'TextGeneration'",
+            "preferences are learned by language models: write task: TextGeneration, or "
+            "training.objective: Supervised",
+            ".training.objective",
         ),
         Rule(
             "!has(self.deployment) || self.deployment.runtime != 'VLLM' || self.training.merge"

@@ -78,6 +78,32 @@ class LoRA(Model):
     ] = ()
 
 
+class Preference(Model):
+    """How strongly preferences pull the model away from its base; names as in TRL."""
+
+    beta: Annotated[
+        Decimal,
+        Field(
+            description="Weight of staying near the base (DPO, KTO), or of the odds against the "
+            'likelihood (ORPO). Default: "0.1".'
+        ),
+    ] = "0.1"
+    desirable_weight: Annotated[
+        Decimal, Field(description='Weight of a wanted answer (KTO). Default: "1".')
+    ] = "1"
+    undesirable_weight: Annotated[
+        Decimal,
+        Field(
+            description="Weight of an unwanted answer (KTO); raise it where few are unwanted. "
+            'Default: "1".'
+        ),
+    ] = "1"
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("double(self.beta) > 0.0", 'write a beta above 0, for example "0.1"', ".beta"),
+    )
+
+
 class EarlyStopping(Model):
     """Stop when the validation loss no longer falls."""
 
@@ -102,6 +128,14 @@ class Checkpoints(Model):
             description="Optimizer steps between checkpoints. Default: a tenth of the run, at most 500.",
         ),
     ] = None
+    every_minutes: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1440,
+            description="Minutes after which a checkpoint is saved whatever everySteps says. Default: 10.",
+        ),
+    ] = 10
     keep: Annotated[
         int,
         Field(ge=2, le=100, description="Newest checkpoints kept beside the best one. Default: 2."),
@@ -145,6 +179,18 @@ class TrainingSpec(Model):
             "a hundredth of LoRA's weights. Default: LoRA."
         ),
     ] = "LoRA"
+    objective: Annotated[
+        Objective,
+        Field(
+            description="What is learned. Supervised: the answers of the rows. DPO and ORPO: to prefer "
+            "chosen over rejected answers; ORPO needs no reference and learns the answers as well. KTO: "
+            "from answers with a vote. All but Supervised are for TextGeneration. Default: Supervised."
+        ),
+    ] = "Supervised"
+    preference: Annotated[
+        Preference,
+        Field(description="Settings of DPO, ORPO and KTO, used when objective is one of them."),
+    ] = Preference()
     lora: Annotated[
         LoRA,
         Field(description="Adapter settings, used when method is LoRA or QLoRA. Default: rank 16."),
@@ -277,6 +323,11 @@ class TrainingSpec(Model):
         Rule(
             "self.method != 'QLoRA' || self.strategy != 'ZeRO3'",
             "ZeRO3 cannot shard a base that is held in 4 or 8 bits: write strategy: DDP or ZeRO2",
+            ".strategy",
+        ),
+        Rule(
+            "self.objective == 'Supervised' || self.strategy != 'ZeRO3'",
+            "preferences are compared before ZeRO3 gathers a model: write strategy: DDP or ZeRO2",
             ".strategy",
         ),
     )

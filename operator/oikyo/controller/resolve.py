@@ -99,6 +99,7 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         run=run_id(job),
         attempt=attempt,
         task=job.spec.task,
+        objective=job.spec.training.objective,
         model=Source(uri=base, path=resolve_path(base, mounts)),
         sources=tuple(_source(source, mounts) for source in data.sources),
         test_sources=tuple(_source(source, mounts) for source in data.test_sources),

@@ -85,7 +85,13 @@ def _models(spec: EvaluateSpec, training: TrainResult, workspace: Path) -> Model
 
 
 def _draft(spec: EvaluateSpec, training: TrainResult, measured: Measured) -> VersionRecord:
-    gates = judge(spec.evaluation.gates, measured.metrics, measured.baseline, spec.task)
+    gates = judge(
+        spec.evaluation.gates,
+        measured.metrics,
+        measured.baseline,
+        spec.task,
+        spec.training.objective,
+    )
     return VersionRecord(
         model=spec.model_name,
         task=spec.task,
@@ -144,6 +150,8 @@ def hyperparameters(spec: EvaluateSpec, training: TrainResult) -> tuple[Metric, 
             settings["targetModules"] = ", ".join(lora.target_modules)
     if asked.method == "QLoRA":
         settings["quantization"] = f"{asked.quantization.bits} bits"
+    if asked.objective != "Supervised":
+        settings |= {"objective": asked.objective, "beta": asked.preference.beta}
     settings = {name: chosen.get(name, value) for name, value in settings.items()}
     settings |= {"steps": str(training.steps), "bestStep": str(training.best_step)}
     return tuple(Metric(name=name, value=value[:WORD]) for name, value in settings.items())

@@ -9,17 +9,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from oikyo.api.evaluation import LOWER_IS_BETTER, PRIMARY_METRIC, Gate, Task
+from oikyo.api.evaluation import (
+    LOWER_IS_BETTER,
+    PREFERENCE_METRIC,
+    PRIMARY_METRIC,
+    Gate,
+    Task,
+)
 from oikyo.api.jobstatus import GateResult
+from oikyo.api.training import Objective
 
 from ..progress import text
 
 
 def judge(
-    gates: tuple[Gate, ...], metrics: Mapping[str, float], baseline: Mapping[str, float], task: Task
+    gates: tuple[Gate, ...],
+    metrics: Mapping[str, float],
+    baseline: Mapping[str, float],
+    task: Task,
+    objective: Objective = "Supervised",
 ) -> tuple[GateResult, ...]:
-    """The verdict gate by gate; without gates the task's main metric must beat the base."""
-    wanted = gates or (Gate(metric=PRIMARY_METRIC[task], better_than="Base"),)
+    """The verdict gate by gate; without gates the main metric must beat the base."""
+    main = PRIMARY_METRIC[task] if objective == "Supervised" else PREFERENCE_METRIC
+    wanted = gates or (Gate(metric=main, better_than="Base"),)
     return tuple(_judge(gate, metrics, baseline) for gate in wanted)
 
 

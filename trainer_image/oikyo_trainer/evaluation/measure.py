@@ -12,6 +12,7 @@ from ..errors import Refused
 from .classification import Question, measure_base, measure_classifier
 from .generation import GENERATED_ROWS, measure_generator
 from .models import context_length, load_config, load_tokenizer
+from .preferences import measure_preferences, read_answers
 from .prompts import Encoded, encode
 from .rows import Dataset, Row, choose
 
@@ -49,6 +50,8 @@ def measure(spec: EvaluateSpec, models: Models, dataset: Dataset, tell: Tell) ->
         )
     if spec.task == "TextClassification":
         return _classifiers(spec, models, dataset, rows, tell)
+    if spec.training.objective != "Supervised":
+        return _preferences(spec, models, dataset, rows, tell)
     return _generators(spec, models, dataset, rows, tell)
 
 
@@ -84,6 +87,18 @@ def _generators(
     ]
     method = "the base model, given the very same tokens in the same batches"
     return Measured(found[0], found[1], method, len(rows), len(asked))
+
+
+def _preferences(
+    spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
+) -> Measured:
+    limit = min(spec.training.max_length, context_length(load_config(models.tuned)))
+    answers = read_answers(load_tokenizer(models.tuned), rows, dataset.shape, limit)
+    _fits(models.base, answers.encoded)
+    metrics = measure_preferences(models.tuned, answers, lambda share: tell(share / 2))
+    baseline = measure_preferences(models.base, answers, lambda share: tell(0.5 + share / 2))
+    method = "the base model, given the very same prompts and answers"
+    return Measured(metrics, baseline, method, len(rows))
 
 
 def _fits(base: Path, rows: Sequence[Encoded]) -> None:

@@ -50,6 +50,20 @@ def encode(tokenizer: PreTrainedTokenizerBase, row: Row, shape: Shape, max_lengt
     )
 
 
+def encode_answer(
+    tokenizer: PreTrainedTokenizerBase, prompt: Messages, answer: str, max_length: int
+) -> Encoded:
+    """One answer to the turns of a prompt; of all tokens only those of this answer are labelled."""
+    asked = render(tokenizer, prompt, open_answer=True)
+    said = [*prompt, {"role": "assistant", "content": answer}]
+    tokens = render(tokenizer, said, open_answer=False)
+    if tokenizer.chat_template in (None, PLAIN_TEMPLATE) and tokenizer.eos_token_id is not None:
+        tokens.append(tokenizer.eos_token_id)  # the plain template has no end of turn
+    begin = common_prefix(asked, tokens)
+    marks = [position >= begin for position in range(len(tokens))]
+    return Encoded(tokens[:max_length], marks[:max_length], asked, answer)
+
+
 def render(
     tokenizer: PreTrainedTokenizerBase, messages: Messages, *, open_answer: bool
 ) -> list[int]:

@@ -18,12 +18,14 @@ from oikyo.api import workspace as layout
 
 from ..errors import Refused
 
-Shape = Literal["classification", "prompt-completion", "messages"]
+Shape = Literal["classification", "prompt-completion", "messages", "preference", "unpaired"]
 Row = dict[str, Any]  # a row of the dataset; its columns are fixed by the shape
 COLUMNS: dict[Shape, tuple[str, ...]] = {
     "classification": ("text", "label"),
     "prompt-completion": ("prompt", "completion"),
     "messages": ("messages",),
+    "preference": ("prompt", "chosen", "rejected"),
+    "unpaired": ("prompt", "completion", "desirable"),
 }
 
 

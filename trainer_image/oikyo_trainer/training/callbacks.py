@@ -222,6 +222,7 @@ class Committing(TrainerCallback):
         self._train_rows = train_rows
         self.save_started = time.monotonic()
         self._remember = remember
+        self._earlier = 0
         self.behind: WriteBehind | None = None
         self.stalls = 0.0
         """Seconds that the steps waited for checkpoints, all together."""
@@ -229,9 +230,13 @@ class Committing(TrainerCallback):
 
     def on_save(self, args: Any, state: State, control: Control, **_: Any) -> None:
         barrier(self._world)
-        if not self._world.is_first:
-            return
         step = state.global_step
+        if not self._world.is_first:
+            # The first process has waited for its earlier checkpoint before it came to the barrier.
+            if self._earlier:
+                self._remember(self._earlier)
+            self._earlier = step
+            return
         saved = Saved(
             step=step,
             epoch=float(state.epoch or 0.0),

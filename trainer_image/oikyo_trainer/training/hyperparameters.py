@@ -139,6 +139,10 @@ def _learning_rate(training: TrainingSpec, task: Task, facts: Facts) -> tuple[fl
     table = LEARNING_RATES[method, task]
     rate = next(rate for below, rate in table if facts.parameters < below)
     millions = facts.parameters / 1e6
+    if training.objective != "Supervised":
+        # Preferences move a model that can already answer: the recipes take a tenth and less.
+        words = f"{training.objective} takes a tenth of {training.method}'s rate for"
+        return rate / 10, f"Auto: {words} a base model of {millions:.3g} M parameters"
     return rate, f"Auto: {training.method}, {task}, a base model of {millions:.3g} M parameters"
 
 

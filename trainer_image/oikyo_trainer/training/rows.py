@@ -1,7 +1,7 @@
 """Prepared rows as tokens: tokenised once by rank 0, then memory-mapped by every rank and attempt.
 
-runs/<run>/train/tokens/<key>/{train,validation}.arrow, where the key is a digest over everything the
-tokens depend on. A row becomes input_ids and labels; padding is the batch's business.
+runs/<run>/train/tokens/<key>/ holds the files of `tokenfiles`, where the key is a digest over everything
+the tokens depend on. A row becomes input_ids and labels; padding and packing are the batch's business.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
@@ -24,12 +23,12 @@ from ..evaluation.prompts import PLAIN_TEMPLATE, encode
 from ..files import commit_folder
 from .batches import IGNORED
 from .distributed import World, barrier
+from .tokenfiles import TokenRows, open_rows, write_rows
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 1
+FORMAT = 2
 """Number of this file's encoding; part of the key, so that a change never meets old tokens."""
 ROWS_AT_ONCE = 1000
 SPLITS = ("train", "validation")
@@ -55,9 +54,13 @@ class Source:
 class Tokens:
     """The tokenised splits, memory-mapped."""
 
-    train: Dataset
-    validation: Dataset | None
-    lengths: Any  # numpy int64 array: tokens of each training row
+    train: TokenRows
+    validation: TokenRows | None
+
+    @property
+    def lengths(self) -> Any:
+        """Tokens of each training row, numpy int64."""
+        return self.train.lengths
 
 
 def open_source(workspace: Path, digest: str, task: str) -> Source:
@@ -96,14 +99,8 @@ def tokenise(
     if world.is_first and not target.exists():
         _write(source, tokenizer, max_length, target)
     barrier(world)
-    train = _open(target / "train.arrow")
-    lengths = train.data.column("length").to_numpy()
-    validation = _open(target / "validation.arrow")
-    return Tokens(
-        train=train.remove_columns("length"),
-        validation=validation.remove_columns("length") if len(validation) else None,
-        lengths=lengths,
-    )
+    validation = open_rows(target, "validation")
+    return Tokens(open_rows(target, "train"), validation if len(validation) else None)
 
 
 def _key(
@@ -121,23 +118,15 @@ def _write(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     per_token = source.shape != "classification"
-    label_type = pa.list_(pa.int64()) if per_token else pa.int64()
-    schema = pa.schema(
-        {"input_ids": pa.list_(pa.int32()), "labels": label_type, "length": pa.int64()}
-    )
     for split in SPLITS:
-        with (
-            pa.OSFile(str(staging / f"{split}.arrow"), "wb") as file,
-            pa.ipc.new_stream(file, schema) as writer,
-        ):
-            for columns in _encoded(source, split, tokenizer, max_length):
-                writer.write_batch(pa.record_batch(columns, schema=schema))
+        rows = _encoded(source, split, tokenizer, max_length)
+        write_rows(staging, split, rows, per_token=per_token)
     commit_folder(staging, target)
 
 
 def _encoded(
     source: Source, split: str, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> Iterator[dict[str, list[Any]]]:
+) -> Iterator[tuple[list[int], Any]]:
     path = source.folder / f"{split}.parquet"
     if not path.exists():
         return
@@ -149,11 +138,7 @@ def _encoded(
         else:
             pairs = _answers(rows, source, tokenizer, max_length)
         kept += len(pairs)
-        yield {
-            "input_ids": [tokens for tokens, _ in pairs],
-            "labels": [labels for _, labels in pairs],
-            "length": [len(tokens) for tokens, _ in pairs],
-        }
+        yield from pairs
     if split == "train" and not kept:
         raise Refused(
             "NoLabelledTokens",
@@ -205,9 +190,3 @@ def _answers(
         if any(label != IGNORED for label in labels[1:]):
             pairs.append((encoded.tokens, labels))
     return pairs
-
-
-def _open(path: Path) -> Dataset:
-    from datasets import Dataset
-
-    return Dataset.from_file(str(path))

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from oikyo.api import workspace as layout
+from oikyo.api.jobstatus import Resolved
 from oikyo.api.meta import Metric
 from oikyo.api.stages import TrainResult, TrainSpec
 
@@ -40,8 +41,11 @@ from .methods.merge import PARITY_ROWS, Rows
 from .methods.quantized import prepare, quantization
 from .model import METHODS, Base, load_weights, open_base
 from .precision import Processor, choose_precision, read_processor
+from .preferences import make_preferring, read_compared
+from .pulse import Pulse
 from .release import Released, release
 from .rows import Source, Tokens, open_source, tokenise
+from .supervised import make_supervised
 from .trainers import make_arguments, make_trainer, quiet
 from .writebehind import WriteBehind, fits_in_memory, free_memory
 
@@ -75,6 +79,8 @@ class Run:
     rhythm: Rhythm
     telling: Telling
     history: History
+    resolved: tuple[Resolved, ...]
+    """What was chosen once the model was there."""
 
 
 def train(spec: TrainSpec, context: Context) -> TrainResult:
@@ -94,14 +100,7 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
     save_to = context.workspace / layout.checkpoints(spec.run)
     arguments = make_arguments(spec, plan, world, save_to, cuda=processor.cuda)
     _join(arguments, plan, processor)
-    tokens = tokenise(
-        source,
-        base.tokenizer,
-        max_length=plan.max_length,
-        folder=setting.folder,
-        model_digest=spec.model_digest,
-        world=world,
-    )
+    tokens = _tokens(setting)
     checkpoints = _open_checkpoints(setting, save_to)
     newest = _newest(checkpoints, setting)
 
@@ -109,6 +108,21 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
     if newest is None or not newest.final:
         _run(run, setting, checkpoints, newest)
     return _finish(run, setting, checkpoints, newest, _some_rows(tokens))
+
+
+def _tokens(setting: Setting) -> Any:
+    """The rows of both splits as tokens: answers to learn, or answers to compare."""
+    spec, base, length = setting.spec, setting.base, setting.plan.max_length
+    if spec.training.objective != "Supervised":
+        return read_compared(setting.source, base.tokenizer, spec.training, length)
+    return tokenise(
+        setting.source,
+        base.tokenizer,
+        max_length=length,
+        folder=setting.folder,
+        model_digest=spec.model_digest,
+        world=setting.world,
+    )
 
 
 def _plan(spec: TrainSpec, source: Source, base: Base, world: World, processor: Processor) -> Plan:
@@ -133,7 +147,11 @@ def _log_start(setting: Setting, threads: int) -> None:
         *(spec.run, spec.attempt, spec.task, spec.training.method, world.size, threads),
         *(setting.source.count("train"), setting.base.parameters),
     )
-    for choice in setting.plan.resolved:
+    _log_choices(world, setting.plan.resolved)
+
+
+def _log_choices(world: World, choices: tuple[Resolved, ...]) -> None:
+    for choice in choices if world.is_first else ():
         log.info("%s=%s (%s)", choice.name, choice.value, choice.reason)
 
 
@@ -180,6 +198,7 @@ def _newest(checkpoints: Checkpoints, setting: Setting) -> Manifest | None:
             next_step="Run with the same nodes and processesPerNode, or under a new job name.",
         )
     log.info("resume from checkpoint-%d of attempt %d", newest.step, newest.attempt)
+    setting.context.remember(newest.step)
     return newest
 
 
@@ -194,26 +213,39 @@ def _make_run(setting: Setting, arguments: Any, tokens: Tokens, checkpoints: Che
         world,
         validates=tokens.validation is not None,
         patience=stopping.patience if stopping else None,
+        seconds_between_saves=60.0 * spec.training.checkpoints.every_minutes,
     )
     history = History(setting.folder / HISTORY)
     telling = Telling(plan, world, reporter, history, counter)
     rows = len(tokens.train)
-    committing = Committing(plan, world, checkpoints, rhythm, reporter, rows)
-    set_seed(spec.training.seed)  # the new head and the adapters are drawn from it
-    trainer = make_trainer(
-        spec.task,
-        model=_model(setting),
-        arguments=arguments,
-        tokenizer=setting.base.tokenizer,
-        train_rows=tokens.train,
-        validation_rows=tokens.validation,
-        callbacks=[rhythm, telling, committing],
+    committing = Committing(
+        plan, world, checkpoints, rhythm, reporter, rows, setting.context.remember
     )
-    trainer.order = GroupedSampler(tokens.lengths, batch=plan.batch, seed=spec.training.seed)
+    set_seed(spec.training.seed)  # the new head and the adapters are drawn from it
+    parts = {
+        "model": _model(setting),
+        "arguments": arguments,
+        "tokenizer": setting.base.tokenizer,
+        "train_rows": tokens.train,
+        "validation_rows": tokens.validation,
+        "callbacks": [rhythm, telling, committing],
+    }
+    resolved: tuple[Resolved, ...] = ()
+    if spec.training.objective != "Supervised":
+        trainer = make_preferring(spec.training, world, **parts)
+        trainer.order = GroupedSampler(tokens.lengths, batch=plan.batch, seed=spec.training.seed)
+    elif spec.task == "TextGeneration":
+        trainer, resolved = make_supervised(spec.training, plan, world, **parts)
+    else:
+        trainer = make_trainer(**parts)
+        trainer.order = GroupedSampler(tokens.lengths, batch=plan.batch, seed=spec.training.seed)
     trainer.counter, trainer.checkpoints = counter, checkpoints
     trainer.world, trainer.committing = world, committing
+    trainer.pulse = Pulse(setting.context.end)
+    trainer.pulse.listen(trainer.model)
     trainer.behind = committing.behind = _behind(setting, trainer.model)
-    return Run(trainer, rhythm, telling, history)
+    _log_choices(world, resolved)
+    return Run(trainer, rhythm, telling, history, resolved)
 
 
 def _behind(setting: Setting, model: Any) -> WriteBehind | None:
@@ -261,7 +293,8 @@ def _run(run: Run, setting: Setting, checkpoints: Checkpoints, newest: Manifest 
     if newest is not None and newest.eval_loss is None and (due or last):
         trainer.args.eval_on_start = trainer.eval_dataset is not None
     resume = str(checkpoints.path(newest.step)) if newest else None
-    with _stop_after_step(run.rhythm), _written(trainer.behind):
+    pulse = trainer.pulse.watching()
+    with _stop_after_step(run.rhythm), pulse, _written(trainer.behind):
         trainer.train(resume_from_checkpoint=resume)
     if run.rhythm.stopped:
         step = trainer.state.global_step
@@ -337,7 +370,7 @@ def _finish(
         total_steps=setting.plan.total_steps,
         best_step=best.step if best else 0,
         metrics=tuple(Metric(name=name, value=text(value)) for name, value in metrics.items()),
-        resolved=setting.plan.resolved,
+        resolved=(*setting.plan.resolved, *run.resolved),
         model_path=path.relative_to(setting.context.workspace).as_posix() if path else "",
         notes=tuple(_notes(checkpoints, newest, early)),
     )

@@ -1,4 +1,4 @@
-"""transformers' Trainer and TRL's SFTTrainer with the things that oikyo does differently.
+"""transformers' Trainer with the things that oikyo does differently, for both tasks and for classes.
 
 The order of rows is a function of the epoch; the losses are means over all rows (or tokens) of a step
 and of the validation split, however they are dealt to batches and ranks; a validation draws no random
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from oikyo.api.evaluation import Task
 from oikyo.api.stages import TrainSpec
 
 from .batches import IGNORED, Collator, GroupedSampler
@@ -24,6 +23,7 @@ from .checkpoint import Checkpoints
 from .deepspeed import zero_settings
 from .distributed import World, barrier
 from .hyperparameters import Plan
+from .pulse import Pulse
 from .writebehind import WriteBehind
 
 SCHEDULERS = {"Linear": "linear", "Cosine": "cosine", "Constant": "constant_with_warmup"}
@@ -34,11 +34,12 @@ MAX_GRAD_NORM = 1.0
 class Steady:
     """Mixed into a Trainer class; see the module's docstring."""
 
-    order: GroupedSampler
+    order: Any  # the sampler: GroupedSampler, or packing's StepSampler
     counter: TokenCounter
     checkpoints: Checkpoints
     world: World
     committing: Committing
+    pulse: Pulse
     behind: WriteBehind | None = None
     """Writes the checkpoints of this process, where it is the one that does; None: in the step."""
     validation_batches: list[list[int]]
@@ -106,12 +107,13 @@ class Steady:
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.committing.save_started = time.monotonic()
-        if self.behind is not None:
-            self.behind.wait()
-        if self.world.is_first:
-            self.checkpoints.clear(self.state.global_step)
-        barrier(self.world)
-        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        with self.pulse.rest():
+            if self.behind is not None:
+                self.behind.wait()
+            if self.world.is_first:
+                self.checkpoints.clear(self.state.global_step)
+            barrier(self.world)
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if self.behind is None or output_dir is None:
@@ -171,21 +173,22 @@ def make_arguments(spec: TrainSpec, plan: Plan, world: World, folder: Path, *, c
         "disable_tqdm": True,
         "log_level": "error",
     }
-    if spec.task == "TextClassification":
-        from transformers import TrainingArguments
+    if training.objective != "Supervised":
+        options["remove_unused_columns"] = False
+    elif spec.task == "TextGeneration":
+        # A batch is a whole step of this process, cut into micro-batches already (supervised.py).
+        whole = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
+        options |= {**whole, "remove_unused_columns": False}
+    from transformers import TrainingArguments
 
-        return TrainingArguments(**options)
-    from trl import SFTConfig
-
-    # The rows are tokens and labels already; TRL must neither prepare nor cut them again.
-    return SFTConfig(**options, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
+    return TrainingArguments(**options)
 
 
 def batches_of_like_length(rows: Any, size: int) -> list[list[int]]:
     """Indices of `rows` in batches of `size`, longest rows first: the order of a mean is nobody's."""
     if rows is None:
         return []
-    order = np.argsort([-len(tokens) for tokens in rows["input_ids"]], kind="stable").tolist()
+    order = np.argsort(-rows.lengths, kind="stable").tolist()
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
@@ -204,7 +207,6 @@ def class_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = Non
 
 
 def make_trainer(
-    task: Task,
     *,
     model: Any,
     arguments: Any,
@@ -213,16 +215,10 @@ def make_trainer(
     validation_rows: Any,
     callbacks: list[Any],
 ) -> Any:
-    """A Trainer for the task, its own printing taken off."""
-    from transformers import PrinterCallback, ProgressCallback, Trainer
+    """A Trainer for classes."""
+    from transformers import Trainer
 
-    base: Any = Trainer
-    options: dict[str, Any] = {"compute_loss_func": class_loss}
-    if task == "TextGeneration":
-        from trl import SFTTrainer
-
-        base, options = SFTTrainer, {}
-    trainer = type(f"Steady{base.__name__}", (Steady, base), {})(
+    trainer = type("SteadyTrainer", (Steady, Trainer), {})(
         model=model,
         args=arguments,
         data_collator=Collator(tokenizer.pad_token_id),
@@ -230,10 +226,17 @@ def make_trainer(
         eval_dataset=validation_rows,
         processing_class=tokenizer,
         callbacks=callbacks,
-        **options,
+        compute_loss_func=class_loss,
     )
     size = arguments.per_device_eval_batch_size
     trainer.validation_batches = batches_of_like_length(validation_rows, size)
+    silence(trainer)
+    return trainer
+
+
+def silence(trainer: Any) -> None:
+    """Take the Trainer's own printing off."""
+    from transformers import PrinterCallback, ProgressCallback
+
     for needless in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(needless)
-    return trainer

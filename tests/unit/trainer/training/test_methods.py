@@ -60,7 +60,9 @@ def test_only_the_named_layers_get_an_adapter(lab: Any) -> None:
 
 
 def test_an_unknown_layer_is_refused_with_the_names_there_are(lab: Any) -> None:
-    with pytest.raises(Refused, match=r"'query', and no linear layer .* down_proj, gate_proj") as no:
+    with pytest.raises(
+        Refused, match=r"'query', and no linear layer .* down_proj, gate_proj"
+    ) as no:
         adapted(lab, lora={"targetModules": ["q_proj", "query"]})
     assert no.value.reason == "UnknownModule"
 

@@ -1,0 +1,146 @@
+"""Rows laid end to end learn what each learns alone; a model for which that is not so is not packed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+SIZES: dict[str, Any] = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+}
+
+
+def causal(kind: str) -> Any:
+    """A random causal model whose attention matters: large weights, so that a leak shows."""
+    import torch
+    import transformers
+
+    torch.manual_seed(3)
+    if kind == "GPT2":
+        config: Any = transformers.GPT2Config(vocab_size=61, n_embd=32, n_layer=2, n_head=4)
+    else:
+        config = getattr(transformers, f"{kind}Config")(**SIZES, num_key_value_heads=2)
+    config.initializer_range = 0.3
+    return getattr(transformers, f"{kind}{'LMHeadModel' if kind == 'GPT2' else 'ForCausalLM'}")(
+        config
+    )
+
+
+def some_rows() -> list[dict[str, Any]]:
+    dice = np.random.default_rng(1)
+    rows = []
+    for length in (5, 17, 2, 9, 30):
+        tokens = dice.integers(0, 61, length)
+        labels = np.where(dice.random(length) < 0.5, tokens, -100)
+        labels[-1] = tokens[-1]
+        rows.append({"input_ids": tokens, "labels": labels})
+    return rows
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Qwen3", "GPT2"])
+def test_the_loss_of_each_packed_row_is_that_of_the_row_alone(kind: str) -> None:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from oikyo_trainer.training.microbatch import build
+    from oikyo_trainer.training.probe import choose, summed_loss
+
+    rows, plain = some_rows(), causal(kind).eval()
+    alone = []
+    with torch.no_grad():
+        for row in rows:
+            logits = plain(input_ids=torch.from_numpy(row["input_ids"])[None]).logits[0, :-1]
+            targets = torch.from_numpy(row["labels"])[1:]
+            alone.append(float(cross_entropy(logits, targets, reduction="sum")))
+    model = causal(kind).eval()
+    choice = choose(model, 0, sharded=False, flash=False)
+    assert choice.layout.packed, choice.packing_reason
+    assert choice.fused, choice.loss_reason
+    for wanted, one in zip(alone, range(len(rows)), strict=True):
+        # ~n lays row n into the same sequence without its labels.
+        bin_ = [n if n == one else ~n for n in range(len(rows))]
+        part = build(rows, bin_, choice.layout)
+        with torch.no_grad():
+            assert float(summed_loss(model, part, fused=True)) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_attention_that_mixes_rows_is_found_and_rows_are_padded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from oikyo_trainer.training import attention, probe
+
+    def mixing(*given: Any, segments: Any = None, **named: Any) -> Any:
+        whole = None if segments is None else [sum(segments)]
+        return attention.segment_attention(*given, segments=whole, **named)
+
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register("mixing", mixing)
+    AttentionMaskInterface.register("mixing", sdpa_mask)
+    monkeypatch.setattr(probe, "SEGMENTED", "mixing")
+    choice = probe.choose(causal("Llama"), 0, sharded=False, flash=False)
+    assert not choice.layout.packed
+    assert "alone and" in choice.packing_reason
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gradients_of_the_chunked_loss_are_those_of_the_whole_matrix(
+    monkeypatch: pytest.MonkeyPatch, smoothing: float
+) -> None:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from oikyo_trainer.training import loss
+
+    monkeypatch.setattr(
+        loss, "rows_at_once", lambda vocabulary: 7
+    )  # several chunks, the last short
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, 203)
+    hidden = torch.randn(40, 16, requires_grad=True)
+    targets = torch.randint(0, 203, (40,))
+    found = []
+    for ours in (False, True):
+        head.zero_grad()
+        hidden.grad = None
+        total = (
+            loss.labelled_loss(head, hidden, targets, smoothing)
+            if ours
+            else cross_entropy(head(hidden), targets, reduction="sum", label_smoothing=smoothing)
+        )
+        (total * 0.25).backward()
+        found.append(
+            [total.detach(), hidden.grad, head.weight.grad.clone(), head.bias.grad.clone()]
+        )
+    for plain, chunked in zip(*found, strict=True):
+        torch.testing.assert_close(chunked, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_every_row_is_learned_once_an_epoch_in_an_order_that_the_seed_decides(
+    processes: int,
+) -> None:
+    from oikyo_trainer.training.packing import Shape, deal
+
+    lengths = np.random.default_rng(2).integers(1, 60, 37)
+    shape = Shape(37, processes, True, 128, 8)
+    bins = deal(lengths, np.arange(37), shape)
+    assert len(bins) == processes
+    assert len({len(own) for own in bins}) == 1, "processes step together"
+    learned = [row for own in bins for bin_ in own for row in bin_ if row >= 0]
+    assert sorted(learned) == list(range(37))
+    for own in bins:
+        for bin_ in own:
+            used = sum(int(lengths[row if row >= 0 else ~row]) for row in bin_)
+            assert used <= 128 or len(bin_) == 1
+    again = deal(lengths, np.arange(37), shape)
+    assert again == bins

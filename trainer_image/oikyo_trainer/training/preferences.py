@@ -1,0 +1,290 @@
+"""Preference learning: rows of answers that are compared, and the Trainer whose loss compares them.
+
+A row becomes two sequences: chosen and rejected (DPO, ORPO), or an answer with a vote and the answer of
+another row (KTO, for its estimate of the divergence). The base's log-probabilities are computed once,
+before the first step, by the very model that is trained: no second copy is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch.utils.data import Dataset
+
+from oikyo.api.training import TrainingSpec
+
+from ..errors import Refused
+from ..evaluation.prompts import encode_answer
+from .batches import IGNORED, GroupedSampler
+from .distributed import World
+from .objectives import dpo_loss, kto_loss, orpo_loss
+from .rows import Source
+from .trainers import Steady
+
+Tensors = dict[str, torch.Tensor]
+Sequences = tuple[list[int], list[bool]]  # tokens, and which of them are the answer's
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One row: two sequences, and whether the first is wanted (always, but for KTO's votes)."""
+
+    pair: tuple[Sequences, Sequences]
+    desirable: bool = True
+
+
+class ComparedRows(Dataset[dict[str, Any]]):
+    """The rows of a split with their number, by which the reference is found."""
+
+    def __init__(self, rows: list[Compared]) -> None:
+        self.rows = rows
+        self.lengths = np.array([sum(len(ids) for ids, _ in row.pair) for row in rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"row": self.rows[index], "number": index, "input_ids": self.rows[index].pair[0][0]}
+
+
+@dataclass(frozen=True)
+class ComparedTokens:
+    """Both splits."""
+
+    train: ComparedRows
+    validation: ComparedRows | None
+
+    @property
+    def lengths(self) -> Any:
+        return self.train.lengths
+
+
+def read_compared(source: Source, tokenizer: Any, training: TrainingSpec, max_length: int) -> Any:
+    """The rows of both splits as tokens; refuses rows of another objective."""
+    wanted = "unpaired" if training.objective == "KTO" else "preference"
+    if source.shape != wanted:
+        raise Refused(
+            "WrongShape",
+            f"training.objective is {training.objective}, and the prepared rows are of shape "
+            f"{source.shape}; it learns from rows of shape {wanted}",
+            next_step="Name the columns in data.fields, or write training.objective: Supervised.",
+        )
+    splits = {
+        split: ComparedRows(list(_rows(source, split, tokenizer, max_length)))
+        for split in ("train", "validation")
+    }
+    if not len(splits["train"]):
+        raise Refused(
+            "NoLabelledTokens",
+            f"in no row do both answers begin within training.maxLength {max_length}",
+            next_step="Raise training.maxLength above the length of the prompts.",
+        )
+    validation = splits["validation"]
+    return ComparedTokens(splits["train"], validation if len(validation) else None)
+
+
+def _rows(source: Source, split: str, tokenizer: Any, max_length: int) -> Iterator[Compared]:
+    path = source.folder / f"{split}.parquet"
+    if not path.exists():
+        return
+    rows = pq.read_table(path).to_pylist()
+    for number, row in enumerate(rows):
+        if source.shape == "preference":
+            answers, desirable = (row["chosen"], row["rejected"]), True
+        else:
+            # The answer of another row: unrelated to this prompt, as the estimate needs it.
+            other = rows[(number + 1) % len(rows)]["completion"]
+            answers, desirable = (row["completion"], other), row["desirable"]
+        first, second = (
+            encode_answer(tokenizer, row["prompt"], answer, max_length) for answer in answers
+        )
+        if any(first.answer[1:]) and any(second.answer[1:]):
+            pair = ((first.tokens, first.answer), (second.tokens, second.answer))
+            yield Compared(pair, desirable)
+
+
+@dataclass(frozen=True)
+class ComparedCollator:
+    """B rows -> (2B, T) tokens: all first sequences, then all second ones, padded on the right."""
+
+    pad_token_id: int
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> Tensors:
+        rows = [item["row"] for item in items]
+        parts = [row.pair[side] for side in (0, 1) for row in rows]
+        shape = (len(parts), max(len(ids) for ids, _ in parts))
+        batch = {
+            "input_ids": torch.full(shape, self.pad_token_id, dtype=torch.long),
+            "attention_mask": torch.zeros(shape, dtype=torch.long),
+            "labels": torch.full(shape, IGNORED, dtype=torch.long),
+            "desirable": torch.tensor([row.desirable for row in rows]),
+            "numbers": torch.tensor([item["number"] for item in items]),
+        }
+        for place, (ids, answer) in enumerate(parts):
+            tokens, length = torch.tensor(ids), len(ids)
+            batch["input_ids"][place, :length] = tokens
+            batch["attention_mask"][place, :length] = 1
+            batch["labels"][place, :length] = torch.where(torch.tensor(answer), tokens, IGNORED)
+        return batch
+
+
+def answer_log_probabilities(model: Any, batch: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums of the answers' log-probabilities, and their tokens: both (2B,), float32."""
+    logits = model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+    ).logits
+    labels = batch["labels"][:, 1:]
+    wanted = labels.ne(IGNORED)
+    taken = torch.log_softmax(logits[:, :-1][wanted].float(), dim=-1)
+    taken = taken.gather(1, labels[wanted][:, None])[:, 0]
+    row = wanted.nonzero()[:, 0]
+    sums = torch.zeros(len(labels), device=taken.device).index_add(0, row, taken)
+    return sums, wanted.sum(1)
+
+
+class Preferring(Steady):
+    """Mixed into transformers' Trainer; one item of a batch is one comparison."""
+
+    loss_is_scaled_for_ga = True
+    training_spec: TrainingSpec
+    references: dict[bool, torch.Tensor]
+    """(rows, 2) log-probabilities under the base, of the training (True) and validation rows."""
+    order: GroupedSampler
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = ["row", "number", "input_ids"]
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> torch.Tensor:
+        items = sum(len(batch["numbers"]) for batch in batch_samples)
+        total = torch.tensor(items, device=device)
+        if self.world.size > 1:
+            torch.distributed.all_reduce(total)
+        return total
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Tensors,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = 1,
+    ) -> torch.Tensor:
+        losses = self._losses(model, inputs, self.references[model.training])
+        # DDP and DeepSpeed take means over processes: the sum over all is wanted.
+        return losses.sum() * self.world.size / num_items_in_batch
+
+    def _losses(self, model: Any, inputs: Tensors, known: torch.Tensor) -> torch.Tensor:
+        """(B,) losses of the objective."""
+        spec = self.training_spec
+        beta = float(spec.preference.beta)
+        sums, tokens = answer_log_probabilities(model, inputs)
+        first, second = sums.chunk(2)
+        if spec.objective == "ORPO":
+            counts = tokens.chunk(2)
+            return orpo_loss(first / counts[0], second / counts[1], beta)
+        reference = known.to(sums.device)[inputs["numbers"]]
+        if spec.objective == "DPO":
+            return dpo_loss(first, second, reference, beta)
+        gain, other = first - reference[:, 0], (second - reference[:, 1]).detach()
+        losses = kto_loss(gain, inputs["desirable"], self._divergence(other), beta)
+        liked = float(spec.preference.desirable_weight)
+        disliked = float(spec.preference.undesirable_weight)
+        return losses * torch.where(inputs["desirable"], liked, disliked)
+
+    def _divergence(self, other: torch.Tensor) -> torch.Tensor:
+        """Mean over the micro-batch of all processes, never below 0."""
+        total = torch.stack([other.sum(), torch.tensor(float(len(other)), device=other.device)])
+        if self.world.size > 1:
+            torch.distributed.all_reduce(total)
+        return (total[0] / total[1]).clamp(min=0)
+
+    def _validation_loss(self) -> float:
+        """Mean loss over all rows of the split; every process computes its share."""
+        model = self.model_wrapped if self.is_deepspeed_enabled else self.model
+        model.eval()
+        total = torch.zeros(2, device=self.args.device)
+        batches = self.validation_batches
+        with torch.no_grad():
+            for first in range(0, len(batches), self.world.size):
+                mine = first + self.world.rank
+                rows = batches[min(mine, len(batches) - 1)]
+                batch = self._prepare_inputs(
+                    self.data_collator([self.eval_dataset[row] for row in rows])
+                )
+                losses = self._losses(model, batch, self.references[False])
+                if mine < len(batches):
+                    total += torch.stack((losses.sum(), losses.new_tensor(len(rows))))
+        if self.world.size > 1:
+            torch.distributed.all_reduce(total)
+        loss, count = total.tolist()
+        return float(loss / max(count, 1))
+
+
+def make_preferring(
+    training: TrainingSpec,
+    world: World,
+    *,
+    model: Any,
+    arguments: Any,
+    tokenizer: Any,
+    train_rows: ComparedRows,
+    validation_rows: ComparedRows | None,
+    callbacks: list[Any],
+) -> Any:
+    """The Trainer for training.objective DPO, ORPO or KTO."""
+    from transformers import PrinterCallback, ProgressCallback, Trainer
+
+    collate = ComparedCollator(tokenizer.pad_token_id)
+    trainer: Any = type("PreferringTrainer", (Preferring, Trainer), {})(
+        model=model,
+        args=arguments,
+        data_collator=collate,
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+    for needless in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(needless)
+    trainer.training_spec, trainer.world = training, world
+    size = arguments.per_device_eval_batch_size
+    trainer.validation_batches = _like_length(validation_rows, size)
+    trainer.references = {
+        learned: reference(trainer, rows, collate, size, world)
+        for learned, rows in ((True, train_rows), (False, validation_rows))
+        if rows is not None and training.objective != "ORPO"
+    }
+    for learned in (True, False):
+        trainer.references.setdefault(learned, torch.zeros(0, 2))
+    return trainer
+
+
+def _like_length(rows: ComparedRows | None, size: int) -> list[list[int]]:
+    if rows is None:
+        return []
+    order = np.argsort(-rows.lengths, kind="stable").tolist()
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+@torch.no_grad()
+def reference(
+    trainer: Any, rows: ComparedRows, collate: ComparedCollator, size: int, world: World
+) -> torch.Tensor:
+    """(rows, 2) log-probabilities under the base, computed before anything is learned."""
+    model, device = trainer.model, trainer.args.device
+    model.to(device).eval()
+    found = torch.zeros(len(rows), 2, device=device)
+    off = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
+    with off, torch.autocast(device.type, torch.bfloat16, enabled=trainer.args.bf16):
+        for numbers in _like_length(rows, size)[world.rank :: world.size]:
+            batch = {k: v.to(device) for k, v in collate([rows[n] for n in numbers]).items()}
+            sums, _ = answer_log_probabilities(model, batch)
+            found[batch["numbers"]] = torch.stack(sums.chunk(2), dim=1)
+    if world.size > 1:
+        torch.distributed.all_reduce(found)
+    return found.cpu()

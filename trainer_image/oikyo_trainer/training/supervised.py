@@ -1,0 +1,146 @@
+"""The Trainer of TextGeneration: whole steps from the data path, losses over labelled tokens alone.
+
+One batch of the DataLoader is everything that this process learns in one step, already cut into
+micro-batches; the Trainer sees no accumulation. Nothing here waits for the device: what a step weighs
+was counted on the host (`microbatch`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+
+from oikyo.api.jobstatus import Resolved
+from oikyo.api.training import TrainingSpec
+
+from .distributed import World
+from .hyperparameters import Plan
+from .microbatch import Steps, build, only
+from .packing import Shape, StepSampler, deal
+from .probe import Choice, choose, summed_loss
+from .tokenfiles import TokenRows
+from .trainers import Steady, silence
+
+MOST_TOKENS_CPU = 4096
+MOST_TOKENS_CUDA = 16384
+"""Tokens of one forward pass above which the processor gains nothing more."""
+
+
+class Supervised(Steady):
+    """Mixed into transformers' Trainer; see the module's docstring."""
+
+    order: StepSampler
+    shape: Shape
+    choice: Choice
+    accelerator: Any
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """The next step; its labels are known, so no process has to ask the others."""
+        batches = [step for _, step in zip(range(num_batches), epoch_iterator, strict=False)]
+        return batches, sum(step.labels for step in batches)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Counted by Throughput, not by walking over all parameters at every step."""
+        return 0
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """Learn the micro-batches of one step; returns this process's part of the mean, detached."""
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        scale = self.world.size / max(
+            1, inputs.labels
+        )  # DDP and DeepSpeed take means over processes
+        for number, part in enumerate(inputs.parts, 1):
+            last = number == len(inputs.parts)
+            self.accelerator.gradient_state._set_sync_gradients(last)
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                loss = self._summed(model, part.to(self.args.device)) * scale
+                self._backward(loss)
+            total += loss.detach()
+            self.counter.count(tokens=part.tokens, slots=part.slots, labels=part.labels)
+        return total
+
+    def _summed(self, model: Any, part: Any) -> torch.Tensor:
+        smoothing = self.args.label_smoothing_factor if model.training else 0.0
+        return summed_loss(model, part, fused=self.choice.fused, smoothing=smoothing)
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
+        self.accelerator.backward(loss, **options)
+
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        """Mean loss of all labels of the split, the same for any number of processes."""
+        model = self.model_wrapped if self.is_deepspeed_enabled else self.model
+        model.eval()
+        rows = self.eval_dataset
+        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, labels
+        for bin_ in deal(rows.lengths, np.arange(len(rows)), self.shape)[self.world.rank]:
+            part = build(rows, bin_, self.choice.layout).to(self.args.device)
+            total[0] += self._summed(model, part)
+            total[1] += part.labels
+        if self.world.size > 1:
+            torch.distributed.all_reduce(total)
+        loss, count = total.tolist()
+        return float(loss / max(count, 1))
+
+
+def make_supervised(
+    training: TrainingSpec,
+    plan: Plan,
+    world: World,
+    *,
+    model: Any,
+    arguments: Any,
+    tokenizer: Any,
+    train_rows: TokenRows,
+    validation_rows: TokenRows | None,
+    callbacks: list[Any],
+) -> tuple[Any, tuple[Resolved, ...]]:
+    """The Trainer for answers to be learned, and how its rows and its loss were chosen."""
+    from transformers import Trainer
+
+    cuda = arguments.device.type == "cuda"
+    model.to(arguments.device)  # where rows are tried; the Trainer would move it just after
+    flash = cuda and find_spec("flash_attn") is not None
+    choice = choose(model, tokenizer.pad_token_id, sharded=plan.zero_stage == 3, flash=flash)
+    tokens, reason = micro_tokens(training, plan, cuda=cuda)
+    shape = Shape(plan.batch, world.size, choice.layout.packed, tokens, plan.micro_batch)
+    trainer: Any = type("SupervisedTrainer", (Supervised, Trainer), {})(
+        model=model,
+        args=arguments,
+        data_collator=only,
+        train_dataset=Steps(train_rows, choice.layout),
+        eval_dataset=validation_rows,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+    trainer.choice, trainer.shape = choice, shape
+    trainer.order = StepSampler(train_rows.lengths, train_rows.labelled, shape, seed=training.seed)
+    silence(trainer)
+    return trainer, tuple(_resolved(choice, tokens, reason))
+
+
+def micro_tokens(training: TrainingSpec, plan: Plan, *, cuda: bool) -> tuple[int, str]:
+    """Most tokens of a packed micro-batch, and why."""
+    asked = plan.micro_batch * plan.max_length
+    if training.micro_batch_size is not None:
+        return asked, f"microBatchSize {plan.micro_batch} rows x maxLength {plan.max_length}"
+    most = MOST_TOKENS_CUDA if cuda else MOST_TOKENS_CPU
+    if asked <= most:
+        return asked, f"{plan.micro_batch} rows x maxLength {plan.max_length}"
+    return max(most, plan.max_length), f"enough to keep the processor busy, {most} or one row"
+
+
+def _resolved(choice: Choice, tokens: int, reason: str) -> Iterator[Resolved]:
+    rows = "Packed" if choice.layout.packed else "Padded"
+    yield Resolved(name="training.rows", value=rows, reason=choice.packing_reason)
+    if choice.layout.packed:
+        yield Resolved(name="training.microBatchTokens", value=str(tokens), reason=reason)
+    loss = "LabelledTokens" if choice.fused else "AllLogits"
+    yield Resolved(name="training.loss", value=loss, reason=choice.loss_reason)
