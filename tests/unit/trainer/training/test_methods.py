@@ -90,6 +90,7 @@ def test_qlora_without_a_gpu_is_refused_with_what_to_write() -> None:
     assert quantization(TrainingSpec(), cuda=False, compute=torch.bfloat16) is None
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not find_spec("bitsandbytes"), reason="needs oikyo[qlora]")
 @pytest.mark.parametrize("bits", [4, 8])
 def test_qlora_holds_the_base_in_few_bits_and_leaves_the_head_alone(bits: int) -> None:
@@ -122,6 +123,7 @@ def test_every_adapter_learns_is_released_and_loads(lab: Any, task: str, name: s
 
 
 @pytest.mark.slow
+@pytest.mark.gpu
 @pytest.mark.skipif(not find_spec("bitsandbytes"), reason="needs oikyo[qlora]")
 def test_qlora_learns_with_the_cpu_standing_in_for_a_gpu(
     lab: Any, monkeypatch: pytest.MonkeyPatch
