@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from .base import ATOMIC, Decimal, Model, Rule
+from .training import Objective
 
 Task = Literal["TextClassification", "TextGeneration"]
 MetricName = Literal[
@@ -23,9 +24,13 @@ MetricName = Literal[
 CLASSIFICATION_METRICS: tuple[str, ...] = ("accuracy", "f1_macro", "loss")
 GENERATION_METRICS: tuple[str, ...] = ("loss", "perplexity", "bleu", "rouge_l", "exact_match")
 LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
-PREFERENCE_METRIC: MetricName = "preference_margin"
-"""The main metric of training.objective DPO, ORPO and KTO."""
-PRIMARY_METRIC: dict[str, str] = {"TextClassification": "f1_macro", "TextGeneration": "loss"}
+
+
+def main_metric(task: Task, objective: Objective) -> MetricName:
+    """What a result is told by in one figure, and must beat the base in where no gate is given."""
+    if objective != "Supervised":
+        return "preference_margin"
+    return "f1_macro" if task == "TextClassification" else "loss"
 
 
 class Gate(Model):

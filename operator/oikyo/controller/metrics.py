@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from oikyo.api.evaluation import PRIMARY_METRIC
+from oikyo.api.evaluation import main_metric
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.modelendpoint import ModelEndpoint
 
@@ -154,7 +154,8 @@ def _running_families(jobs: tuple[FineTuneJob, ...]) -> Iterator[GaugeMetricFami
 
 def _score(job: FineTuneJob) -> float | None:
     gates = job.spec.evaluation.gates
-    name = gates[0].metric if gates else PRIMARY_METRIC[job.spec.task]
+    main = main_metric(job.spec.task, job.spec.training.objective)
+    name = gates[0].metric if gates else main
     told = next((metric.value for metric in job.status.metrics if metric.name == name), None)
     try:
         return None if told is None else float(told)

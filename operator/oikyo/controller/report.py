@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from oikyo.api.evaluation import LOWER_IS_BETTER, PRIMARY_METRIC
+from oikyo.api.evaluation import LOWER_IS_BETTER, main_metric
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import (
     FINDINGS,
@@ -111,7 +111,7 @@ def _find(metrics: tuple[Metric, ...], name: str) -> str | None:
 
 
 def _score(job: FineTuneJob, metrics: tuple[Metric, ...]) -> str | None:
-    return _find(metrics, PRIMARY_METRIC[job.spec.task])
+    return _find(metrics, main_metric(job.spec.task, job.spec.training.objective))
 
 
 def _failure(
@@ -206,7 +206,7 @@ def verdict_sentence(job: FineTuneJob, status: Verdict, accepted: bool) -> str:
             for g in failed
         )
         return f"{len(failed)} of {len(gates)} gates failed: {told}"
-    name = PRIMARY_METRIC[job.spec.task]
+    name = main_metric(job.spec.task, job.spec.training.objective)
     value, base = _find(metrics, name) or "n/a", _find(baseline, name) or "n/a"
     better = "lower is better" if name in LOWER_IS_BETTER else "higher is better"
     word = "accepted" if accepted else "rejected"

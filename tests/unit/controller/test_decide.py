@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from oikyo.api.evaluation import main_metric
 from oikyo.api.jobstatus import Progress
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
@@ -252,3 +253,9 @@ def test_a_failed_attempt_is_told_with_what_was_lost_and_stays_told():
     )
     again = decide(later, seen(done("prepare"), killed, running("train", 2)), NOW).status
     assert next(stage.message for stage in again.stages if stage.name == "train") == told
+
+
+def test_the_score_of_learned_preferences_is_their_margin():
+    assert main_metric("TextGeneration", "DPO") == "preference_margin"
+    assert main_metric("TextGeneration", "Supervised") == "loss"
+    assert main_metric("TextClassification", "Supervised") == "f1_macro"

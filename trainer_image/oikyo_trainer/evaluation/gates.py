@@ -11,10 +11,9 @@ from collections.abc import Mapping
 
 from oikyo.api.evaluation import (
     LOWER_IS_BETTER,
-    PREFERENCE_METRIC,
-    PRIMARY_METRIC,
     Gate,
     Task,
+    main_metric,
 )
 from oikyo.api.jobstatus import GateResult
 from oikyo.api.training import Objective
@@ -30,8 +29,7 @@ def judge(
     objective: Objective = "Supervised",
 ) -> tuple[GateResult, ...]:
     """The verdict gate by gate; without gates the main metric must beat the base."""
-    main = PRIMARY_METRIC[task] if objective == "Supervised" else PREFERENCE_METRIC
-    wanted = gates or (Gate(metric=main, better_than="Base"),)
+    wanted = gates or (Gate(metric=main_metric(task, objective), better_than="Base"),)
     return tuple(_judge(gate, metrics, baseline) for gate in wanted)
 
 
