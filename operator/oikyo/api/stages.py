@@ -52,6 +52,21 @@ class Source(Model):
     format: Literal["Auto", "JSONL", "CSV", "Parquet"] = "Auto"
 
 
+class MemoryPlan(Report):
+    """How one process of a training keeps within its memory; chosen before it begins."""
+
+    micro_batch_size: int
+    """Rows of one forward pass; the rest of the batch is accumulated."""
+    reason: str
+    """Why so many."""
+    gradient_checkpointing: bool = False
+    checkpointing_reason: str = ""
+    longest: int = 0
+    """Tokens of the longest row after the cut; 0: not known."""
+    relieved: int = 0
+    """Knobs that were turned since, each after memory had run out."""
+
+
 class RunSpec(Model):
     """What every stage of a run is told."""
 
@@ -62,7 +77,7 @@ class RunSpec(Model):
     """Number of this attempt of this stage, from 1; a lower one must not write."""
     task: Task
 
-    shapeless: ClassVar[dict[str, int]] = {"attempt": 0}
+    shapeless: ClassVar[dict[str, int | None]] = {"attempt": 0}
     """Fields that two attempts at the same result may differ in, each with the value it counts as."""
 
     def input_digest(self) -> str:
@@ -87,6 +102,8 @@ class PrepareSpec(RunSpec):
     """Whether rows are answers to learn, or preferences between answers."""
     max_length: int = 512
     """training.maxLength: tokens after which a row is cut."""
+    training: TrainingSpec | None = None
+    """What will be trained, so that its memory is planned; None: it is not."""
 
 
 class TrainSpec(RunSpec):
@@ -96,6 +113,10 @@ class TrainSpec(RunSpec):
     dataset_digest: Digest
     model_digest: Digest
     training: TrainingSpec
+    memory: MemoryPlan | None = None
+
+    # Rows meet in other micro-batches; what is learned in a step stays the same.
+    shapeless: ClassVar[dict[str, int | None]] = {"attempt": 0, "memory": None}
 
 
 class EvaluateSpec(RunSpec):
@@ -114,7 +135,7 @@ class EvaluateSpec(RunSpec):
     evaluation: EvaluationSpec
     image: str = ""
 
-    shapeless: ClassVar[dict[str, int]] = {"attempt": 0, "min_version": 1}
+    shapeless: ClassVar[dict[str, int | None]] = {"attempt": 0, "min_version": 1}
 
 
 class ServeSpec(Model):
@@ -156,6 +177,7 @@ class PrepareResult(Report):
     """What was found in the rows, by code, the worst first."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Which column carries what, for example {"text": "question"}."""
+    memory: MemoryPlan | None = None
     resolved: tuple[Resolved, ...] = ()
 
 

@@ -259,9 +259,17 @@ class TrainingSpec(Model):
             ge=1,
             le=4096,
             description="Rows of one forward pass of one process; the rest of the batch is accumulated. "
-            "Default: the share of one process, at most 32.",
+            "Default: as many as fit resources.memory, at most 32 and the share of one process.",
         ),
     ] = None
+    gradient_checkpointing: Annotated[
+        Literal["Auto", "Always", "Never"],
+        Field(
+            description="Whether activations are computed again in the backward pass instead of kept: "
+            "less memory, a step about a third slower, the same result. Auto: only where not one row "
+            "fits without. Default: Auto."
+        ),
+    ] = "Auto"
     max_length: Annotated[
         int,
         Field(ge=8, le=1_048_576, description="Tokens after which a row is cut. Default: 512."),

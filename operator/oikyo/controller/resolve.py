@@ -109,6 +109,7 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         min_test_rows=data.min_test_rows,
         checks=data.checks,
         max_length=job.spec.training.max_length,
+        training=job.spec.training,
     )
 
 
@@ -120,6 +121,7 @@ def train_spec(job: FineTuneJob, data: PrepareResult, attempt: int) -> TrainSpec
         dataset_digest=data.dataset_digest,
         model_digest=data.model_digest,
         training=job.spec.training,
+        memory=data.memory,
     )
 
 

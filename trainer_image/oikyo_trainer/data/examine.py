@@ -36,6 +36,8 @@ class Examined:
     kept: Kept
     sides: Sides
     judged: tuple[judge.Judged, ...]
+    longest: int = 0
+    """Tokens of the longest row; 0: not counted."""
 
 
 def examine(
@@ -63,13 +65,14 @@ def examine(
     conflicts.check(intake, rows, kept)
     labels.check(intake, rows, sides)
     texts.check(intake, rows, kept.mask, spool)
+    longest = 0
     if model is not None:
-        lengths.check(intake, rows, kept.mask, spool, spec, model, staging / "tokenizer")
+        longest = lengths.check(intake, rows, kept.mask, spool, spec, model, staging / "tokenizer")
     judged = judge.judge(intake.findings, len(rows))
     told.update(report.of_rows(intake, rows, kept, sides, judged))
     judge.refuse(judged)
     check_split(spec, rows, kept, sides, given_test, intake)
-    return Examined(spool, rows, kept, sides, judged)
+    return Examined(spool, rows, kept, sides, judged, longest)
 
 
 def _spool_in(staging: Path) -> Callable[[Shape], Spool]:

@@ -31,6 +31,8 @@ CALIBRATED = 50_000
 """Tokens from which on the characters per token are known well enough to tell what is near."""
 NEAR = 2.0
 """Rows between limit / NEAR and limit * NEAR tokens, as estimated, are near."""
+LARGEST = 32
+"""Rows of a piece, those with the most bytes, that are tokenised to know the longest."""
 HEAD = 8
 """Of a text so many characters for each token of the limit are tokenised."""
 
@@ -72,11 +74,15 @@ def check(
     spec: PrepareSpec,
     files: Mapping[str, Path],
     scratch: Path,
-) -> None:
-    """Findings about rows that are longer than training takes, and the share of them."""
+) -> int:
+    """Findings about rows that are longer than training takes; returns the longest row's tokens.
+
+    The longest is looked for among the LARGEST rows of each piece, and is at most the limit.
+    """
     chat = any(pa.types.is_list(field.type) for field in spool.schema)
     counter = open_counter(files, spec.model.uri, scratch, chat=chat)
     limit, budget = limit_of(spec.max_length, counter.context), _Budget()
+    longest = 0
     for piece, table in spool.gather(np.flatnonzero(kept), rows.lengths):
         texts = of_table(table)
         overhead = _overhead(counter, texts, len(piece))
@@ -84,6 +90,20 @@ def check(
         maybe = np.flatnonzero(bound > limit.tokens)
         if len(maybe):
             _measure(intake, rows, piece, texts, counter, limit, budget, maybe, overhead)
+        if longest < limit.tokens and len(piece):
+            longest = max(longest, _longest(texts, counter, limit, overhead, bound))
+    return min(longest, limit.tokens)
+
+
+def _longest(texts: Texts, counter: Counter, limit: Limit, overhead: Index, bound: Index) -> int:
+    """Most tokens of the rows that have the most bytes."""
+    large = np.sort(np.argsort(-bound, kind="stable")[:LARGEST])
+    chosen = np.flatnonzero(np.isin(texts.owner, large))
+    chosen = chosen[np.argsort(texts.owner[chosen], kind="stable")]
+    heads = pc.utf8_slice_codeunits(texts.every.take(pa.array(chosen)), 0, HEAD * limit.tokens)
+    tokens = counter.count(heads.to_pylist()).astype(np.float64)
+    owner = np.searchsorted(large, texts.owner[chosen])
+    return int((overhead[large] + _sum(texts, chosen, owner, tokens, len(large))).max())
 
 
 def _overhead(counter: Counter, texts: Texts, count: int) -> Index:

@@ -16,12 +16,14 @@ from typing import Any
 
 from oikyo.api.checks import in_force
 from oikyo.api.jobstatus import Resolved
-from oikyo.api.stages import PrepareResult, PrepareSpec, Source
+from oikyo.api.stages import MemoryPlan, PrepareResult, PrepareSpec, Source
 
 from ..attempt import check_attempt
 from ..context import Context
 from ..errors import Refused
 from ..files import write_atomic
+from ..planning.road import fit
+from ..training.hyperparameters import memory_choices
 from . import hub, models, report, version
 from .examine import Examined, examine
 from .findings import FILE, Findings
@@ -51,6 +53,7 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             tell=_tell_rows(context),
             model=base.files,
         )
+        memory = _memory(spec, base, data)
         rows, sides = data.rows, data.sides
         made = version.plan(spec.task, data.spool.shape, spec.split.seed, rows, sides)
         check_attempt(spec, context)
@@ -66,7 +69,19 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
         context.reporter.update(percentage=WRITTEN)
         model = models.store(base, context.workspace, staging / "model", _tell_model(context))
         resolved = (*intake.resolved.values(), *pinned, *base.resolved)
-        return _result(spec, made, model, data, intake, resolved)
+        if memory is not None:
+            resolved += memory_choices(memory)
+        result = _result(spec, made, model, data, intake, resolved)
+        return result.model_copy(update={"memory": memory})
+
+
+def _memory(spec: PrepareSpec, base: models.BaseModel, data: Examined) -> MemoryPlan | None:
+    """How the training will fit its memory; Refused, before anything is copied, where it cannot."""
+    if spec.training is None:
+        return None
+    memory = fit(spec.training, spec.task, base.files["config.json"].parent, data.longest)
+    log.info("training.microBatchSize=%d (%s)", memory.micro_batch_size, memory.reason)
+    return memory
 
 
 def _tell_rows(context: Context) -> Tell:

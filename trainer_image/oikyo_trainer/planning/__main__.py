@@ -12,25 +12,12 @@ from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, ServeSpec
 
 from ..errors import Refused
-from ..training.precision import CPUINFO, Processor, choose_precision, cpu_flags
-from .choose import Choice, choose, setup_of
+from .choose import Choice
+from .road import plan_training, processes_of, quantity
 from .serving import serving_bytes
 from .shape import ModelShape, read_shape
 
 MEMINFO = Path("/proc/meminfo")
-UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
-UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("KMGTP", 1)}
-
-
-def quantity(text: str) -> int:
-    """Bytes of a Kubernetes quantity such as 16Gi; raises ValueError for what is none."""
-    digits = text.rstrip("kKMGTPim")
-    unit = text[len(digits) :]
-    if unit == "m":
-        return int(float(digits) / 1000)
-    if unit not in UNITS:
-        raise ValueError(text)
-    return int(float(digits) * UNITS[unit])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,20 +33,13 @@ def main(argv: list[str] | None = None) -> int:
         job = FineTuneJob.model_validate_json(given.job.read_bytes())
         shape = read_shape(given.model)
         memory, source = memory_of(job, given.memory, given.gpu_memory)
-        choice = plan(job, shape, memory)
+        choice = plan_training(job.spec.training, job.spec.task, shape, memory)
     except Refused as error:
         print(f"error: {error.message}\n       {error.next_step}", file=sys.stderr)
         return EXIT_REFUSED
     body = as_json(job, shape, choice, source)
     print(json.dumps(body, indent=2) if given.json else table(body))
     return EXIT_DONE if choice.fits and body["serving"]["fits"] else EXIT_REFUSED
-
-
-def processes_of(job: FineTuneJob) -> tuple[int, int]:
-    """Processes of one worker, and of all."""
-    training = job.spec.training
-    local = training.processes_per_node or max(1, training.resources.gpus)
-    return local, local * training.nodes
 
 
 def memory_of(job: FineTuneJob, memory: str, gpu_memory: str) -> tuple[int, str]:
@@ -82,22 +62,14 @@ def memory_of(job: FineTuneJob, memory: str, gpu_memory: str) -> tuple[int, str]
         raise Refused(
             "InvalidQuantity", f"{error} is no quantity", next_step="Write for example 16Gi"
         ) from None
-    return whole // processes_of(job)[0], source if text else "the memory of this machine"
+    return whole // processes_of(job.spec.training)[
+        0
+    ], source if text else "the memory of this machine"
 
 
 def _machine() -> int:
     lines = MEMINFO.read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal"))
-
-
-def plan(job: FineTuneJob, shape: ModelShape, memory: int) -> Choice:
-    training, (_, processes) = job.spec.training, processes_of(job)
-    cuda = training.resources.gpus > 0
-    processor = Processor(cuda=cuda, cuda_bf16=cuda, flags=cpu_flags(CPUINFO))
-    sharded = training.strategy != "DDP" and processes > 1
-    precision = choose_precision(training, processor, sharded=sharded)
-    setup = setup_of(training, job.spec.task, shape, processes=processes, bf16=precision.bf16)
-    return choose(shape, setup, training, memory)
 
 
 def as_json(job: FineTuneJob, shape: ModelShape, choice: Choice, source: str) -> dict[str, Any]:
@@ -120,6 +92,7 @@ def as_json(job: FineTuneJob, shape: ModelShape, choice: Choice, source: str) ->
         "strategy": setup.strategy,
         "processes": setup.processes,
         "microBatchSize": setup.rows,
+        "gradientCheckpointing": setup.checkpointing,
         "gradientAccumulation": choice.accumulation,
         "maxLength": setup.length,
         "precision": "BFloat16" if setup.bf16 else "Float32",
@@ -153,7 +126,8 @@ def table(body: dict[str, Any]) -> str:
     lines += [
         "",
         f"{body['method']}, {body['strategy']}, {body['processes']} process(es), "
-        f"{body['precision']}, maxLength {body['maxLength']}",
+        f"{body['precision']}, maxLength {body['maxLength']}"
+        f"{', gradient checkpointing' if body['gradientCheckpointing'] else ''}",
         f"microBatchSize {body['microBatchSize']} ({body['reason']}), "
         f"accumulated {body['gradientAccumulation']} times",
     ]

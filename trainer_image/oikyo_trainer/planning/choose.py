@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from math import ceil
 
 from oikyo.api.evaluation import Task
 from oikyo.api.training import TrainingSpec
 
-from .predict import Prediction, Setup, Strategy, predict
+from .predict import Loss, Prediction, Setup, Strategy, predict
 from .shape import ModelShape
 
 HEADROOM = 0.92
 """Share of the memory that a prediction may fill: its own error, and what else the system holds."""
 MOST_ROWS = 32
+MOST_TOKENS = {False: 4096, True: 16384}
+"""Packed rows never fill more of one forward pass, on a CPU and on a GPU (training/supervised.py)."""
 STRATEGIES: tuple[Strategy, ...] = ("ZeRO1", "ZeRO2", "ZeRO3")
 LENGTHS = (4096, 2048, 1024, 512, 384, 256, 192, 128, 64, 32, 16, 8)
 
@@ -37,19 +40,32 @@ class Choice:
 
 
 def setup_of(
-    training: TrainingSpec, task: Task, shape: ModelShape, *, processes: int, bf16: bool
+    training: TrainingSpec,
+    task: Task,
+    shape: ModelShape,
+    *,
+    processes: int,
+    bf16: bool,
+    longest: int | None = None,
 ) -> Setup:
-    """What a manifest asks for, with the rows of one forward pass that it would use by itself."""
+    """What a manifest asks for, with the rows of one forward pass that it would use by itself.
+
+    `longest`: tokens of the longest row, where the data has been seen.
+    """
     strategy: Strategy = training.strategy if processes > 1 else "Single"
+    length = min(training.max_length, shape.context)
+    compares = training.objective != "Supervised"
     return Setup(
         method=training.method,
         rows=training.micro_batch_size or next(_rows(training.batch_size // processes or 1)),
-        length=min(training.max_length, shape.context),
+        length=min(length, longest or length),
         bf16=bf16,
         cuda=training.resources.gpus > 0,
         strategy=strategy,
         processes=processes,
-        loss="Classes" if task == "TextClassification" else "LabelledTokens",
+        checkpointing=training.gradient_checkpointing == "Always",
+        loss=_loss_of(task, compares=compares),
+        sequences=2 if compares else 1,
         rank=training.lora.rank,
         targets=training.lora.target_modules,
         dora=training.lora.variant == "DoRA",
@@ -57,22 +73,39 @@ def setup_of(
     )
 
 
-def _rows(share: int) -> Iterator[int]:
+def _loss_of(task: Task, *, compares: bool) -> Loss:
+    if task == "TextClassification":
+        return "Classes"
+    return "AllLogits" if compares else "LabelledTokens"
+
+
+def _rows(share: int, most: int = MOST_ROWS) -> Iterator[int]:
     """Rows of a micro-batch that divide the share of a process, most first."""
-    return (rows for rows in range(min(share, MOST_ROWS), 0, -1) if share % rows == 0)
+    return (rows for rows in range(min(share, most), 0, -1) if share % rows == 0)
+
+
+def _most_rows(setup: Setup) -> int:
+    """Rows above which a forward pass gains nothing: packed ones are counted in tokens."""
+    if setup.loss != "LabelledTokens":
+        return MOST_ROWS
+    return max(1, min(MOST_ROWS, MOST_TOKENS[setup.cuda] // setup.length))
 
 
 def choose(shape: ModelShape, asked: Setup, training: TrainingSpec, memory: int) -> Choice:
-    """The largest micro-batch that fits `memory`; the one that was asked for where it is given."""
+    """The largest micro-batch that fits `memory`; the one that was asked for where it is given.
+
+    Activations are computed again only where not one row fits otherwise, and where the job allows it.
+    """
     share = max(1, training.batch_size // asked.processes)
     fixed = training.micro_batch_size is not None
-    candidates = [asked.rows] if fixed else list(_rows(share))
-    for rows in candidates:
-        found = _with_rows(asked, rows, share)
+    candidates = [asked.rows] if fixed else list(_rows(share, _most_rows(asked)))
+    again = [False, True] if training.gradient_checkpointing == "Auto" else [asked.checkpointing]
+    for checkpointing, rows in product(again, candidates):
+        found = _with_rows(replace(asked, checkpointing=checkpointing), rows, share)
         predicted = predict(shape, found)
         if predicted.peak <= HEADROOM * memory:
             return Choice(found, share // rows, predicted, memory, True, _reason(fixed, candidates))
-    least = _with_rows(asked, candidates[-1], share)
+    least = _with_rows(replace(asked, checkpointing=again[-1]), candidates[-1], share)
     change = smallest_change(shape, least, share, memory)
     reason = "no micro-batch fits" if not fixed else f"microBatchSize {asked.rows} does not fit"
     rows = share // least.rows
@@ -104,6 +137,9 @@ def _changes(setup: Setup, share: int) -> Iterator[tuple[Setup, str]]:
     for rows in _rows(share):
         if rows < setup.rows:
             yield _with_rows(setup, rows, share), f"write training.microBatchSize: {rows}"
+    if not setup.checkpointing:
+        words = "write training.gradientCheckpointing: Auto"
+        yield replace(setup, checkpointing=True), words
     if setup.processes > 1:
         for strategy in STRATEGIES:
             yield replace(setup, strategy=strategy), f"write training.strategy: {strategy}"

@@ -46,6 +46,8 @@ class Setup:
     accumulates: bool = False
     checkpointing: bool = False
     loss: Loss = "LabelledTokens"
+    sequences: int = 1
+    """Sequences of one row: two where answers are compared."""
     packed: bool = False
     rank: int = 16
     targets: tuple[str, ...] = ()
@@ -56,7 +58,7 @@ class Setup:
 
     @property
     def tokens(self) -> int:
-        return self.rows * self.length
+        return self.rows * self.sequences * self.length
 
 
 @dataclass(frozen=True)

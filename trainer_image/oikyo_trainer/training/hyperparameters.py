@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from oikyo.api.evaluation import Task
 from oikyo.api.jobstatus import Resolved
+from oikyo.api.stages import MemoryPlan
 from oikyo.api.training import TrainingSpec
 
 from ..errors import Refused
@@ -43,6 +44,8 @@ class Facts:
     """Most tokens that the base model can take."""
     processes: int
     precision: Precision
+    memory: MemoryPlan | None = None
+    """What was chosen to fit when the data was prepared."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,10 @@ class Plan:
 
     learning_rate: float
     micro_batch: int
+    longest: int
+    """Most tokens that a row has."""
+    checkpointing: bool
+    """Whether activations are computed again in the backward pass."""
     accumulation: int
     batch: int
     max_length: int
@@ -69,7 +76,8 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
     """Choose what the spec left open; raises Refused for what cannot be met."""
     _check_rows(training, facts)
     rate, rate_reason = _learning_rate(training, task, facts)
-    micro, micro_reason = _micro_batch(training, facts.processes)
+    memory = memory_plan(training, facts.processes, facts.memory)
+    micro = memory.micro_batch_size
     length, length_reason = _max_length(training, facts)
     per_epoch = math.ceil(facts.train_rows / training.batch_size)
     total, total_reason = _total_steps(training, per_epoch)
@@ -80,6 +88,8 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
     return Plan(
         learning_rate=rate,
         micro_batch=micro,
+        longest=min(length, memory.longest or length),
+        checkpointing=memory.gradient_checkpointing,
         accumulation=accumulation,
         batch=training.batch_size,
         max_length=length,
@@ -91,7 +101,7 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
         bf16=facts.precision.bf16,
         resolved=(
             _resolved("learningRate", f"{rate:g}", rate_reason),
-            _resolved("microBatchSize", str(micro), micro_reason),
+            *memory_choices(memory),
             _resolved(
                 "gradientAccumulation",
                 str(accumulation),
@@ -144,6 +154,32 @@ def _learning_rate(training: TrainingSpec, task: Task, facts: Facts) -> tuple[fl
         words = f"{training.objective} takes a tenth of {training.method}'s rate for"
         return rate / 10, f"Auto: {words} a base model of {millions:.3g} M parameters"
     return rate, f"Auto: {training.method}, {task}, a base model of {millions:.3g} M parameters"
+
+
+def memory_plan(
+    training: TrainingSpec, processes: int, chosen: MemoryPlan | None = None
+) -> MemoryPlan:
+    """What was `chosen` where it fits the processes that are here, else what the spec says itself."""
+    micro, reason = _micro_batch(training, processes)
+    if chosen is not None and training.batch_size // processes % chosen.micro_batch_size == 0:
+        return chosen
+    always = training.gradient_checkpointing == "Always"
+    why = "needed only where not one row fits" if training.gradient_checkpointing == "Auto" else ""
+    return MemoryPlan(
+        micro_batch_size=micro,
+        reason=reason,
+        gradient_checkpointing=always,
+        checkpointing_reason=why or "as training.gradientCheckpointing says",
+    )
+
+
+def memory_choices(memory: MemoryPlan) -> tuple[Resolved, ...]:
+    """The plan as a person reads it."""
+    again = "On" if memory.gradient_checkpointing else "Off"
+    return (
+        _resolved("microBatchSize", str(memory.micro_batch_size), memory.reason),
+        _resolved("gradientCheckpointing", again, memory.checkpointing_reason),
+    )
 
 
 def _micro_batch(training: TrainingSpec, processes: int) -> tuple[int, str]:

@@ -128,13 +128,13 @@ def make_supervised(
 
 def micro_tokens(training: TrainingSpec, plan: Plan, *, cuda: bool) -> tuple[int, str]:
     """Most tokens of a packed micro-batch, and why."""
-    asked = plan.micro_batch * plan.max_length
+    asked = plan.micro_batch * plan.longest
     if training.micro_batch_size is not None:
-        return asked, f"microBatchSize {plan.micro_batch} rows x maxLength {plan.max_length}"
+        return asked, f"microBatchSize {plan.micro_batch} rows x {plan.longest} tokens"
     most = MOST_TOKENS_CUDA if cuda else MOST_TOKENS_CPU
     if asked <= most:
-        return asked, f"{plan.micro_batch} rows x maxLength {plan.max_length}"
-    return max(most, plan.max_length), f"enough to keep the processor busy, {most} or one row"
+        return asked, f"{plan.micro_batch} rows x {plan.longest} tokens"
+    return max(most, plan.longest), f"enough to keep the processor busy, {most} or one row"
 
 
 def _resolved(choice: Choice, tokens: int, reason: str) -> Iterator[Resolved]:

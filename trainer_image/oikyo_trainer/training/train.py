@@ -134,6 +134,7 @@ def _plan(spec: TrainSpec, source: Source, base: Base, world: World, processor: 
         context_length=base.context_length,
         processes=world.size,
         precision=choose_precision(spec.training, processor, sharded=sharded),
+        memory=spec.memory,
     )
     return resolve(spec.training, spec.task, facts)
 

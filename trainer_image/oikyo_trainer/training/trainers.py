@@ -167,7 +167,9 @@ def make_arguments(spec: TrainSpec, plan: Plan, world: World, folder: Path, *, c
         "eval_strategy": "no",
         "save_strategy": "no",
         "logging_nan_inf_filter": False,
-        "activation_checkpointing": False,
+        "activation_checkpointing": plan.checkpointing,
+        # Under a frozen base the inputs of a layer need no gradient; the older way would learn nothing.
+        "activation_checkpointing_kwargs": {"use_reentrant": False},
         "dataloader_pin_memory": cuda,
         "report_to": "none",
         "disable_tqdm": True,

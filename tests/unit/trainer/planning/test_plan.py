@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from oikyo.api.training import TrainingSpec
-from oikyo_trainer.planning.__main__ import quantity
 from oikyo_trainer.planning.choose import HEADROOM, choose, setup_of, smallest_change
 from oikyo_trainer.planning.predict import Setup, predict
 from oikyo_trainer.planning.serving import SERVER_BASE, serving_bytes
@@ -111,10 +110,3 @@ def test_a_server_holds_the_weights_and_the_cache_of_its_requests() -> None:
     needed = serving_bytes(shape, length=100, concurrency=8, cuda=False, generates=True)
     cache = 2 * 2 * 4 * 64 * 4 * 100 * 8
     assert needed == SERVER_BASE + 4 * shape.parameters + cache
-
-
-@pytest.mark.parametrize(
-    ("text", "number"), [("1Gi", 2**30), ("500M", 500_000_000), ("2048", 2048), ("1.5Ki", 1536)]
-)
-def test_quantities_read_as_in_kubernetes(text: str, number: int) -> None:
-    assert quantity(text) == number

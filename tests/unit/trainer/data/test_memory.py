@@ -1,0 +1,62 @@
+"""The memory of the training is planned with the data: refused early, told in what was chosen."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from oikyo.api.training import TrainingSpec
+from oikyo_trainer.errors import Refused
+from unit.trainer.data.conftest import Desk
+
+ROWS = [
+    {"text": f"where is my card {number}", "label": "card" if number % 2 else "cash"}
+    for number in range(80)
+]
+
+
+SIZES = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "vocab_size": 500,
+}
+
+
+@pytest.fixture
+def desk(desk: Desk) -> Desk:
+    """A desk whose base model says how large it is."""
+    path = desk.model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | SIZES))
+    return desk
+
+
+def training(memory: str | None, **more: object) -> TrainingSpec:
+    return TrainingSpec.model_validate({"resources": {"memory": memory}, **more})
+
+
+def test_the_plan_is_part_of_the_result_with_its_reasons(desk: Desk) -> None:
+    result = desk.prepare(desk.rows("rows.jsonl", ROWS), training=training("4Gi"))
+    assert result.memory is not None
+    assert (result.memory.micro_batch_size, result.memory.gradient_checkpointing) == (32, False)
+    assert 4 <= result.memory.longest <= 32
+    chosen = {choice.name: choice for choice in result.resolved}
+    assert chosen["training.microBatchSize"].value == "32"
+    assert "predicted of 4.00 GiB" in chosen["training.microBatchSize"].reason
+    assert chosen["training.gradientCheckpointing"].value == "Off"
+
+
+def test_a_training_that_cannot_fit_is_refused_before_anything_is_kept(desk: Desk) -> None:
+    with pytest.raises(Refused, match="needs") as refused:
+        desk.prepare(desk.rows("rows.jsonl", ROWS), training=training("64Mi", method="Full"))
+    assert refused.value.reason == "MemoryTooSmall"
+    assert "give each process" in refused.value.next_step
+    assert not (desk.workspace / "models").exists()
+
+
+def test_other_training_settings_are_another_plan(desk: Desk) -> None:
+    path = desk.rows("rows.jsonl", ROWS)
+    one, other = (desk.spec(path, training=training(memory)) for memory in ("4Gi", "8Gi"))
+    assert one.input_digest() != other.input_digest()

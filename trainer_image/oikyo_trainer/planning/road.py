@@ -1,0 +1,111 @@
+"""The plan of a training as the prepare stage makes it: from the spec, the model's files and the rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from oikyo.api.evaluation import Task
+from oikyo.api.stages import MemoryPlan
+from oikyo.api.training import TrainingSpec
+
+from ..errors import Refused
+from ..training.hyperparameters import memory_plan
+from ..training.precision import CPUINFO, Processor, choose_precision, cpu_flags
+from .choose import Choice, choose, setup_of
+from .shape import ModelShape, read_shape
+
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
+UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("KMGTP", 1)}
+
+
+def quantity(text: str) -> int:
+    """Bytes of a Kubernetes quantity such as 16Gi; raises ValueError for what is none."""
+    digits = text.rstrip("kKMGTPim")
+    unit = text[len(digits) :]
+    if unit == "m":
+        return int(float(digits) / 1000)
+    if unit not in UNITS:
+        raise ValueError(text)
+    return int(float(digits) * UNITS[unit])
+
+
+def processes_of(training: TrainingSpec) -> tuple[int, int]:
+    """Processes of one worker, and of all."""
+    local = training.processes_per_node or max(1, training.resources.gpus)
+    return local, local * training.nodes
+
+
+def plan_training(
+    training: TrainingSpec,
+    task: Task,
+    shape: ModelShape,
+    memory: int,
+    longest: int | None = None,
+) -> Choice:
+    """How the training fits `memory` bytes for each process; on a processor such as this one."""
+    _, processes = processes_of(training)
+    cuda = training.resources.gpus > 0
+    processor = Processor(cuda=cuda, cuda_bf16=cuda, flags=cpu_flags(CPUINFO))
+    sharded = training.strategy != "DDP" and processes > 1
+    bf16 = choose_precision(training, processor, sharded=sharded).bf16
+    setup = setup_of(training, task, shape, processes=processes, bf16=bf16, longest=longest)
+    return choose(shape, setup, training, memory)
+
+
+def fit(training: TrainingSpec, task: Task, model: Path, longest: int) -> MemoryPlan:
+    """The plan for the rows and the model in folder `model`; Refused where nothing fits.
+
+    `longest`: tokens of the longest row. A plan is always made; one that could not be checked
+    against a memory says why in its reason.
+    """
+    local, processes = processes_of(training)
+    plain = memory_plan(training, processes).model_copy(update={"longest": longest})
+    limit = training.resources.memory
+    if training.resources.gpus:
+        return _unchecked(plain, "the memory of the GPU is not known here")
+    if limit is None:
+        return _unchecked(plain, "training.resources.memory is not given")
+    try:
+        shape = read_shape(model)
+    except Refused as error:
+        return _unchecked(plain, error.message)
+    memory = quantity(limit) // local
+    choice = plan_training(training, task, shape, memory, longest)
+    if not choice.fits:
+        raise _too_large(choice, limit, local)
+    return _checked(plain, choice)
+
+
+def _unchecked(plain: MemoryPlan, why: str) -> MemoryPlan:
+    return plain.model_copy(update={"reason": f"{plain.reason}; not held against a memory: {why}"})
+
+
+def _checked(plain: MemoryPlan, choice: Choice) -> MemoryPlan:
+    told = f"{gibibytes(choice.prediction.peak)} predicted of {gibibytes(choice.memory)}"
+    again = choice.setup.checkpointing
+    needed = again and not plain.gradient_checkpointing
+    return MemoryPlan(
+        micro_batch_size=choice.setup.rows,
+        reason=f"{choice.reason}: {told}",
+        gradient_checkpointing=again,
+        checkpointing_reason="no micro-batch fits without"
+        if needed
+        else plain.checkpointing_reason,
+        longest=plain.longest,
+    )
+
+
+def _too_large(choice: Choice, limit: str, local: int) -> Refused:
+    setup = choice.setup
+    shared = f" for {local} processes" if local > 1 else ""
+    return Refused(
+        "MemoryTooSmall",
+        f"training.resources.memory is {limit}{shared}, and {setup.method} with {setup.rows} rows of "
+        f"{setup.length} tokens at once needs {gibibytes(choice.prediction.peak)} in each process",
+        evidence=", ".join(f"{t.name} {gibibytes(t.size)}" for t in choice.prediction.terms),
+        next_step=f"In a job with a new name {choice.change}.",
+    )
+
+
+def gibibytes(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 1 << 30 else f"{size / 2**20:.0f} MiB"
