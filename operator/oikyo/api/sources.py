@@ -88,18 +88,27 @@ class ModelSource(Model):
     ] = None
 
 
+Format = Literal["JSONL", "JSON", "CSV", "TSV", "Parquet", "Arrow", "Text"]
+GivenFormat = Literal["Auto", "JSONL", "JSON", "CSV", "TSV", "Parquet", "Arrow", "Text"]
+
+
 class DataSource(Model):
-    """One file, or a folder of files of one format."""
+    """One file, or a folder of files."""
 
     uri: Annotated[
         DataUri,
         Field(
-            description="JSON Lines, CSV or Parquet: pvc://claim/path, file:///path (desktop only), "
+            description="File or folder of JSON Lines, JSON, CSV, TSV, Parquet, Arrow or text, also packed "
+            "with gzip or zstd: pvc://claim/path, file:///path (desktop only), "
             "hf://datasets/org/name@revision/path or configmap://name/key for tiny data. "
             "Example: pvc://datasets/tickets.jsonl."
         ),
     ]
     format: Annotated[
-        Literal["Auto", "JSONL", "CSV", "Parquet"],
-        Field(description="File format; Auto goes by the file's ending. Default: Auto."),
+        GivenFormat,
+        Field(
+            description="Format of the file, or of the files of the folder: Auto goes by content and "
+            "ending and tells in status.resolved what it found. JSON is one array of objects, Text one "
+            "text on each line. Default: Auto. Example: TSV."
+        ),
     ] = "Auto"

@@ -19,6 +19,7 @@ from .data import Fields, Split
 from .evaluation import EvaluationSpec, Task
 from .jobstatus import DataFinding, GateResult, Resolved
 from .meta import Metric
+from .sources import GivenFormat
 from .training import Objective, TrainingSpec
 
 Stage = Literal["prepare", "train", "evaluate", "serve"]
@@ -49,7 +50,7 @@ class Source(Model):
     """As the user wrote it; kept for messages and lineage."""
     path: str = ""
     """Local path of a file or folder; empty for hf://, which the prepare stage downloads."""
-    format: Literal["Auto", "JSONL", "CSV", "Parquet"] = "Auto"
+    format: GivenFormat = "Auto"
 
 
 class MemoryPlan(Report):

@@ -16,8 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from ..errors import Refused, Retry
+from .detect import ENDINGS, KNOWN, ending_of
 from .findings import excerpt
-from .sources import ENDINGS, KNOWN
+from .folders import DESCRIPTIONS, one_split
 
 Kind = Literal["model", "dataset"]
 PART = r"[A-Za-z0-9][\w.-]{0,95}"
@@ -70,13 +71,15 @@ def names(place: Place, commit: str) -> list[str]:
         return sorted(str(name) for name in found)
 
 
-def data_names(place: Place, commit: str) -> list[str]:
-    """The data files that the URI means: one file, or the files of one folder."""
-    data = [n for n in names(place, commit) if PurePosixPath(n).suffix.lower() in ENDINGS]
-    if place.path:
-        own = [n for n in data if n == place.path or str(PurePosixPath(n).parent) == place.path]
-    else:
-        own = data if len(data) == 1 else []
+def data_names(place: Place, commit: str, *, test: bool = False) -> list[str]:
+    """The data files that the URI means: one file, the files of one folder, or the wanted split.
+
+    A repository without a path means its only file, or those of the split in its root or `data/`.
+    """
+    data = [name for name in names(place, commit) if _is_data(name)]
+    own = [n for n in data if n == place.path or _parent(n) == place.path] if place.path else data
+    if not place.path and len(data) > 1:
+        own = _split_files(place, data, test)
     if not own:
         there = ", ".join(excerpt(name) for name in data[:8]) or f"none of {KNOWN}"
         what = f"has no data file {place.path}" if place.path else "has several data files"
@@ -86,6 +89,24 @@ def data_names(place: Place, commit: str) -> list[str]:
             next_step=f"Name the file or its folder: {FORMS['dataset']}",
         )
     return own
+
+
+def _is_data(name: str) -> bool:
+    return ending_of(name) in ENDINGS and PurePosixPath(name).name not in DESCRIPTIONS
+
+
+def _parent(name: str) -> str:
+    return str(PurePosixPath(name).parent)
+
+
+def _split_files(place: Place, data: Sequence[str], test: bool) -> list[str]:
+    """Files in the root or in data/ that are named for the wanted split; none where others are there."""
+    for folder in (".", "data"):
+        paths = [PurePosixPath(n) for n in data if _parent(n) == folder and not n.endswith(".txt")]
+        split, found = one_split(paths, place.uri, test=test)
+        if split:
+            return [str(path) for path in found[split]]
+    return []
 
 
 def download(place: Place, commit: str, folder: Path, wanted: Sequence[str]) -> None:

@@ -76,7 +76,7 @@ def take_in(
 ) -> Spool:
     """Read every file into the spool; what is found on the way stands in `intake`, also on refusal."""
     plan = [(file, False) for source in sources for file in data_files(source)]
-    plan += [(file, True) for source in tests for file in data_files(source)]
+    plan += [(file, True) for source in tests for file in data_files(source, test=True)]
     _refuse_same_file(plan)
     total, done = sum(file.size for file, _ in plan), 0
     for file, is_test in plan:
@@ -124,7 +124,7 @@ def _columns(spec: PrepareSpec, file: DataFile, first: list[Item], intake: Intak
             f"{intake.columns.shape} rows",
             next_step="Convert one of them: all files of a job have the same shape",
         )
-    for item in columns.resolved():
+    for item in (*file.resolved(), *columns.resolved()):
         intake.resolved.setdefault((item.name, item.value), item)
     return columns
 

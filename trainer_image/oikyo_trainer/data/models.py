@@ -22,7 +22,8 @@ from ..errors import Refused, Retry
 from ..files import digest_line, file_digest, write_atomic
 from . import hub
 from .model_files import CONVERT, PICKLED, check_model, wanted
-from .sources import locate, open_plain
+from .plain import open_plain
+from .sources import locate
 from .version import is_whole, pretty, replace_folder
 
 log = logging.getLogger("oikyo.data")

@@ -148,23 +148,25 @@ def _local(
     """Sources with hf:// ones downloaded, and the revisions that these were pinned to."""
     pinned: list[Resolved] = []
     places = [
-        tuple(_fetched(source, staging, pinned) for source in sources)
-        for sources in (spec.sources, spec.test_sources)
+        tuple(_fetched(source, staging, pinned, test=test) for source in sources)
+        for sources, test in ((spec.sources, False), (spec.test_sources, True))
     ]
     return (places[0], places[1]), pinned
 
 
-def _fetched(source: Source, staging: Path, pinned: list[Resolved]) -> Source:
+def _fetched(source: Source, staging: Path, pinned: list[Resolved], *, test: bool) -> Source:
     if not source.uri.startswith("hf://"):
         return source
     place = hub.parse(source.uri, "dataset")
     commit = hub.revision(place)
     folder = staging / "hub" / str(len(pinned))
-    names = hub.data_names(place, commit)
+    names = hub.data_names(place, commit, test=test)
     hub.download(place, commit, folder, names)
     reason = f"what {place.revision} of {source.uri} was when the data was prepared"
     pinned.append(Resolved(name="data.sources.revision", value=commit, reason=reason))
     path = folder / (place.path or names[0])
+    if not place.path and len(names) > 1:
+        path = path.parent
     return source.model_copy(update={"path": str(path)})
 
 

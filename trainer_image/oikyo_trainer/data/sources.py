@@ -8,29 +8,20 @@ link and must be a plain file, so neither a device nor a pipe can hang or feed t
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
+from oikyo.api.jobstatus import Resolved
+from oikyo.api.sources import Format
 from oikyo.api.stages import Source
 
-from ..errors import Refused
+from . import folders
+from .detect import BINARY, HEAD, KNOWN, Detected, detect, ending_of
+from .plain import Packing, open_plain, open_unpacked, packing_of, refuse
 
-Format = Literal["JSONL", "CSV", "Parquet"]
-
-ENDINGS: dict[str, Format] = {
-    ".jsonl": "JSONL",
-    ".ndjson": "JSONL",
-    ".json": "JSONL",
-    ".csv": "CSV",
-    ".tsv": "CSV",
-    ".parquet": "Parquet",
-}
-KNOWN = "JSON Lines (.jsonl, .ndjson), CSV (.csv, .tsv) and Parquet (.parquet)"
-PACKED = (".gz", ".zst", ".zip", ".bz2", ".xz", ".tar", ".tgz")
 LONGEST = 4096
 
 
@@ -44,17 +35,37 @@ class DataFile:
     """Resolved: no component is a link."""
     format: Format
     size: int
+    """Bytes on disk, packed."""
+    packing: Packing = ""
+    evidence: str = ""
+    """Why the format is this one."""
+    split: str = ""
+    """Which of several splits of its folder it belongs to."""
+    splits: tuple[str, ...] = ()
+
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        """The bytes, unpacked; Refused unless it is a plain file of bounded content."""
+        return open_unpacked(self.name, self.path, self.packing)
+
+    def resolved(self) -> tuple[Resolved, ...]:
+        """What was chosen for this file without being said, with the evidence."""
+        packed = f", packed with {self.packing}" if self.packing else ""
+        why = f"{self.name[-200:]} {self.evidence}{packed}"
+        found = [Resolved(name="data.sources.format", value=self.format, reason=why)]
+        if self.split:
+            why = f"of the splits {', '.join(self.splits)} that its folder has"[:400]
+            found.append(Resolved(name="data.sources.split", value=self.split[:256], reason=why))
+        return tuple(found)
 
 
-def refuse(reason: str, message: str, step: str) -> Refused:
-    return Refused(reason, message, next_step=step)
+def data_files(source: Source, *, test: bool = False) -> tuple[DataFile, ...]:
+    """The files of `source`, sorted by name; Refused when there is none or one is not allowed.
 
-
-def data_files(source: Source) -> tuple[DataFile, ...]:
-    """The files of `source`, sorted by name; Refused when there is none or one is not allowed."""
+    Of a folder that is parted into splits, those of the training split, with `test` of the test split.
+    """
     path, root = locate(source)
     if path.is_dir():
-        found = tuple(_folder_files(source, path, root))
+        found = tuple(_folder_files(source, path, root, test))
         if not found:
             raise refuse(
                 "NoFiles",
@@ -62,7 +73,8 @@ def data_files(source: Source) -> tuple[DataFile, ...]:
                 f"Put {KNOWN} files there",
             )
         return found
-    return (_data_file(source, source.uri, path),)
+    ending = ending_of(source.uri.split("@")[0]) or ending_of(path.name)
+    return (_data_file(source, source.uri, path, ending),)
 
 
 def locate(source: Source) -> tuple[Path, Path]:
@@ -116,61 +128,45 @@ def _near(path: Path, uri: str) -> str:
     return f"Correct the path or put the file there: {there}" if uri else there
 
 
-def _folder_files(source: Source, folder: Path, root: Path) -> Iterator[DataFile]:
-    for entry in sorted(folder.iterdir(), key=lambda p: p.name):
-        if entry.name.startswith(".") or entry.suffix.lower() not in ENDINGS:
-            continue
-        name = f"{source.uri.rstrip('/')}/{entry.name}"
+def _folder_files(source: Source, folder: Path, root: Path, test: bool) -> Iterator[DataFile]:
+    uri = source.uri.rstrip("/")
+    chosen = folders.choose(folder, uri, source.format, test=test)
+    for entry in chosen.paths:
+        name = f"{uri}/{entry.relative_to(folder).as_posix()}"
         try:
             path = entry.resolve(strict=True)
+        except FileNotFoundError:
+            missing = not entry.is_symlink()
+            raise refuse(
+                "SourceMissing" if missing else "SourceUnreadable",
+                f"{name} does not exist" if missing else f"{name} is a link to nothing",
+                "Save the data set again" if missing else "Remove the link",
+            ) from None
         except (OSError, RuntimeError):
             raise refuse(
-                "SourceUnreadable", f"{name} is a link to nothing", "Remove the link"
+                "SourceUnreadable", f"{name} is a link to itself", "Remove the link"
             ) from None
         _inside(name, path, root)
         if not path.is_dir():
-            yield _data_file(source, name, path, entry.suffix)
+            file = _data_file(source, name, path, ending_of(entry.name))
+            yield replace(file, split=chosen.split, splits=chosen.splits)
 
 
-def _data_file(source: Source, name: str, path: Path, ending: str = "") -> DataFile:
+def _data_file(source: Source, name: str, path: Path, ending: str) -> DataFile:
     with open_plain(name, path) as file:
         size = os.fstat(file.fileno()).st_size
+        packing = packing_of(file.read(4))
     if size == 0:
         raise refuse("EmptyFile", f"{name} is empty", "Write rows into it or leave it out")
-    ending = ending or Path(source.uri.split("@")[0]).suffix or path.suffix
-    return DataFile(name, path, _format(source, name, ending.lower()), size)
-
-
-def _format(source: Source, name: str, ending: str) -> Format:
     if source.format != "Auto":
-        return source.format
-    if ending in ENDINGS:
-        return ENDINGS[ending]
-    if ending in PACKED:
-        step = f"Unpack it; {KNOWN} are read"
+        found = Detected(source.format, "as data.sources[].format says")
     else:
-        step = f"Rename it or set the source's format; {KNOWN} are read"
-    raise refuse("UnknownFormat", f"the format of {name} is not told by its ending", step)
-
-
-@contextmanager
-def open_plain(name: str, path: Path) -> Iterator[BinaryIO]:
-    """Open `path` for reading; Refused unless it is a plain file that this user may read."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
+        with open_unpacked(name, path, packing) as opened:
+            found = detect(name, ending, opened.read(HEAD))
+    if packing and found.format in BINARY:
         raise refuse(
-            "SourceUnreadable",
-            f"{name} cannot be opened: {error.strerror}",
-            "Make it a plain file that the stage's user may read",
-        ) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise refuse(
-            "NotAFile",
-            f"{name} is no plain file (a device, a pipe or a socket)",
-            "Copy its content into a file",
+            "UnknownFormat",
+            f"{name} is {found.format} packed with {packing}",
+            f"Unpack it: {found.format} packs its columns itself",
         )
-    with os.fdopen(descriptor, "rb") as file:
-        yield file
+    return DataFile(name, path, found.format, size, packing, found.evidence)

@@ -73,12 +73,6 @@ def test_utf_16_is_refused_with_the_command_that_converts_it(tmp_path: Path, nam
     assert "iconv" in refused.value.next_step
 
 
-def test_a_json_array_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="one JSON array") as refused:
-        items(tmp_path / "a.json", b'[{"a": 1}]')
-    assert "jq" in refused.value.next_step
-
-
 def test_csv_rows_keep_the_physical_line_on_which_they_begin(tmp_path: Path) -> None:
     body = b'text,label\r\n"two\r\nlines, ""quoted""",x\r\n\r\nplain,y\r\n'
     found = items(tmp_path / "a.csv", body)

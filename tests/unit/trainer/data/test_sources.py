@@ -41,8 +41,8 @@ def test_a_folder_without_data_is_refused(claim: Path) -> None:
     [
         ("none.csv", None, "SourceMissing", "pvc://data/none.csv does not exist"),
         ("empty.csv", "", "EmptyFile", "pvc://data/empty.csv is empty"),
-        ("rows.txt", "x", "UnknownFormat", "the format of pvc://data/rows.txt"),
-        ("rows.csv.gz", "x", "UnknownFormat", "the format of pvc://data/rows.csv.gz"),
+        ("rows.md", "x", "UnknownFormat", "the format of pvc://data/rows.md"),
+        ("rows.csv", "PK\x03\x04", "UnknownFormat", "pvc://data/rows.csv is a ZIP archive"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+from oikyo.api.sources import Format
 
 from ..sources import DataFile
-from . import delimited, jsonl, parquet
+from . import array, arrow, delimited, jsonl, parquet, text
 from .row import Item
 
-READERS = {"JSONL": jsonl.read, "CSV": delimited.read, "Parquet": parquet.read}
+READERS: dict[Format, Callable[[DataFile], Iterator[Item]]] = {
+    "JSONL": jsonl.read,
+    "JSON": array.read,
+    "CSV": delimited.read,
+    "TSV": delimited.read,
+    "Parquet": parquet.read,
+    "Arrow": arrow.read,
+    "Text": text.read,
+}
 
 
 def read(file: DataFile) -> Iterator[Item]:

@@ -1,4 +1,4 @@
-"""CSV (RFC 4180) with a header: quoting, embedded newlines, BOM, CRLF; comma, semicolon or tab.
+"""CSV (RFC 4180) with a header: quoting, embedded newlines, BOM, CRLF; comma, semicolon or tab. TSV: tab.
 
 One broken quote must not swallow the rows behind it: when a row that spans lines turns out wrong,
 its first line is reported and the others are read again, each by itself.
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from ..findings import BadRow, excerpt
-from ..sources import DataFile, open_plain, refuse
+from ..plain import refuse
+from ..sources import DataFile
 from .lines import LongLine, lines
 from .row import LONGEST_ROW, UTF8_BOM, Item, Row, check_encoding, too_long
 
@@ -81,7 +82,7 @@ class _Lines:
 
 def read(file: DataFile) -> Iterator[Item]:
     """Every row below the header, as a Row or a BadRow; `line` is where the row begins."""
-    with open_plain(file.name, file.path) as opened:
+    with file.open() as opened:
         feed = _Lines(opened)
         delimiter, header = _header(file, feed)
         while True:
@@ -141,7 +142,7 @@ def _header(file: DataFile, feed: _Lines) -> tuple[str, list[str]]:
 
 
 def _delimiter(file: DataFile, first: str) -> str:
-    if file.path.suffix.lower() == ".tsv":
+    if file.format == "TSV":
         return "\t"
     outside = "".join(first.split('"')[::2])
     return max(DELIMITERS, key=lambda mark: (outside.count(mark), mark == ","))

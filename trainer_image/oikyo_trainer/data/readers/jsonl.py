@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from ..findings import BadRow, excerpt
-from ..sources import DataFile, open_plain, refuse
+from ..sources import DataFile
 from .lines import LongLine, lines
 from .row import UTF8_BOM, Item, Row, check_encoding, too_long
 
@@ -20,27 +20,18 @@ class _Fault(ValueError):
 
 def read(file: DataFile) -> Iterator[Item]:
     """Every line but blank ones, as a Row or a BadRow."""
-    with open_plain(file.name, file.path) as opened:
+    with file.open() as opened:
         for number, line in enumerate(lines(opened), 1):
             if number == 1:
                 check_encoding(file, line)
                 line = line.removeprefix(UTF8_BOM) if line.startswith(UTF8_BOM) else line
-                _refuse_array(file, line)
             if line.isspace() or not line:
                 continue
-            yield _row(number, line)
+            yield row(number, line)
 
 
-def _refuse_array(file: DataFile, line: bytes) -> None:
-    if file.path.suffix.lower() == ".json" and line.lstrip().startswith(b"["):
-        raise refuse(
-            "InvalidData",
-            f"{file.name} is one JSON array; JSON Lines has one object on each line",
-            "Convert it: jq -c '.[]' FILE.json > FILE.jsonl",
-        )
-
-
-def _row(number: int, line: bytes) -> Item:
+def row(number: int, line: bytes) -> Item:
+    """The object that stands in `line`, which is line `number` of its file."""
     if isinstance(line, LongLine):
         return too_long(number, line.decode("utf-8", "replace"))
     try:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..findings import BadRow, excerpt
-from ..sources import DataFile, refuse
+from ..plain import refuse
+from ..sources import DataFile
 
 LONGEST_ROW = 1 << 20
 """Bytes of one row; a longer one is a bad row and is never held in memory."""
