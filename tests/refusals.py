@@ -77,6 +77,8 @@ RULES = (
     _job("a model name in capitals", "spec.model.name", "lower case",
          model={"base": "hf://a/b", "name": "Intents"}),
     _job("no data", "spec.data.sources", "at least one file", data={"sources": []}),
+    _job("a similarity above 1", "spec.data.duplicates.similarity", "0.5 to 0.99",
+         **_data(duplicates={"similarity": "80"})),
     _job("data of an unknown scheme", "spec.data.sources[0].uri", "configmap://", **_data("s3://a/b")),
     _job("data that climbs at the end", "spec.data.sources[0].uri", "'..'", **_data("pvc://a/b/..")),
     _job("a ConfigMap without a key", "spec.data.sources[0].uri", "and a key", **_data("configmap://a")),

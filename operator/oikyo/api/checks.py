@@ -45,6 +45,23 @@ _ALL = (
         next_step="Decide which answer is right and take out the others",
     ),
     Check(
+        code="near-duplicate",
+        action="Warn",
+        max="0.05",
+        description="are almost the same as another row that stays",
+        next_step="Set data.duplicates.near to Remove to keep one of each, unless they are meant",
+        details="They share data.duplicates.similarity of their pairs of neighbouring words, and the "
+        "answer or label. Short rows that users really write alike are legitimate.",
+    ),
+    Check(
+        code="near-leak",
+        action="Warn",
+        max="0.01",
+        description="are almost the same as a row of the test set",
+        next_step="Set data.duplicates.near to Remove to drop them: the verdict is too good with them",
+        details="Of data.testSources; the split of oikyo itself keeps such rows on one side.",
+    ),
+    Check(
         code="label-typo",
         action="Fail",
         max="0",

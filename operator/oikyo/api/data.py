@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .base import HalfFraction, Model, Rule, Word, in_words, list_map
 from .checks import DataCheck
+from .duplicates import Duplicates
 from .sources import DataSource
 
 
@@ -158,6 +159,13 @@ class DataSpec(Model):
             json_schema_extra=list_map("code"),
         ),
     ] = ()
+    duplicates: Annotated[
+        Duplicates,
+        Field(
+            description="What is done with rows that are almost the same. Default: they share a "
+            "side of the split and are told."
+        ),
+    ] = Duplicates()
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

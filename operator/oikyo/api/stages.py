@@ -16,6 +16,7 @@ from pydantic import Field
 from .base import Digest, Model, Report
 from .checks import DataCheck
 from .data import Fields, Split
+from .duplicates import Duplicates
 from .evaluation import EvaluationSpec, Task
 from .jobstatus import DataFinding, GateResult, Resolved
 from .meta import Metric
@@ -99,6 +100,7 @@ class PrepareSpec(RunSpec):
     max_bad_rows: int = 0
     min_test_rows: int = 20
     checks: tuple[DataCheck, ...] = ()
+    duplicates: Duplicates = Duplicates()
     objective: Objective = "Supervised"
     """Whether rows are answers to learn, or preferences between answers."""
     max_length: int = 512

@@ -29,6 +29,8 @@ class Kept:
     with the answers."""
     conflicts: Index
     """Rows that stay although another one has the same question and another answer."""
+    families: Index
+    """Number of the family of each row: rows of one family share their side of the split."""
 
 
 def dedup(rows: Rows, given_test: Mask) -> Kept:
@@ -40,9 +42,14 @@ def dedup(rows: Rows, given_test: Mask) -> Kept:
     leaked = ~given_test & ~duplicate & in_test[groups]
     mask = ~duplicate & ~leaked
     questions = groups if rows.questions is rows.inputs else group(rows.questions)
-    counts = np.bincount(questions[mask], minlength=len(rows) + 1)
-    conflicts = np.flatnonzero(mask & (counts[questions] > 1))
-    return Kept(mask, duplicate, leaked, groups, questions, conflicts)
+    conflicts = in_conflict(mask, questions)
+    return Kept(mask, duplicate, leaked, groups, questions, conflicts, families=groups)
+
+
+def in_conflict(mask: Mask, questions: Index) -> Index:
+    """Rows of `mask` that share their question with another one of it."""
+    counts = np.bincount(questions[mask], minlength=len(mask) + 1)
+    return np.flatnonzero(mask & (counts[questions] > 1))
 
 
 def group(keys: npt.NDArray[np.uint64]) -> Index:

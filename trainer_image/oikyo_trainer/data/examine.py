@@ -20,6 +20,7 @@ from .checks import check_bad_rows, check_rows, check_split
 from .columns import Shape
 from .dedup import Kept, dedup
 from .intake import Intake, Tell, take_in
+from .near import near
 from .split import Sides, assign
 from .spool import Rows, Spool
 
@@ -61,6 +62,11 @@ def examine(
     check_rows(intake, rows)
     given_test = np.array([file.test for file in intake.files], dtype=bool)[rows.files]
     kept = dedup(rows, given_test)
+    if spec.duplicates.near != "Ignore":
+        alike = near.find(spool, rows, kept, given_test, spec.duplicates, staging / near.FILE)
+        near.tell(intake, spool, rows, alike, spec.duplicates)
+        kept = near.apply(kept, alike, spec.duplicates)
+        told["near_duplicates"] = near.report(alike, spec.duplicates)
     sides = assign(rows, kept, given_test, spec.split)
     conflicts.check(intake, rows, kept)
     labels.check(intake, rows, sides)

@@ -61,6 +61,8 @@ class Finding:
     """What a person does about it; of a check, filled in from oikyo.api.checks when empty."""
     rows: int = 1
     """How many rows it speaks of."""
+    other: str = ""
+    """File and line of the other row, when it is about two."""
 
     @property
     def where(self) -> str:

@@ -26,15 +26,25 @@ Sides = npt.NDArray[np.int8]
 def assign(rows: Rows, kept: Kept, given_test: Mask, split: Split) -> Sides:
     """The side of every row; DROPPED for those that `kept` left out."""
     test_share = Decimal(0) if given_test.any() else Decimal(split.test)
-    sides = by_hash(rows.inputs[:, 0], test_share, Decimal(split.validation))
+    uniform = of_families(rows.inputs[:, 0], kept.families, ~given_test)
+    sides = by_hash(uniform, test_share, Decimal(split.validation))
     own = kept.mask & ~given_test
-    # The whole input moves: a text with two labels must not stand on two sides.
+    # The whole family moves: a text with two labels must not stand on two sides.
     moved = np.zeros(len(rows) + 1, dtype=bool)
-    moved[kept.groups[_greatest(rows, own)]] = True
-    sides[moved[kept.groups]] = TRAIN
+    moved[kept.families[_greatest(rows, uniform, own)]] = True
+    sides[moved[kept.families]] = TRAIN
     sides[given_test] = TEST
     sides[~kept.mask] = DROPPED
     return sides
+
+
+def of_families(
+    uniform: npt.NDArray[np.uint64], families: Index, own: Mask
+) -> npt.NDArray[np.uint64]:
+    """The greatest u of each row's family: a new member can move it towards train, never away."""
+    greatest = np.zeros(int(families.max(initial=0)) + 1, dtype=np.uint64)
+    np.maximum.at(greatest, families[own], uniform[own])
+    return np.where(own, greatest[families], uniform)
 
 
 def by_hash(uniform: npt.NDArray[np.uint64], test: Decimal, validation: Decimal) -> Sides:
@@ -49,14 +59,12 @@ def _threshold(share: Decimal) -> np.uint64:
     return np.uint64(min(int(share * 2**64), 2**64 - 1))
 
 
-def _greatest(rows: Rows, own: Mask) -> Index:
+def _greatest(rows: Rows, uniform: npt.NDArray[np.uint64], own: Mask) -> Index:
     """Of each class, the row with the greatest u; none for generation, which has no classes."""
     if not len(rows.label_codes):
         return np.zeros(0, dtype=np.int64)
     index = np.flatnonzero(own)
-    order = index[
-        np.lexsort((rows.inputs[index, 1], rows.inputs[index, 0], rows.label_codes[index]))
-    ]
+    order = index[np.lexsort((rows.inputs[index, 1], uniform[index], rows.label_codes[index]))]
     codes = rows.label_codes[order]
     last = np.ones(len(order), dtype=bool)
     last[:-1] = codes[1:] != codes[:-1]

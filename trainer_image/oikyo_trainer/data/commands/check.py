@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from oikyo.api.checks import DataCheck, in_force
 from oikyo.api.data import Fields, Split
+from oikyo.api.duplicates import Duplicates
 from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, PrepareSpec, Source
 from oikyo.api.training import Objective
 
@@ -54,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-length", type=int, default=512, help="training.maxLength (512)")
     parser.add_argument("--max-bad-rows", type=int, default=0, help="data.maxBadRows (0)")
     parser.add_argument("--min-test-rows", type=int, default=20, help="data.minTestRows (20)")
+    parser.add_argument(
+        "--near", choices=("Ignore", "Warn", "Remove"), help="data.duplicates.near (Warn)"
+    )
+    parser.add_argument(
+        "--similarity", metavar="SHARE", help="data.duplicates.similarity, 0.5 to 0.99 (0.8)"
+    )
     parser.add_argument("--seed", type=int, default=42, help="data.split.seed (42)")
     parser.add_argument(
         "--checks",
@@ -160,6 +167,15 @@ def _check(code: str, setting: str) -> DataCheck:
         raise _usage(f"--checks {code}={setting}: {message}") from None
 
 
+def _duplicates(near: str | None, similarity: str | None) -> Duplicates:
+    given = {"near": near, "similarity": similarity}
+    try:
+        return Duplicates.model_validate({k: v for k, v in given.items() if v is not None})
+    except ValidationError:
+        message = f"--similarity is {similarity!r}; write a share from 0.5 to 0.99, for example 0.8"
+        raise _usage(message) from None
+
+
 def _pair(item: str, option: str, form: str) -> tuple[str, str]:
     name, equals, value = item.partition("=")
     if not (name and equals and value):
@@ -186,6 +202,7 @@ def _spec(
         max_bad_rows=arguments.max_bad_rows,
         min_test_rows=arguments.min_test_rows,
         checks=_checks(arguments.checks),
+        duplicates=_duplicates(arguments.near, arguments.similarity),
         max_length=arguments.max_length,
     )
 
@@ -209,6 +226,7 @@ def _report(
         "findings": [group.report() for group in found],
         "duplicates": told.get("duplicates", {}).get("count", 0),
         "leaked": told.get("leaked", {}).get("count", 0),
+        "nearDuplicates": told.get("near_duplicates"),
         "splits": {name: side["rows"] for name, side in told.get("splits", {}).items()},
         "refused": why,
     }

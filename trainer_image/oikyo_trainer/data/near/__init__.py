@@ -1,0 +1,1 @@
+"""Near-duplicates: MinHash proposes pairs of rows, the true Jaccard similarity decides."""

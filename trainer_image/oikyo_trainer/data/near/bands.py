@@ -1,0 +1,101 @@
+"""MinHash bands on disk, and the pairs of rows that share one (locality-sensitive hashing).
+
+Broder 1997; Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4: two rows of
+similarity s share one of b bands of r minima with the probability 1 - (1 - s^r)^b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..spool import Index
+from .shingles import Hashes, Shingles, mix
+
+MOST_BANDS = 32
+"""Eight bytes of a row on disk for each: at most 256."""
+MOST_MINIMA = 128
+MISSED = 0.004
+"""Largest share of pairs at exactly the similarity that may share no band."""
+LAGS = 3
+"""A row is compared with so many that come before it in a bucket, and with the first of it."""
+
+
+@dataclass(frozen=True)
+class Banding:
+    """How many bands of how many minima."""
+
+    bands: int
+    width: int
+
+
+def banding(similarity: float) -> Banding:
+    """The widest bands, hence the fewest pairs in vain, that miss at most MISSED of the pairs."""
+    found = Banding(MOST_BANDS, 1)
+    for width in range(1, 33):
+        bands = next(
+            (b for b in range(1, MOST_BANDS + 1) if (1 - similarity**width) ** b <= MISSED), 0
+        )
+        if bands and bands * width <= MOST_MINIMA:
+            found = Banding(bands, width)
+    return found
+
+
+def write(path: Path, rows: int, slices: Iterable[tuple[int, Shingles]], form: Banding) -> Hashes:
+    """The band hashes of all rows, (bands, rows), mapped from `path`; 0: a row without a word."""
+    mapped = np.memmap(path, dtype=np.uint64, mode="w+", shape=(form.bands, rows))
+    factors = _factors(form)
+    for start, (flat, counts) in slices:
+        filled = np.flatnonzero(counts)
+        if len(filled):
+            starts = (np.cumsum(counts) - counts)[filled]
+            mapped[:, start + filled] = _bands(flat, starts, factors)
+    mapped.flush()
+    return mapped
+
+
+def _factors(form: Banding) -> npt.NDArray[np.uint32]:
+    draw = np.random.Generator(np.random.PCG64(20260102))
+    odd = draw.integers(0, 2**31, (form.bands, form.width), dtype=np.uint32) * np.uint32(2)
+    return odd + np.uint32(1)
+
+
+def _bands(flat: Hashes, starts: Index, factors: npt.NDArray[np.uint32]) -> Hashes:
+    short = (flat >> np.uint64(32)).astype(np.uint32)
+    scratch = np.empty_like(short)
+    bands = np.zeros((len(factors), len(starts)), dtype=np.uint64)
+    for band, row in enumerate(factors):
+        for factor in row:
+            np.multiply(short, factor, out=scratch)
+            least = np.minimum.reduceat(scratch, starts).astype(np.uint64)
+            bands[band] = mix(bands[band] * np.uint64(0x9E3779B97F4A7C15) + least + np.uint64(1))
+    return bands | np.uint64(1)  # never 0
+
+
+def candidates(mapped: Hashes) -> npt.NDArray[np.int64]:
+    """(pairs, 2): rows that share a band, the lower first, each pair once; one band in memory."""
+    rows = mapped.shape[1]
+    codes = np.zeros(0, dtype=np.uint64)
+    for band in mapped:
+        codes = np.union1d(codes, _of_band(np.asarray(band), rows))
+    return np.stack(np.divmod(codes, np.uint64(max(rows, 1))), axis=1).astype(np.int64)
+
+
+def _of_band(keys: Hashes, rows: int) -> Hashes:
+    order = np.argsort(keys, kind="stable")  # rows of a bucket stay in their order
+    ordered = keys[order]
+    same = np.zeros(rows, dtype=bool)
+    same[1:] = (ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)
+    first = np.maximum.accumulate(np.where(same, 0, np.arange(rows)))
+    found = []
+    for lag in (*range(1, LAGS + 1), None):
+        place = np.flatnonzero(same)
+        other = first[place] if lag is None else place - lag
+        inside = other >= first[place]
+        low, high = order[other[inside]], order[place[inside]]
+        found.append(low.astype(np.uint64) * np.uint64(rows) + high.astype(np.uint64))
+    return np.unique(np.concatenate(found))

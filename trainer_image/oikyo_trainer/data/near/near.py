@@ -1,0 +1,169 @@
+"""Which rows are near-duplicates, which of them stays, and which rows belong together.
+
+Among near-duplicates a row of the given test set stays, else the one with the least hash of its
+content: the order of the sources does not decide. See docs/explanation/splits.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from oikyo.api.duplicates import Duplicates
+
+from ..dedup import Kept, Mask, in_conflict
+from ..findings import FIRST, Finding, excerpt
+from ..intake import Intake
+from ..spool import Index, Rows, Spool
+from . import bands, verify
+from .shingles import of_rows
+
+FILE = "near.bands"
+LARGEST = 0.05
+"""A family with more than this share of the inputs shares a template; it is not kept together."""
+FEW = 20
+"""So many inputs are a family whatever their share."""
+
+
+@dataclass(frozen=True)
+class Near:
+    """What was found, by row."""
+
+    rows: Index
+    """The rows that resemble another one that stays."""
+    partners: Index
+    """Of each, the row that stays."""
+    similarity: npt.NDArray[np.float64]
+    leaked: Mask
+    """Of each, whether its partner is in the given test set."""
+    families: Index
+    """Of every row of the data, the number of its family: rows of one family share a side."""
+
+
+def find(spool: Spool, rows: Rows, kept: Kept, given_test: Mask, how: Duplicates, at: Path) -> Near:
+    """Compare every input with every other; the bands wait in the file `at`, 256 bytes a row."""
+    nodes = _nodes(rows, kept, given_test)
+    threshold = float(how.similarity)
+    mapped = bands.write(at, len(nodes), of_rows(spool, rows, nodes), bands.banding(threshold))
+    pairs = bands.candidates(mapped)
+    del mapped
+    at.unlink()
+    similarity = verify.similarities(spool, rows, nodes, pairs)
+    alike = similarity >= threshold
+    pairs, similarity = pairs[alike], similarity[alike]
+    families = _families(kept.groups, nodes, pairs)
+    found = _resembling(rows, kept, given_test, nodes, pairs)
+    chosen = similarity[[number for _, _, number in found]] if found else np.zeros(0)
+    partners = {int(kept.groups[nodes[j]]): (int(nodes[i]), s)
+                for (j, i, _), s in zip(found, chosen.tolist(), strict=True)}  # fmt: skip
+    return _by_row(kept, given_test, partners, families)
+
+
+def apply(kept: Kept, near: Near, how: Duplicates) -> Kept:
+    """What stays: under Remove without the rows that were found; families in any case."""
+    kept = replace(kept, families=near.families)
+    if how.near != "Remove":
+        return kept
+    duplicate, leaked, mask = kept.duplicate.copy(), kept.leaked.copy(), kept.mask.copy()
+    duplicate[near.rows[~near.leaked]] = True
+    leaked[near.rows[near.leaked]] = True
+    mask[near.rows] = False
+    conflicts = in_conflict(mask, kept.questions)
+    return replace(kept, mask=mask, duplicate=duplicate, leaked=leaked, conflicts=conflicts)
+
+
+def tell(intake: Intake, spool: Spool, rows: Rows, near: Near, how: Duplicates) -> None:
+    """A finding for each row that was found, with the place of the row that it resembles."""
+    done = "; it is dropped" if how.near == "Remove" else ""
+    for leaked, code in ((False, "near-duplicate"), (True, "near-leak")):
+        own = np.flatnonzero(near.leaked == leaked)
+        shown = _shown(spool, rows, near.rows[own[:FIRST]])
+        for number, place in enumerate(own.tolist()):
+            row, partner = int(near.rows[place]), int(near.partners[place])
+            other = f"{intake.files[rows.files[partner]].name}:{rows.lines[partner]}"
+            message = f"is {near.similarity[place]:.0%} like {other}{done}"
+            quoted = shown[number] if number < len(shown) else ""
+            file, line = intake.files[rows.files[row]].name, int(rows.lines[row])
+            intake.findings.add(Finding(line, code, message, quoted, file, other=other))
+
+
+def report(near: Near, how: Duplicates) -> dict[str, object]:
+    """For report.json."""
+    return {
+        "action": how.near,
+        "similarity": how.similarity,
+        "count": int((~near.leaked).sum()),
+        "leaked": int(near.leaked.sum()),
+    }
+
+
+def _shown(spool: Spool, rows: Rows, wanted: Index) -> list[str]:
+    texts = []
+    for _, table in spool.gather(wanted, rows.lengths):
+        name = next((n for n in ("text", "prompt", "messages") if n in table.column_names), "")
+        for value in table.column(name).to_pylist():
+            texts.append(excerpt(value if isinstance(value, str) else value[-1]["content"]))
+    return texts
+
+
+def _nodes(rows: Rows, kept: Kept, given_test: Mask) -> Index:
+    """One row of each input that stays, those of the test set first, then by content."""
+    index = np.flatnonzero(kept.mask)
+    order = index[np.lexsort((rows.rows[index, 1], rows.rows[index, 0], ~given_test[index]))]
+    _, first = np.unique(kept.groups[order], return_index=True)
+    return order[np.sort(first)]
+
+
+def _families(groups: Index, nodes: Index, pairs: npt.NDArray[np.int64]) -> Index:
+    """Numbers of families by row: connected inputs, unless they are too many."""
+    count = len(nodes)
+    links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), (count, count))
+    _, part = connected_components(links, directed=False)
+    sizes = np.bincount(part, minlength=1)
+    together = sizes[part] <= max(FEW, LARGEST * count)
+    leader = np.full(len(sizes), -1, dtype=np.int64)
+    leader[part[::-1]] = nodes[::-1]
+    own = np.arange(int(groups.max(initial=-1)) + 1)
+    own[groups[nodes[together]]] = groups[leader[part[together]]]
+    return np.asarray(own[groups])
+
+
+def _resembling(
+    rows: Rows, kept: Kept, given_test: Mask, nodes: Index, pairs: npt.NDArray[np.int64]
+) -> list[tuple[int, int, int]]:
+    """(node that could go, node that it resembles, number of the pair), in the order of the nodes.
+
+    A training input goes when a test input is like it, or one that stays and has the same answer;
+    an input with several answers goes for the test set alone.
+    """
+    test = given_test[nodes].tolist()
+    answers = np.bincount(kept.groups[kept.mask], minlength=len(rows) + 1)[kept.groups[nodes]]
+    single = (answers == 1).tolist()
+    labels = rows.label_codes[nodes].tolist() if rows.labels else [0] * len(nodes)
+    order = np.lexsort((pairs[:, 0], pairs[:, 1]))
+    gone: set[int] = set()
+    found = []
+    for number, (i, j) in zip(order.tolist(), pairs[order].tolist(), strict=True):
+        if j in gone or test[j] or i in gone:
+            continue
+        if test[i] or (single[j] and labels[i] == labels[j]):
+            gone.add(j)
+            found.append((j, i, number))
+    return found
+
+
+def _by_row(
+    kept: Kept, given_test: Mask, partners: dict[int, tuple[int, float]], families: Index
+) -> Near:
+    gone = np.zeros(len(kept.groups) + 1, dtype=bool)
+    gone[list(partners)] = True
+    index = np.flatnonzero(kept.mask & gone[kept.groups])
+    told = [partners[group] for group in kept.groups[index].tolist()]
+    others = np.array([row for row, _ in told], dtype=np.int64)
+    similarity = np.array([value for _, value in told], dtype=np.float64)
+    return Near(index, others, similarity, given_test[others], families)
