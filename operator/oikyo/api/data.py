@@ -93,6 +93,15 @@ class Split(Model):
         int,
         Field(ge=0, le=2**31 - 1, description="Seed of the split. Default: 42."),
     ] = 42
+    group_by: Annotated[
+        Word | None,
+        Field(
+            min_length=1,
+            description="Column whose equal values stay on one side, such as a customer with several "
+            "messages; every row must have it. The hash of the value then decides the side, not that "
+            "of the row. Default: none. Example: customer.",
+        ),
+    ] = None
 
 
 class DataSpec(Model):

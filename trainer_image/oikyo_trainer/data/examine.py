@@ -15,7 +15,7 @@ import numpy as np
 
 from oikyo.api.stages import PrepareSpec, Source
 
-from . import conflicts, judge, labels, lengths, report, texts
+from . import conflicts, grouping, judge, labels, lengths, report, texts
 from .checks import check_bad_rows, check_rows, check_split
 from .columns import Shape
 from .dedup import Kept, dedup
@@ -67,7 +67,11 @@ def examine(
         near.tell(intake, spool, rows, alike, spec.duplicates)
         kept = near.apply(kept, alike, spec.duplicates)
         told["near_duplicates"] = near.report(alike, spec.duplicates)
+    if spec.split.group_by:
+        kept = grouping.by_group(rows, kept, given_test)
     sides = assign(rows, kept, given_test, spec.split)
+    if spec.split.group_by:
+        kept, sides = grouping.apart(kept, sides)
     conflicts.check(intake, rows, kept)
     labels.check(intake, rows, sides)
     texts.check(intake, rows, kept.mask, spool)

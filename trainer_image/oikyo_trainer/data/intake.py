@@ -10,6 +10,7 @@ from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import PrepareSpec, Source
 
 from ..errors import Refused
+from . import grouping
 from .columns import Columns, Shape, choose
 from .example import converter
 from .findings import BadRow, Finding, Findings, excerpt
@@ -115,6 +116,7 @@ def _columns(spec: PrepareSpec, file: DataFile, first: list[Item], intake: Intak
         raise _no_rows(file, first, intake)
     present = list(dict.fromkeys(name for row in rows for name in row.values))
     columns = choose(spec.task, spec.fields, present, file.name, spec.objective)
+    grouping.check_column(spec.split.group_by, present, file.name)
     if intake.columns is None:
         intake.columns = columns
     elif intake.columns.shape != columns.shape:
@@ -157,17 +159,21 @@ def _take_file(
     convert, spool, seed = converter(columns), intake.spool, spec.split.seed
     number, characters = len(intake.files) - 1, 0
     labelled = columns.shape == "classification"
+    column, member = spec.split.group_by, b""
     assert spool is not None
     for item in items:
         count.rows += 1
         example = convert(item) if isinstance(item, Row) else item
+        if column and isinstance(item, Row) and not isinstance(example, BadRow):
+            told = grouping.member(seed, item, column)
+            member, example = (told, example) if isinstance(told, bytes) else (b"", told)
         if isinstance(example, BadRow):
             count.bad += 1
             intake.findings.add(replace(example, file=name))
         else:
             label = example.answer if labelled else None
             hashes = keys(seed, example.input, example.answer, example.question)
-            spool.add(example, hashes, number, label)
+            spool.add(example, hashes, number, label, member)
             characters += example.length
         if count.rows % TELL_EVERY == 0:
             yield characters

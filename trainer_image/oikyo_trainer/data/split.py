@@ -26,7 +26,10 @@ Sides = npt.NDArray[np.int8]
 def assign(rows: Rows, kept: Kept, given_test: Mask, split: Split) -> Sides:
     """The side of every row; DROPPED for those that `kept` left out."""
     test_share = Decimal(0) if given_test.any() else Decimal(split.test)
-    uniform = of_families(rows.inputs[:, 0], kept.families, ~given_test)
+    if rows.members is not None:
+        uniform = rows.members[:, 0]
+    else:
+        uniform = of_families(rows.inputs[:, 0], kept.families, ~given_test)
     sides = by_hash(uniform, test_share, Decimal(split.validation))
     own = kept.mask & ~given_test
     # The whole family moves: a text with two labels must not stand on two sides.

@@ -51,7 +51,7 @@ class Spool:
         self._characters = 0
         self._ends = array("q")
         self._input, self._row, self._exact = bytearray(), bytearray(), bytearray()
-        self._question = bytearray()
+        self._question, self._members = bytearray(), bytearray()
         self._files, self._lines, self._lengths = array("i"), array("q"), array("i")
         self._labels = array("i")
         self._codes: dict[str, int] = {}
@@ -63,7 +63,11 @@ class Spool:
     def num_labels(self) -> int:
         return len(self._codes)
 
-    def add(self, example: Example, hashes: Keys, file: int, label: str | None) -> None:
+    def add(
+        self, example: Example, hashes: Keys, file: int, label: str | None, member: bytes = b""
+    ) -> None:
+        """`member`: 16 bytes that are equal for rows of one group of split.groupBy."""
+        self._members += member
         self._input += hashes.input
         self._row += hashes.row
         self._exact += hashes.exact
@@ -95,6 +99,7 @@ class Spool:
             rows=_pairs(self._row),
             exact=np.frombuffer(bytes(self._exact), dtype="V32"),
             questions=_pairs(self._question) if self._question else None,
+            members=_pairs(self._members) if self._members else None,
             files=np.array(self._files, dtype=np.int32),
             lines=np.array(self._lines, dtype=np.int64),
             lengths=np.array(self._lengths, dtype=np.int32),
@@ -127,11 +132,14 @@ class Rows:
         label_codes: npt.NDArray[np.int32],
         labels: tuple[str, ...],
         questions: npt.NDArray[np.uint64] | None = None,
+        members: npt.NDArray[np.uint64] | None = None,
     ) -> None:
         self.inputs, self.rows, self.exact = inputs, rows, exact
         """(rows, 2) big-endian halves of the keys; exact: 32 bytes each."""
         self.questions = inputs if questions is None else questions
         """As inputs: equal for rows that should have the same answer."""
+        self.members = members
+        """As inputs: equal for rows of one group of split.groupBy; None without it."""
         self.files, self.lines, self.lengths = files, lines, lengths
         self.label_codes, self.labels = label_codes, labels
         """Codes count the labels in the order of their first row; empty for generation."""

@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--similarity", metavar="SHARE", help="data.duplicates.similarity, 0.5 to 0.99 (0.8)"
     )
+    parser.add_argument("--group-by", metavar="COLUMN", help="data.split.groupBy")
     parser.add_argument("--seed", type=int, default=42, help="data.split.seed (42)")
     parser.add_argument(
         "--checks",
@@ -167,6 +168,12 @@ def _check(code: str, setting: str) -> DataCheck:
         raise _usage(f"--checks {code}={setting}: {message}") from None
 
 
+def _split(seed: int, column: str | None) -> Split:
+    if column is not None and not 0 < len(column) <= 256:
+        raise _usage("--group-by names no column; write 1 to 256 characters")
+    return Split(seed=seed, group_by=column)
+
+
 def _duplicates(near: str | None, similarity: str | None) -> Duplicates:
     given = {"near": near, "similarity": similarity}
     try:
@@ -198,7 +205,7 @@ def _spec(
         sources=sources,
         test_sources=tuple(_source(name) for name in arguments.test),
         fields=guessed.fields,
-        split=Split(seed=arguments.seed),
+        split=_split(arguments.seed, arguments.group_by),
         max_bad_rows=arguments.max_bad_rows,
         min_test_rows=arguments.min_test_rows,
         checks=_checks(arguments.checks),
