@@ -21,6 +21,10 @@ SERIES = {
         "oikyo_train_memory_peak_bytes",
         "Largest resident memory of rank 0",
     ),
+    "predicted_memory_bytes": (
+        "oikyo_train_memory_predicted_bytes",
+        "Memory that was predicted for rank 0, before it began",
+    ),
     "checkpoint_step": (
         "oikyo_checkpoint_step",
         "Step of the newest committed checkpoint",

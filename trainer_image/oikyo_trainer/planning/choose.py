@@ -84,7 +84,7 @@ def _rows(share: int, most: int = MOST_ROWS) -> Iterator[int]:
     return (rows for rows in range(min(share, most), 0, -1) if share % rows == 0)
 
 
-def _most_rows(setup: Setup) -> int:
+def most_rows(setup: Setup) -> int:
     """Rows above which a forward pass gains nothing: packed ones are counted in tokens."""
     if setup.loss != "LabelledTokens":
         return MOST_ROWS
@@ -98,7 +98,7 @@ def choose(shape: ModelShape, asked: Setup, training: TrainingSpec, memory: int)
     """
     share = max(1, training.batch_size // asked.processes)
     fixed = training.micro_batch_size is not None
-    candidates = [asked.rows] if fixed else list(_rows(share, _most_rows(asked)))
+    candidates = [asked.rows] if fixed else list(_rows(share, most_rows(asked)))
     again = [False, True] if training.gradient_checkpointing == "Auto" else [asked.checkpointing]
     for checkpointing, rows in product(again, candidates):
         found = _with_rows(replace(asked, checkpointing=checkpointing), rows, share)

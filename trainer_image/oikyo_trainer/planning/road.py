@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from oikyo.api.evaluation import Task
-from oikyo.api.stages import MemoryPlan
+from oikyo.api.stages import MemoryPlan, TrainSpec
 from oikyo.api.training import TrainingSpec
 
 from ..errors import Refused
-from ..training.hyperparameters import memory_plan
+from ..training.hyperparameters import Plan, memory_plan
 from ..training.precision import CPUINFO, Processor, choose_precision, cpu_flags
-from .choose import Choice, choose, setup_of
+from .choose import Choice, choose, most_rows, setup_of
+from .predict import predict
 from .shape import ModelShape, read_shape
 
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
@@ -74,6 +76,37 @@ def fit(training: TrainingSpec, task: Task, model: Path, longest: int) -> Memory
     if not choice.fits:
         raise _too_large(choice, limit, local)
     return _checked(plain, choice)
+
+
+def expected(spec: TrainSpec, plan: Plan, model: Path, *, processes: int) -> int | None:
+    """Bytes that one process of a training will need at most; None where the model does not say."""
+    try:
+        shape = read_shape(model)
+    except Refused:
+        return None
+    setup = setup_of(
+        spec.training,
+        spec.task,
+        shape,
+        processes=processes,
+        bf16=plan.bf16,
+        longest=plan.longest,
+    )
+    rows = min(plan.micro_batch, max(most_rows(setup), 1))
+    chosen = replace(
+        setup, rows=rows, checkpointing=plan.checkpointing, accumulates=plan.accumulation > 1
+    )
+    return predict(shape, chosen).peak
+
+
+def against(predicted: int | None, measured: int) -> str:
+    """The measured peak beside the predicted one, in words."""
+    told = f"one process held at most {gibibytes(measured)}"
+    if predicted is None:
+        return told
+    error = predicted / measured - 1
+    side = "more" if error >= 0 else "less"
+    return f"{told}; {gibibytes(predicted)} were predicted, {abs(error):.0%} {side}"
 
 
 def _unchecked(plain: MemoryPlan, why: str) -> MemoryPlan:

@@ -27,6 +27,7 @@ from oikyo.api.stages import TrainResult, TrainSpec
 from ..attempt import check_attempt
 from ..context import Context
 from ..errors import Refused, Retry
+from ..planning.road import against, expected
 from ..progress import text
 from .batches import GroupedSampler
 from .callbacks import Committing, Rhythm, Telling, TokenCounter, peak_memory_bytes
@@ -94,6 +95,8 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
     plan = _plan(spec, source, base, world, processor)
     setting = Setting(spec, context, world, source, base, plan, context.folder(spec))
     _log_start(setting, threads)
+    if (predicted := _predicted(setting)) is not None:
+        context.reporter.update(predicted_memory_bytes=float(predicted))
 
     if plan.zero_stage:
         prepare_deepspeed(cuda=processor.cuda)
@@ -108,6 +111,12 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
     if newest is None or not newest.final:
         _run(run, setting, checkpoints, newest)
     return _finish(run, setting, checkpoints, newest, _some_rows(tokens))
+
+
+def _predicted(setting: Setting) -> int | None:
+    """Bytes that this process will need at most, by the formulas of `planning`."""
+    processes = setting.world.size
+    return expected(setting.spec, setting.plan, setting.base.folder, processes=processes)
 
 
 def _tokens(setting: Setting) -> Any:
@@ -350,7 +359,10 @@ def _finish(
 ) -> TrainResult:
     """Release the best checkpoint (rank 0) and say what came out."""
     steps = max(run.trainer.state.global_step, newest.step if newest else 0)
-    metrics = _metrics(run, newest)
+    metrics, predicted = _metrics(run, newest), _predicted(setting)
+    peak = int(metrics["peak_memory_bytes"])
+    if predicted is not None:
+        metrics["predicted_memory_bytes"] = float(predicted)
     early = run.rhythm.stopped_early
     run.trainer = None  # its weights and moments would double the memory of the release
     gc.collect()
@@ -373,7 +385,7 @@ def _finish(
         metrics=tuple(Metric(name=name, value=text(value)) for name, value in metrics.items()),
         resolved=(*setting.plan.resolved, *run.resolved),
         model_path=path.relative_to(setting.context.workspace).as_posix() if path else "",
-        notes=tuple(_notes(checkpoints, newest, early)),
+        notes=(*_notes(checkpoints, newest, early), against(predicted, peak)),
     )
 
 

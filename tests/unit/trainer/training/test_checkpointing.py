@@ -83,3 +83,13 @@ def test_a_training_takes_the_plan_that_was_made_with_the_data(lab: Any) -> None
     chosen = {choice.name: (choice.value, choice.reason) for choice in result.resolved}
     assert chosen["training.microBatchSize"] == ("2", "the largest that fits")
     assert chosen["training.gradientCheckpointing"][0] == "On"
+
+
+def test_the_record_tells_the_peak_beside_the_prediction(lab: Any) -> None:
+    wanted = lab.spec("TextGeneration", run="record", **SETTINGS)
+    result = lab.train(wanted)
+    told = values(result)
+    assert told["predicted_memory_bytes"] > 960 << 20
+    assert told["peak_memory_bytes"] > 100 << 20
+    error = told["predicted_memory_bytes"] / told["peak_memory_bytes"] - 1
+    assert f"{abs(error):.0%} {'more' if error >= 0 else 'less'}" in result.notes[-1]

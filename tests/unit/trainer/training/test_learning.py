@@ -86,7 +86,7 @@ def test_early_stopping_ends_the_run_and_the_best_weights_are_released(lab: Any)
     )
     assert result.steps < result.total_steps
     assert result.best_step < result.steps
-    assert result.notes[-1].startswith(f"stopped early at step {result.steps}: the validation loss")
+    assert result.notes[0].startswith(f"stopped early at step {result.steps}: the validation loss")
 
 
 def test_bfloat16_reaches_the_loss_of_float32_within_a_few_percent(lab: Any) -> None:
