@@ -1,0 +1,168 @@
+"""From a row of one shape to rows of another, where both mean the same; else a refusal that says why.
+
+Rows are read as the prepare stage reads them, so what is converted is what would be learnt. Columns
+that belong to no shape are kept as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from oikyo.api.data import Fields
+from oikyo.api.evaluation import Task
+from oikyo.api.training import Objective
+
+from ...errors import Refused
+from ..columns import USUAL, Columns, choose
+from ..example import Payload, converter
+from ..findings import BadRow
+from ..guess import by_columns
+from ..readers.row import Row
+
+Target = Literal[
+    "messages",
+    "sharegpt",
+    "alpaca",
+    "prompt-completion",
+    "text-label",
+    "preference",
+    "unpaired",
+    "text",
+]
+TARGETS: tuple[Target, ...] = get_args(Target)
+Values = dict[str, Any]  # a row: any JSON or Arrow value by column
+
+SPEAKERS = {"user": "human", "assistant": "gpt"}
+"""Roles by ShareGPT's names; others are called the same."""
+TURN_KEYS = {"role", "content", "from", "value"}
+TASKS: dict[Target, tuple[Task, Objective]] = {
+    "text-label": ("TextClassification", "Supervised"),
+    "preference": ("TextGeneration", "DPO"),
+    "unpaired": ("TextGeneration", "KTO"),
+}
+SHAPES = {
+    "messages": "messages",
+    "sharegpt": "messages",
+    "alpaca": "prompt-completion",
+    "prompt-completion": "prompt-completion",
+    "text-label": "classification",
+    "preference": "preference",
+    "unpaired": "unpaired",
+    "text": "text",
+}
+"""Name on the command line -> shape under which it is read."""
+
+
+class Unlike(ValueError):
+    """Why a row cannot be said in the other shape."""
+
+
+def columns_of(present: Sequence[str], given: Target | None, file: str) -> Columns:
+    """The columns of a file with the columns `present`, of the shape `given` or by their names."""
+    task, objective = (
+        TASKS.get(given, ("TextGeneration", "Supervised")) if given else _guess(present)
+    )
+    columns = choose(task, Fields(), present, file, objective)
+    if given and columns.shape != SHAPES[given]:
+        raise Refused(
+            "MixedShapes",
+            f"{file} holds {columns.shape} rows, and --from says {given}",
+            next_step="Leave --from out, or name the shape that it has",
+        )
+    return columns
+
+
+def _guess(present: Sequence[str]) -> tuple[Task, Objective]:
+    vote = any(name in present for name in USUAL["desirable"] if name != "label")
+    if vote and any(name in present for name in USUAL["completion"]):
+        return "TextGeneration", "KTO"
+    guessed = by_columns(present, Fields())
+    return guessed.task, guessed.objective
+
+
+def reshaper(columns: Columns, target: Target) -> Callable[[Row], Iterator[Values]]:
+    """The function that says rows of `columns` in the shape `target`; raises Unlike."""
+    read, own = converter(columns), set(columns.names.values())
+
+    def reshape(row: Row) -> Iterator[Values]:
+        example = read(row)
+        if isinstance(example, BadRow):
+            raise Unlike(example.message)
+        _check_turns(row.values, own)
+        rest = {name: value for name, value in row.values.items() if name not in own}
+        for values in say(example.payload, columns.shape, target):
+            if taken := sorted(rest.keys() & values.keys()):
+                raise Unlike(
+                    f"its column {taken[0]!r} is in the way: {target} has one of that name"
+                )
+            yield {**values, **rest}
+
+    return reshape
+
+
+def _check_turns(values: Mapping[str, Any], own: set[str]) -> None:
+    for name in own:
+        turns = values.get(name)
+        for turn in turns if isinstance(turns, list) else ():
+            if more := sorted(key for key in turn.keys() - TURN_KEYS if turn[key] is not None):
+                raise Unlike(f"a turn of {name!r} has {more[0]!r}, which would be lost")
+
+
+def say(payload: Payload, shape: str, target: Target) -> Iterator[Values]:
+    """The row or rows of the shape `target` that mean what `payload` means; raises Unlike."""
+    if shape == SHAPES[target] and target not in ("sharegpt", "alpaca"):
+        yield _plain(payload) if shape in ("preference", "unpaired") else dict(payload)
+    elif shape == "preference" and target == "unpaired":
+        for answer, wanted in ((payload["chosen"], True), (payload["rejected"], False)):
+            yield _plain({"prompt": payload["prompt"], "completion": answer, "desirable": wanted})
+    elif shape in ("messages", "prompt-completion", "classification"):
+        yield _dialogue(_chat(payload, shape), target)
+    else:
+        raise Unlike(_why(shape, target))
+
+
+def _plain(payload: Payload) -> Values:
+    """A prompt of one user's turn as text, as most data sets write it."""
+    turns = payload["prompt"]
+    alone = len(turns) == 1 and turns[0]["role"] == "user"
+    return {**payload, "prompt": turns[0]["content"] if alone else turns}
+
+
+def _chat(payload: Payload, shape: str) -> list[dict[str, str]]:
+    if shape == "messages":
+        return [dict(turn) for turn in payload["messages"]]
+    asked, answer = ("text", "label") if shape == "classification" else ("prompt", "completion")
+    return [
+        {"role": "user", "content": payload[asked]},
+        {"role": "assistant", "content": payload[answer]},
+    ]
+
+
+def _dialogue(chat: list[dict[str, str]], target: Target) -> Values:
+    if target == "messages":
+        return {"messages": chat}
+    if target == "sharegpt":
+        said = [{"from": SPEAKERS.get(t["role"], t["role"]), "value": t["content"]} for t in chat]
+        return {"conversations": said}
+    if target not in ("alpaca", "prompt-completion"):
+        raise Unlike(_why("dialogue", target))
+    if [turn["role"] for turn in chat] != ["user", "assistant"]:
+        roles = ", ".join(turn["role"] for turn in chat[:6])
+        raise Unlike(f"it has the turns {roles}; {target} holds one question and one answer")
+    asked, answer = chat[0]["content"], chat[1]["content"]
+    if target == "alpaca":
+        return {"instruction": asked, "input": "", "output": answer}
+    return {"prompt": asked, "completion": answer}
+
+
+def _why(shape: str, target: Target) -> str:
+    if target == "text-label":
+        return "an answer in free text is no class"
+    if target == "text":
+        return "only the chat template of a model makes one text of it; training applies it"
+    if target in ("preference", "unpaired"):
+        return f"it has no {'rejected answer' if target == 'preference' else 'vote'}"
+    if shape == "text":
+        return "plain text has no answer"
+    return f"{target} would lose that one answer is worse than another"
