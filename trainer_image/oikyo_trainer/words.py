@@ -18,6 +18,7 @@ from oikyo.api.stages import (
     EXIT_DONE,
     EXIT_REFUSED,
     EXIT_RETRY,
+    OUT_OF_MEMORY,
     TERMINATION_LIMIT,
     Failure,
     LastWords,
@@ -76,12 +77,31 @@ def failure_of(error: BaseException) -> Failure:
         )
     if isinstance(error, OSError) and (fault := storage_fault(error)) is not None:
         error = fault
+    if out_of_memory(error):
+        error = Retry(
+            OUT_OF_MEMORY,
+            f"memory ran out: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"[:400],
+            evidence="".join(traceback.format_exception(error))[-1200:],
+            next_step="Nothing: a training goes on from its checkpoint with less memory",
+        )
     if isinstance(error, StageFailed):
         return _told(error)
     log.error("crashed", exc_info=error)
     tail = "".join(traceback.format_exception(error))[-1200:]
     message = f"{type(error).__name__}: {error}"[:600]
     return Failure(kind="Crashed", reason="StageCrashed", message=message, evidence=tail)
+
+
+REFUSED_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+"""What torch says in a RuntimeError when it gets none; torch is not imported here to ask for its type."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that no more memory was to be had, of the host or of a GPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(said in text for said in REFUSED_MEMORY)
 
 
 def _told(error: StageFailed) -> Failure:
@@ -156,6 +176,8 @@ def _weight(words: LastWords | None) -> int:
         return 1
     if failure.reason == STOPPED:
         return 2
+    if failure.reason == OUT_OF_MEMORY:
+        return 5  # the other processes of a gang crash because this one is gone
     return {"Retry": 3, "Crashed": 4, "Refused": 5}[failure.kind]
 
 

@@ -43,6 +43,9 @@ TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_LIMIT = 4096
 """Bytes of last words that Kubernetes keeps."""
 
+OUT_OF_MEMORY = "OutOfMemory"
+"""Reason of a stage's failure: it, or its GPU, got no more memory."""
+
 
 class Source(Model):
     """A source that the controller resolved: where it stands for the stage, and what the user wrote."""

@@ -22,7 +22,7 @@ from oikyo.api.stages import (
 from . import reasons, report, story
 from .conditions import STAGE_CONDITION, Conditions, holds
 from .observed import Children, ClaimPlan, Decision, Observed, StagePlan
-from .policies import attempts, deadline, inputs, release
+from .policies import attempts, deadline, inputs, release, relief
 from .resolve import claim_name, evaluate_spec, prepare_spec, processes_per_node, train_spec
 
 POLL = timedelta(seconds=5)
@@ -237,7 +237,7 @@ def _plan(job: FineTuneJob, seen: Observed, stage: str, attempt: int) -> StagePl
         return StagePlan(prepare_spec(job, seen.mounts, attempt))
     if stage == "evaluate":
         return StagePlan(evaluate_spec(job, data, seen, attempt))
-    spec = train_spec(job, data, attempt)
+    spec = train_spec(job, data, attempt, relief.plan_for(job, seen, attempt))
     return StagePlan(spec, job.spec.training.nodes, processes_per_node(job.spec))
 
 

@@ -25,6 +25,7 @@ GATE_FAILED: Final = "GateFailed"
 INPUT_REFUSED: Final = "InputRefused"
 BACKOFF_LIMIT_EXCEEDED: Final = "BackoffLimitExceeded"
 DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
+MEMORY_EXHAUSTED: Final = "MemoryExhausted"
 
 # Why a job waits for a person.
 REFERENCE_MISSING: Final = "ReferenceMissing"

@@ -20,7 +20,7 @@ from oikyo.api.stages import RUN_STAGES, EvaluateResult, PrepareResult, TrainRes
 
 from .conditions import Conditions, phase_of, timestamp
 from .observed import Observed, StageRun
-from .policies import attempts
+from .policies import attempts, relief
 from .policies.deadline import started
 
 Result = PrepareResult | TrainResult | EvaluateResult
@@ -60,7 +60,7 @@ def build(
         progress=_progress(seen, over) or last.progress,
         loss=_loss(seen) or last.loss,
         score=_score(job, metrics),
-        stages=_stages(seen, last.stages, last.progress),
+        stages=_stages(job, seen),
         dataset=_dataset(seen) or last.dataset,
         resolved=_resolved(seen) or last.resolved,
         metrics=metrics,
@@ -68,10 +68,17 @@ def build(
         gates=gates,
         model_version=seen.version.metadata.name if seen.version else None,
         endpoint=seen.endpoint.metadata.name if job.spec.deployment and seen.endpoint else None,
-        failures=sum(attempts.failures(attempts.of_stage(seen, stage)) for stage in RUN_STAGES),
+        failures=_failures(seen),
         diagnosis=diagnosis,
         start_time=timestamp(begun) if begun else None,
         completion_time=(last.completion_time or timestamp(now)) if over else None,
+    )
+
+
+def _failures(seen: Observed) -> int:
+    relieves = relief.first_plan(seen) is not None
+    return sum(
+        attempts.failures(attempts.of_stage(seen, stage), relieves=relieves) for stage in RUN_STAGES
     )
 
 
@@ -115,7 +122,7 @@ def _score(job: FineTuneJob, metrics: tuple[Metric, ...]) -> str | None:
 
 
 def _failure(
-    runs: tuple[StageRun, ...], told: StageStatus | None, progress: Progress | None
+    job: FineTuneJob, seen: Observed, runs: tuple[StageRun, ...], told: StageStatus | None
 ) -> str:
     """Why the newest failed attempt failed and what was lost: told once, when its progress is known."""
     run = next((run for run in reversed(runs) if run.state == "Failed"), None)
@@ -124,17 +131,18 @@ def _failure(
         return before
     step = attempts.checkpoint(run)
     words = f"attempt {run.attempt}: {attempts.root_cause(run)}"
+    if changed := relief.told(job, seen, run):
+        words = f"{words[:1500]}; {changed}"
     if not step:
         return words[:2048]
+    progress = job.status.progress
     reached = progress.step if progress and progress.stage == run.stage else None
     lost = max(0, (reached or step) - step)
     return f"{words[:1900]}; the checkpoint of step {step} is kept, {lost} reported steps are lost"
 
 
-def _stages(
-    seen: Observed, last: tuple[StageStatus, ...], progress: Progress | None
-) -> tuple[StageStatus, ...]:
-    known = {stage.name: stage for stage in last}
+def _stages(job: FineTuneJob, seen: Observed) -> tuple[StageStatus, ...]:
+    known = {stage.name: stage for stage in job.status.stages}
     for name in RUN_STAGES:
         runs = attempts.of_stage(seen, name)
         if runs and runs[-1].attempt >= (known[name].attempt if name in known else 0):
@@ -145,7 +153,7 @@ def _stages(
                 state=run.state,
                 started=timestamp(run.started) if run.started else None,
                 finished=timestamp(run.finished) if run.finished else None,
-                message=_failure(runs, known.get(name), progress),
+                message=_failure(job, seen, runs, known.get(name)),
             )
     return tuple(known[name] for name in RUN_STAGES if name in known)
 

@@ -11,6 +11,7 @@ from oikyo.api.modelversion import ModelVersion
 from oikyo.api.sources import DataSource
 from oikyo.api.stages import (
     EvaluateSpec,
+    MemoryPlan,
     PrepareResult,
     PrepareSpec,
     Source,
@@ -114,7 +115,10 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
     )
 
 
-def train_spec(job: FineTuneJob, data: PrepareResult, attempt: int) -> TrainSpec:
+def train_spec(
+    job: FineTuneJob, data: PrepareResult, attempt: int, memory: MemoryPlan | None = None
+) -> TrainSpec:
+    """`memory`: the plan of this attempt; None: the one that was made with the data."""
     return TrainSpec(
         run=run_id(job),
         attempt=attempt,
@@ -122,7 +126,7 @@ def train_spec(job: FineTuneJob, data: PrepareResult, attempt: int) -> TrainSpec
         dataset_digest=data.dataset_digest,
         model_digest=data.model_digest,
         training=job.spec.training,
-        memory=data.memory,
+        memory=memory or data.memory,
     )
 
 

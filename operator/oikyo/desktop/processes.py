@@ -31,7 +31,7 @@ from oikyo.controller.observed import StagePlan, StageRun, Worker, WorkerState
 
 from .home import Home, write_atomic
 from .launch import Plain, Warm, signal_group, signal_one
-from .records import SPEC, WORDS, ProcessRecord, birth_of, load_records
+from .records import SPEC, WORDS, ProcessRecord, birth_of, load_records, memory_kills
 
 LOOPBACK = "127.0.0.1"
 """Where stages and servers listen unless told otherwise: a desktop's neighbours are strangers."""
@@ -63,7 +63,7 @@ class Processes:
         self._home.workspace.mkdir(parents=True, exist_ok=True)
         (folder / WORDS).unlink(missing_ok=True)
         write_atomic(folder / SPEC, spec.json_line() + "\n")
-        port, gang = free_port(), plan.nodes * plan.processes
+        port, gang, kills = free_port(), plan.nodes * plan.processes, memory_kills()
         arguments = self._arguments(spec.stage, folder, port)
         pid = self._launch(spec.stage, arguments, gang, log)
         ProcessRecord(
@@ -76,6 +76,7 @@ class Processes:
             port=port,
             started=timestamp(datetime.now(UTC)),
             gang=gang > 1,
+            kills=kills,
         ).save(self._home)
 
     def _arguments(self, stage: str, folder: Path, port: int) -> list[str]:
@@ -157,8 +158,15 @@ class Processes:
             code = EXIT_DONE if failure is None else EXIT_OF_KIND[failure.kind]
         if code is not None and code < 0:
             code = 128 - code
+        silent = words is None or words.failure is None
+        killed = code == 128 + signal.SIGKILL or (record.gang and code not in (None, EXIT_DONE))
+        starved = silent and killed and memory_kills() > record.kills
         ended = record.model_copy(
-            update={"finished": timestamp(datetime.now(UTC)), "exit_code": code}
+            update={
+                "finished": timestamp(datetime.now(UTC)),
+                "exit_code": code,
+                "starved": starved,
+            }
         )
         ended.save(self._home)
         return ended
@@ -214,6 +222,8 @@ def _why(record: ProcessRecord, words: LastWords | None) -> tuple[str, str]:
         return "ProcessLost", "the process ended while no oikyo was watching it"
     if words is not None and words.failure is not None:
         return "Error", ""
+    if record.starved:
+        return "OOMKilled", "the kernel killed the process because memory ran out: see dmesg"
     if record.stopped is not None:
         return "Terminated", "the process was asked to end"
     if code <= 128:

@@ -36,6 +36,10 @@ class ProcessRecord(Report):
     """When it was asked to end."""
     finished: Timestamp | None = None
     exit_code: int | None = None
+    kills: int = 0
+    """The kernel's count of processes killed for memory, when this one began."""
+    starved: bool = False
+    """Whether the kernel killed it for memory."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -69,6 +73,15 @@ def load_records(home: Home, run: str) -> list[ProcessRecord]:
             shutil.rmtree(path.parent, ignore_errors=True)
     order: tuple[str, ...] = RUN_STAGES
     return sorted(records, key=lambda record: (order.index(record.stage), record.attempt))
+
+
+def memory_kills(path: Path = Path("/proc/vmstat")) -> int:
+    """Processes that the kernel has killed for want of memory since it started; 0 where it tells none."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def birth_of(pid: int) -> str | None:

@@ -20,6 +20,7 @@ HAPPENINGS = (
     "is refused",
     "crashes",
     "loses its node",
+    "runs out of memory",
     "is blocked",
     "vanishes",
     "suspend",
@@ -50,6 +51,9 @@ def happen(world: World, what: str) -> None:
             "is refused": lambda: failed(stage, attempt, kind="Refused", finished=world.now),
             "crashes": lambda: failed(stage, attempt, finished=world.now),
             "loses its node": lambda: failed(stage, attempt, reason="NodeLost", finished=world.now),
+            "runs out of memory": lambda: failed(
+                stage, attempt, reason="OOMKilled", code=137, finished=world.now
+            ),
             "is blocked": lambda: pending(stage, "Unschedulable"),
         }
         if what == "vanishes":

@@ -19,7 +19,7 @@ from oikyo.controller.observed import StagePlan, StageRun
 from oikyo.desktop import processes
 from oikyo.desktop.home import Home
 from oikyo.desktop.processes import Processes
-from oikyo.desktop.records import birth_of, load_records
+from oikyo.desktop.records import birth_of, load_records, memory_kills
 
 STAND_IN = """
 import json, os, signal, sys, time
@@ -205,3 +205,29 @@ def test_a_living_process_has_a_birth_and_a_dead_one_has_none() -> None:
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     assert birth_of(child) is None
     os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize(("kills", "reason"), [(3, "Killed"), (2, "OOMKilled")])
+def test_a_process_that_the_kernel_killed_for_memory_is_told_from_one_that_was_killed(
+    home: Home,
+    make: Callable[[], Processes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kills: int,
+    reason: str,
+) -> None:
+    counts = iter((kills, 3, 3, 3))  # what /proc/vmstat says at the start and at the end
+    monkeypatch.setattr("oikyo.desktop.processes.memory_kills", lambda: next(counts))
+    hands = make()
+    hands.start(plan("sleep", tmp_path))
+    wait_for(tmp_path / "up")
+    os.kill(load_records(home, "r")[0].pid, signal.SIGKILL)
+    run = until(lambda: hands.observe("r")[0], "Failed")
+    assert run.workers[0].reason == reason
+
+
+def test_the_count_of_memory_kills_is_the_kernels(tmp_path: Path) -> None:
+    path = tmp_path / "vmstat"
+    path.write_text("nr_free_pages 5\noom_kill 7\noom_reaper 1\n")
+    assert memory_kills(path) == 7
+    assert memory_kills(tmp_path / "none") == 0

@@ -18,6 +18,7 @@ import pytest
 from oikyo.api.stages import (
     EXIT_REFUSED,
     EXIT_RETRY,
+    OUT_OF_MEMORY,
     TERMINATION_LIMIT,
     Failure,
     LastWords,
@@ -30,7 +31,7 @@ from oikyo_trainer.context import Context
 from oikyo_trainer.errors import Refused, Retry, Stale
 from oikyo_trainer.progress import Reporter
 from oikyo_trainer.stage import check_attempt, claim_attempt, find_result, run_stage
-from oikyo_trainer.words import say, shorten
+from oikyo_trainer.words import failure_of, say, shorten
 
 DIGEST = "sha256:" + "0" * 64
 RESULT = PrepareResult(dataset_digest=DIGEST, model_digest=DIGEST, train=1, validation=1, test=1)
@@ -298,3 +299,29 @@ def test_the_command_line_runs_a_stage(tmp_path: Path) -> None:
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True)
     assert done.returncode == EXIT_REFUSED, done.stderr
     assert b"file:///absent does not exist" in (tmp_path / "log").read_bytes()
+
+
+def test_memory_that_is_refused_is_said_in_words_that_the_controller_knows() -> None:
+    import torch
+
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    failure = failure_of(refused.value)
+    assert (failure.kind, failure.reason) == ("Retry", OUT_OF_MEMORY)
+    assert failure_of(MemoryError()).reason == OUT_OF_MEMORY
+    assert failure_of(RuntimeError("shapes differ")).kind == "Crashed"
+
+
+def test_who_ran_out_of_memory_is_heard_above_those_that_lost_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    words = [
+        LastWords(stage="train", failure=failure_of(error))
+        for error in (MemoryError(), RuntimeError("Connection closed by peer"))
+    ]
+    for first, second in (words, words[::-1]):
+        log.write_bytes(b"")
+        say(first, log)
+        say(second, log)
+        told = LastWords.model_validate_json(log.read_bytes()).failure
+        assert told is not None
+        assert told.reason == OUT_OF_MEMORY

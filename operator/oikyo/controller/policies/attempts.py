@@ -15,6 +15,7 @@ from oikyo.api.stages import Failure
 
 from .. import reasons
 from ..observed import Observed, StageRun, Worker
+from . import relief
 
 DISRUPTIONS = frozenset(
     {
@@ -92,7 +93,7 @@ def next_attempt(
         # It ended well, but its last words are gone with its pod: the next attempt finds the
         # finished result in the workspace and says them again.
         return Start(highest + 1)
-    return _after_failure(job, runs, highest, now)
+    return _after_failure(job, seen, runs, highest, now)
 
 
 def _reported(job: FineTuneJob, stage: str) -> int:
@@ -101,7 +102,7 @@ def _reported(job: FineTuneJob, stage: str) -> int:
 
 
 def _after_failure(
-    job: FineTuneJob, runs: tuple[StageRun, ...], highest: int, now: datetime
+    job: FineTuneJob, seen: Observed, runs: tuple[StageRun, ...], highest: int, now: datetime
 ) -> Start | Wait | GiveUp:
     last = runs[-1]
     failure = said(last)
@@ -114,7 +115,12 @@ def _after_failure(
                 next_step=failure.next_step[:LIMIT],
             ),
         )
-    failed = failures(runs)
+    if last.stage == "train" and relief.exhausted(job, seen, last.attempt + 1):
+        plan = relief.plan_for(job, seen, last.attempt)
+        assert plan is not None
+        starved = sum(relief.starved(run) for run in runs)
+        return GiveUp(reasons.MEMORY_EXHAUSTED, relief.advice(job, plan, starved))
+    failed = failures(runs, relieves=relief.first_plan(seen) is not None)
     if failed > job.spec.backoff_limit:
         return GiveUp(reasons.BACKOFF_LIMIT_EXCEEDED, _give_up(job, last, failed))
     until = _restart_time(last, failed)
@@ -131,13 +137,17 @@ def said(run: StageRun) -> Failure | None:
     return next(iter(refused or failures), None)
 
 
-def failures(runs: tuple[StageRun, ...]) -> int:
-    """Failed attempts that count against backoffLimit: neither disrupted nor further than any before."""
+def failures(runs: tuple[StageRun, ...], *, relieves: bool = False) -> int:
+    """Failed attempts that count against backoffLimit: neither disrupted nor further than any before.
+
+    `relieves`: a training that ran out of memory is changed instead, as often as there are knobs.
+    """
     count, furthest = 0, 0
     for run in runs:
         step = checkpoint(run)
         progressed, furthest = step > furthest, max(step, furthest)
-        count += run.state == "Failed" and not disrupted(run) and not progressed
+        changed = relieves and run.stage == "train" and relief.starved(run)
+        count += run.state == "Failed" and not (disrupted(run) or progressed or changed)
     return count
 
 

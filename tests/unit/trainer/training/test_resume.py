@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from oikyo.api import workspace as layout
+from oikyo.api.stages import MemoryPlan
 from oikyo_trainer.errors import Refused, Retry
 from oikyo_trainer.training.checkpoint import verify
 
@@ -164,3 +165,20 @@ def test_checkpoints_by_time_are_saved_between_those_by_steps(
     lab.train(lab.spec("TextClassification", **settings))
     folder = lab.workspace / layout.checkpoints("run-1")
     assert sorted(verify(path).step for path in folder.glob("checkpoint-*")) == list(range(1, 10))
+
+
+@pytest.mark.parametrize("task", ["TextClassification", "TextGeneration"])
+def test_a_training_that_ran_out_of_memory_goes_on_with_less_of_it(lab: Any, task: str) -> None:
+    path = lab.workspace / layout.model(lab.spec(task).model_digest) / "config.json"
+    config = json.loads(path.read_text())
+    dropouts = [name for name in config if name.endswith(("dropout", "dropout_prob"))]
+    path.write_text(json.dumps(config | dict.fromkeys(dropouts, 0.0)))
+    settings = {**SETTINGS, "method": "Full", "precision": "Float32"}
+    whole = lab.train(lab.spec(task, run="whole", **settings))
+    interrupt_at(lab, lab.spec(task, run="cut", **settings), 12)
+    less = MemoryPlan(micro_batch_size=2, reason="memory ran out", gradient_checkpointing=True)
+    spec = lab.spec(task, run="cut", attempt=2, **settings).model_copy(update={"memory": less})
+    resumed = lab.train(spec)
+    told = [{m.name: float(m.value) for m in result.metrics} for result in (whole, resumed)]
+    assert told[1]["resumed_from_step"] == 12
+    assert told[1]["best_eval_loss"] == pytest.approx(told[0]["best_eval_loss"], abs=1e-3)

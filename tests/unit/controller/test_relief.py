@@ -1,0 +1,106 @@
+"""Memory that ran out turns one knob at a time, is told, and ends when nothing is left to turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from oikyo.api.jobstatus import FineTuneJobStatus
+from oikyo.api.stages import LastWords, MemoryPlan, PrepareResult, TrainSpec
+from oikyo.controller.decide import decide
+from oikyo.controller.observed import StageRun
+from scenes import DIGEST, NOW, World, done, failed, job, seen
+
+
+def planned(rows: int = 8, *, again: bool = False) -> StageRun:
+    """A prepare stage that chose so many rows."""
+    memory = MemoryPlan(micro_batch_size=rows, reason="fits", gradient_checkpointing=again)
+    result = PrepareResult(
+        dataset_digest=DIGEST, model_digest=DIGEST, train=80, validation=10, test=10, memory=memory
+    )
+    return replace(done("prepare"), words=LastWords(stage="prepare", result=result))
+
+
+def killed(attempt: int, **more: Any) -> StageRun:
+    return failed("train", attempt, reason="OOMKilled", code=137, **more)
+
+
+def refused(attempt: int) -> StageRun:
+    """An attempt that asked for memory and got none."""
+    return failed("train", attempt, kind="Retry", reason="OutOfMemory", message="memory ran out")
+
+
+def chosen(*runs: StageRun, **spec: Any) -> MemoryPlan:
+    """The plan of the attempt that must exist next."""
+    (plan,) = decide(job(backoffLimit=0, **spec), seen(*runs), NOW).children.stages
+    assert isinstance(plan.spec, TrainSpec)
+    assert plan.spec.memory is not None
+    return plan.spec.memory
+
+
+@pytest.mark.parametrize("starve", [killed, refused])
+def test_each_time_one_knob_is_turned_and_no_budget_is_spent(starve: Any) -> None:
+    runs = [planned(4)]
+    steps = []
+    for attempt in range(1, 5):
+        memory = chosen(*runs)
+        steps.append((memory.micro_batch_size, memory.gradient_checkpointing))
+        runs.append(starve(attempt))
+    assert steps == [(4, False), (2, False), (1, False), (1, True)]
+
+
+def test_when_nothing_is_left_the_job_ends_with_what_would_help() -> None:
+    runs = [planned(1, again=True), killed(1, checkpoint=40)]
+    training = {"method": "Full", "resources": {"memory": "2Gi"}}
+    status = decide(job(training=training), seen(*runs), NOW).status
+    assert status.phase == "Failed"
+    assert status.diagnosis is not None
+    assert (
+        status.diagnosis.cause == "memory ran out with 1 row at once, with gradient checkpointing"
+    )
+    assert "raise training.resources.memory, or write training.method: LoRA" in (
+        status.diagnosis.next_step
+    )
+
+
+def test_never_is_respected() -> None:
+    training = {"gradientCheckpointing": "Never"}
+    decision = decide(job(training=training), seen(planned(1), killed(1)), NOW)
+    assert decision.status.diagnosis is not None
+    assert "gradientCheckpointing: Auto" in decision.status.diagnosis.next_step
+
+
+def test_the_event_says_what_changes() -> None:
+    decision = decide(job(), seen(planned(8), killed(1, checkpoint=20)), NOW)
+    (event,) = [event for event in decision.events if event.reason == "AttemptFailed"]
+    assert "OOMKilled" in event.message
+    assert (
+        "the next attempt takes microBatchSize 4 instead of 8 and accumulates 2 times as often"
+        in event.message
+    )
+    assert "the checkpoint of step 20 is kept" in event.message
+    assert decision.status.failures == 0
+
+
+def test_the_knob_outlives_the_operator_and_the_status() -> None:
+    world = World(job(backoffLimit=0))
+    world.seen = seen(planned(8), killed(1), killed(2))
+    world.settle()
+    before = decide(world.job, world.seen, NOW).children.stages
+    world.job = world.job.model_copy(update={"status": FineTuneJobStatus()})
+    after = decide(world.job, world.seen, NOW).children.stages
+    assert before == after
+    assert isinstance(after[0].spec, TrainSpec)
+    assert after[0].spec.memory is not None
+    assert after[0].spec.memory.micro_batch_size == 2
+
+
+def test_another_plan_is_the_same_work() -> None:
+    first, second = (
+        decide(job(), seen(*runs), NOW).children.stages[0].spec
+        for runs in ((planned(8),), (planned(8), killed(1)))
+    )
+    assert first.input_digest() == second.input_digest()
+    assert first != second
