@@ -110,6 +110,8 @@ class PrepareSpec(RunSpec):
     """training.maxLength: tokens after which a row is cut."""
     training: TrainingSpec | None = None
     """What will be trained, so that its memory is planned; None: it is not."""
+    serving_memory: str = ""
+    """Memory limit of the pod that will serve the result on a CPU, as a quantity; empty: none."""
 
 
 class TrainSpec(RunSpec):

@@ -112,7 +112,15 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         duplicates=data.duplicates,
         max_length=job.spec.training.max_length,
         training=job.spec.training,
+        serving_memory=_serving_memory(job),
     )
+
+
+def _serving_memory(job: FineTuneJob) -> str:
+    wanted = job.spec.deployment
+    if wanted is None or wanted.runtime != "Oikyo" or wanted.resources.gpus:
+        return ""
+    return wanted.resources.memory or ""
 
 
 def train_spec(

@@ -11,6 +11,7 @@ from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.stages import LastWords, MemoryPlan, PrepareResult, TrainSpec
 from oikyo.controller.decide import decide
 from oikyo.controller.observed import StageRun
+from oikyo.controller.resolve import prepare_spec
 from scenes import DIGEST, NOW, World, done, failed, job, seen
 
 
@@ -104,3 +105,12 @@ def test_another_plan_is_the_same_work() -> None:
     )
     assert first.input_digest() == second.input_digest()
     assert first != second
+
+
+def test_the_memory_of_the_server_is_checked_where_it_serves_on_a_cpu() -> None:
+    def asked(**deployment: Any) -> str:
+        return prepare_spec(job(deployment=deployment), seen().mounts, 1).serving_memory
+
+    assert asked(resources={"memory": "2Gi"}) == "2Gi"
+    assert asked(resources={"memory": "2Gi", "gpus": 1}) == ""
+    assert prepare_spec(job(), seen().mounts, 1).serving_memory == ""

@@ -22,7 +22,7 @@ from ..attempt import check_attempt
 from ..context import Context
 from ..errors import Refused
 from ..files import write_atomic
-from ..planning.road import fit
+from ..planning.road import check_serving, fit
 from ..training.hyperparameters import memory_choices
 from . import hub, models, report, version
 from .examine import Examined, examine
@@ -79,7 +79,10 @@ def _memory(spec: PrepareSpec, base: models.BaseModel, data: Examined) -> Memory
     """How the training will fit its memory; Refused, before anything is copied, where it cannot."""
     if spec.training is None:
         return None
-    memory = fit(spec.training, spec.task, base.files["config.json"].parent, data.longest)
+    folder = base.files["config.json"].parent
+    memory = fit(spec.training, spec.task, folder, data.longest)
+    if spec.serving_memory:
+        check_serving(spec.serving_memory, spec.training, spec.task, folder)
     log.info("training.microBatchSize=%d (%s)", memory.micro_batch_size, memory.reason)
     return memory
 

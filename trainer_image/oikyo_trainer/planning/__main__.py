@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from oikyo.api.finetunejob import FineTuneJob
-from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, ServeSpec
+from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED
 
 from ..errors import Refused
 from .choose import Choice
 from .road import plan_training, processes_of, quantity
-from .serving import serving_bytes
+from .serving import CONCURRENCY, serving_need
 from .shape import ModelShape, read_shape
 
 MEMINFO = Path("/proc/meminfo")
@@ -103,18 +103,11 @@ def as_json(job: FineTuneJob, shape: ModelShape, choice: Choice, source: str) ->
 def _serving(job: FineTuneJob, shape: ModelShape, length: int) -> dict[str, Any]:
     wanted = job.spec.deployment
     cuda = wanted is not None and wanted.resources.gpus > 0
-    concurrency = int(ServeSpec.model_fields["max_concurrency"].default)
-    needed = serving_bytes(
-        shape,
-        length=length,
-        concurrency=concurrency,
-        cuda=cuda,
-        generates=job.spec.task == "TextGeneration",
-    )
+    needed = serving_need(job.spec.task, shape, length=length, cuda=cuda)
     limit = wanted.resources.memory if wanted is not None and not cuda else None
     bound = quantity(limit) if limit else None
     fits = bound is None or needed <= bound
-    return {"bytes": needed, "memory": bound, "concurrency": concurrency, "fits": fits}
+    return {"bytes": needed, "memory": bound, "concurrency": CONCURRENCY, "fits": fits}
 
 
 def table(body: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 from oikyo.api.evaluation import Task
@@ -14,6 +15,7 @@ from ..training.hyperparameters import Plan, memory_plan
 from ..training.precision import CPUINFO, Processor, choose_precision, cpu_flags
 from .choose import Choice, choose, most_rows, setup_of
 from .predict import predict
+from .serving import CONCURRENCY, serving_need
 from .shape import ModelShape, read_shape
 
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
@@ -76,6 +78,24 @@ def fit(training: TrainingSpec, task: Task, model: Path, longest: int) -> Memory
     if not choice.fits:
         raise _too_large(choice, limit, local)
     return _checked(plain, choice)
+
+
+def check_serving(limit: str, training: TrainingSpec, task: Task, model: Path) -> None:
+    """Refused where the trained model could not be served within the quantity `limit`, on a CPU."""
+    try:
+        shape = read_shape(model)
+    except Refused:
+        return  # a model that says too little was told of by `fit`
+    length = min(training.max_length, shape.context)
+    needed = serving_need(task, shape, length=length, cuda=False)
+    if needed > quantity(limit):
+        raise Refused(
+            "ServingMemoryTooSmall",
+            f"deployment.resources.memory is {limit}, and serving the trained model needs "
+            f"{gibibytes(needed)} at {CONCURRENCY} requests of {length} tokens",
+            next_step="In a job with a new name write deployment.resources.memory: "
+            f"{ceil(needed / 2**20)}Mi or more, or name a smaller base model.",
+        )
 
 
 def expected(spec: TrainSpec, plan: Plan, model: Path, *, processes: int) -> int | None:

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from oikyo.api.evaluation import Task
+from oikyo.api.stages import ServeSpec
+
 from .activations import FULL
 from .shape import ModelShape
 
 SERVER_BASE = 700 << 20
 """Resident memory of the server with its libraries, before a model."""
+
+CONCURRENCY = int(ServeSpec.model_fields["max_concurrency"].default)
+"""Requests that a server takes at once."""
+
+
+def serving_need(task: Task, shape: ModelShape, *, length: int, cuda: bool) -> int:
+    """Bytes of a server that is as busy as it may be."""
+    return serving_bytes(
+        shape,
+        length=length,
+        concurrency=CONCURRENCY,
+        cuda=cuda,
+        generates=task == "TextGeneration",
+    )
 
 
 def serving_bytes(

@@ -60,3 +60,13 @@ def test_other_training_settings_are_another_plan(desk: Desk) -> None:
     path = desk.rows("rows.jsonl", ROWS)
     one, other = (desk.spec(path, training=training(memory)) for memory in ("4Gi", "8Gi"))
     assert one.input_digest() != other.input_digest()
+
+
+def test_a_result_that_its_server_could_not_hold_is_refused_before_it_is_trained(
+    desk: Desk,
+) -> None:
+    path = desk.rows("rows.jsonl", ROWS)
+    with pytest.raises(Refused, match=r"deployment\.resources\.memory is 64Mi") as refused:
+        desk.prepare(path, training=training(None), serving_memory="64Mi")
+    enough = refused.value.next_step.split()[9]
+    assert desk.prepare(path, training=training(None), serving_memory=enough).memory is not None
