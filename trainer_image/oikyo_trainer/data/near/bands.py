@@ -45,15 +45,20 @@ def banding(similarity: float) -> Banding:
     return found
 
 
-def write(path: Path, rows: int, slices: Iterable[tuple[int, Shingles]], form: Banding) -> Hashes:
-    """The band hashes of all rows, (bands, rows), mapped from `path`; 0: a row without a word."""
-    mapped = np.memmap(path, dtype=np.uint64, mode="w+", shape=(form.bands, rows))
+def write(
+    path: Path, places: Index, slices: Iterable[tuple[int, Shingles]], form: Banding
+) -> Hashes:
+    """The band hashes of all rows, (bands, rows), mapped from `path`; 0: a row without a word.
+
+    `places` says where the rows of the slices, counted through, belong.
+    """
+    mapped = np.memmap(path, dtype=np.uint64, mode="w+", shape=(form.bands, len(places)))
     factors = _factors(form)
     for start, (flat, counts) in slices:
         filled = np.flatnonzero(counts)
         if len(filled):
             starts = (np.cumsum(counts) - counts)[filled]
-            mapped[:, start + filled] = _bands(flat, starts, factors)
+            mapped[:, places[start + filled]] = _bands(flat, starts, factors)
     mapped.flush()
     return mapped
 

@@ -49,7 +49,9 @@ def find(spool: Spool, rows: Rows, kept: Kept, given_test: Mask, how: Duplicates
     """Compare every input with every other; the bands wait in the file `at`, 256 bytes a row."""
     nodes = _nodes(rows, kept, given_test)
     threshold = float(how.similarity)
-    mapped = bands.write(at, len(nodes), of_rows(spool, rows, nodes), bands.banding(threshold))
+    places = np.argsort(nodes)  # texts are fetched as they lie, which reads the spool once
+    slices = of_rows(spool, rows, nodes[places])
+    mapped = bands.write(at, places, slices, bands.banding(threshold))
     pairs = bands.candidates(mapped)
     del mapped
     at.unlink()
