@@ -150,10 +150,11 @@ def _checked(plain: MemoryPlan, choice: Choice) -> MemoryPlan:
 
 def _too_large(choice: Choice, limit: str, local: int) -> Refused:
     setup = choice.setup
+    rows = "1 row" if setup.rows == 1 else f"{setup.rows} rows"
     shared = f" for {local} processes" if local > 1 else ""
     return Refused(
         "MemoryTooSmall",
-        f"training.resources.memory is {limit}{shared}, and {setup.method} with {setup.rows} rows of "
+        f"training.resources.memory is {limit}{shared}, and {setup.method} with {rows} of "
         f"{setup.length} tokens at once needs {gibibytes(choice.prediction.peak)} in each process",
         evidence=", ".join(f"{t.name} {gibibytes(t.size)}" for t in choice.prediction.terms),
         next_step=f"In a job with a new name {choice.change}.",
