@@ -21,6 +21,7 @@ from oikyo.api.stages import (
 )
 
 from .errors import Refused
+from .offline import go_offline
 from .words import exit_code, failure_of, open_log, say
 
 SPECS: dict[str, type[RunSpec] | type[ServeSpec]] = {
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(arguments.stage, error, log_path)
     # Imported late: a stage pays for its own libraries alone.
     if isinstance(spec, ServeSpec):
+        go_offline()
         from .serving.server import serve
 
         return serve(spec, arguments.workspace, log_path)
@@ -102,6 +104,7 @@ def _function(stage: str):  # type: ignore[no-untyped-def]  # each stage takes i
         from .data.prepare import prepare
 
         return prepare
+    go_offline()
     if stage == "train":
         from .training.train import train
 

@@ -22,6 +22,7 @@ import sys
 from typing import NoReturn, TextIO
 
 from .__main__ import main as run_stage
+from .offline import go_offline
 
 PRELOAD = (
     "torch",
@@ -38,6 +39,7 @@ PRELOAD = (
 
 
 def preload() -> None:
+    go_offline()
     for name in PRELOAD:
         # What cannot be imported here fails in the stage that needs it, with its own message.
         with contextlib.suppress(ImportError):

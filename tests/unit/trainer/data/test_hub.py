@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +111,9 @@ def test_a_download_that_was_cut_off_is_gone_on_with(desk: Any, hub: Any, tmp_pa
 
 def _rows() -> list[dict[str, str]]:
     return [{"text": f"question {i}", "label": f"topic {i % 3}"} for i in range(60)]
+
+
+def test_nothing_that_prepare_imports_takes_it_off_the_network() -> None:
+    code = "import os, oikyo_trainer.data.prepare; assert 'HF_HUB_OFFLINE' not in os.environ"
+    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
