@@ -100,6 +100,8 @@ RULES = (
          **_gates({"metric": "preference_accuracy", "min": "0.5"})),
     _job("a preference of nothing", "spec.training.preference.beta", "above 0",
          training={"preference": {"beta": "0"}}),
+    _job("preferences with smoothed labels", "spec.training.labelSmoothing", "objective: Supervised",
+         task="TextGeneration", training={"objective": "DPO", "labelSmoothing": "0.1"}),
     _job("preferences under ZeRO3", "spec.training.strategy", "DDP or ZeRO2",
          task="TextGeneration", training={"objective": "DPO", "strategy": "ZeRO3"}),
     _job("preferences of a classifier", "spec.training.objective", "TextGeneration",

@@ -236,15 +236,43 @@ class TrainingSpec(Model):
         ),
     ] = "Auto"
     scheduler: Annotated[
-        Literal["Linear", "Cosine", "Constant"],
-        Field(description="Learning rate after warm-up. Default: Linear."),
+        Literal["Linear", "Cosine", "Constant", "InverseSqrt", "WarmupStableDecay"],
+        Field(
+            description="Learning rate after warm-up: Linear and Cosine fall to 0 over the run, Constant "
+            "stays, InverseSqrt falls with the root of the steps, WarmupStableDecay stays and falls to 0 "
+            "over the last tenth. Default: Linear."
+        ),
     ] = "Linear"
+    warmup_steps: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=100_000_000,
+            description="Optimizer steps spent warming up, whatever warmupRatio says. Default: none. "
+            "Example: 100.",
+        ),
+    ] = None
     warmup_ratio: Annotated[
         Fraction, Field(description='Share of the steps spent warming up. Default: "0.06".')
     ] = "0.06"
     weight_decay: Annotated[Decimal, Field(description='AdamW weight decay. Default: "0.01".')] = (
         "0.01"
     )
+    max_grad_norm: Annotated[
+        Decimal,
+        Field(
+            description='Norm of all gradients of a step above which they are scaled down to it; "0" '
+            'leaves them as they are. Default: "1".'
+        ),
+    ] = "1"
+    label_smoothing: Annotated[
+        Fraction,
+        Field(
+            description="Share of each label that is spread over all classes, or over the vocabulary, "
+            "while learning; validation and verdict are without it. For objective Supervised. "
+            'Default: "0". Example: "0.1".'
+        ),
+    ] = "0"
     batch_size: Annotated[
         int,
         Field(
@@ -322,6 +350,12 @@ class TrainingSpec(Model):
             "!has(self.microBatchSize) || self.microBatchSize <= self.batchSize",
             "microBatchSize must be at most batchSize, which is the effective batch over all processes",
             ".microBatchSize",
+        ),
+        Rule(
+            "self.objective == 'Supervised' || double(self.labelSmoothing) == 0.0",
+            "preferences have no labels to smooth: leave labelSmoothing out, or write objective: "
+            "Supervised",
+            ".labelSmoothing",
         ),
         Rule(
             "self.method != 'QLoRA' || self.resources.gpus > 0",

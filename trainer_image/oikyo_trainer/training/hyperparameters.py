@@ -81,7 +81,7 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
     length, length_reason = _max_length(training, facts)
     per_epoch = math.ceil(facts.train_rows / training.batch_size)
     total, total_reason = _total_steps(training, per_epoch)
-    warmup = round(float(training.warmup_ratio) * total)
+    warmup, warmup_reason = _warmup(training, total)
     every, every_reason = _every_steps(training, total)
     stage, stage_reason = _zero_stage(training, facts.processes)
     accumulation = training.batch_size // (micro * facts.processes)
@@ -111,7 +111,7 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
             _resolved("maxLength", str(length), length_reason),
             _resolved("precision", facts.precision.name, facts.precision.reason),
             _resolved("totalSteps", str(total), total_reason),
-            _resolved("warmupSteps", str(warmup), f"warmupRatio {training.warmup_ratio}"),
+            _resolved("warmupSteps", str(warmup), warmup_reason),
             _resolved("checkpoints.everySteps", str(every), every_reason),
             _resolved("strategy", training.strategy if stage else "DDP", stage_reason),
         ),
@@ -229,6 +229,13 @@ def _total_steps(training: TrainingSpec, per_epoch: int) -> tuple[int, str]:
         return training.max_steps, "as training.maxSteps says"
     total = per_epoch * training.epochs
     return total, f"{training.epochs} epochs of {per_epoch} steps"
+
+
+def _warmup(training: TrainingSpec, total: int) -> tuple[int, str]:
+    if training.warmup_steps is not None:
+        steps = min(training.warmup_steps, total)
+        return steps, "as training.warmupSteps says, at most the whole run"
+    return round(float(training.warmup_ratio) * total), f"warmupRatio {training.warmup_ratio}"
 
 
 def _every_steps(training: TrainingSpec, total: int) -> tuple[int, str]:

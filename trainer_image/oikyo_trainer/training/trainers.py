@@ -7,8 +7,10 @@ numbers from the training; a checkpoint folder is emptied before it is written; 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 
 from oikyo.api.stages import TrainSpec
+from oikyo.api.training import TrainingSpec
 
 from .batches import IGNORED, Collator, GroupedSampler
 from .callbacks import Committing, TokenCounter
@@ -26,9 +29,16 @@ from .hyperparameters import Plan
 from .pulse import Pulse
 from .writebehind import WriteBehind
 
-SCHEDULERS = {"Linear": "linear", "Cosine": "cosine", "Constant": "constant_with_warmup"}
+SCHEDULERS = {
+    "Linear": "linear",
+    "Cosine": "cosine",
+    "Constant": "constant_with_warmup",
+    "InverseSqrt": "inverse_sqrt",
+    "WarmupStableDecay": "warmup_stable_decay",
+}
+DECAYING_SHARE = 0.1
+"""Of the steps, for WarmupStableDecay."""
 SCHEDULER = "scheduler.pt"
-MAX_GRAD_NORM = 1.0
 
 
 class Steady:
@@ -152,9 +162,11 @@ def make_arguments(spec: TrainSpec, plan: Plan, world: World, folder: Path, *, c
         "max_steps": plan.total_steps,
         "learning_rate": plan.learning_rate,
         "lr_scheduler_type": SCHEDULERS[training.scheduler],
+        "lr_scheduler_kwargs": _schedule(training, plan),
         "warmup_steps": plan.warmup_steps,
         "weight_decay": float(training.weight_decay),
-        "max_grad_norm": MAX_GRAD_NORM,
+        "max_grad_norm": float(training.max_grad_norm),
+        "label_smoothing_factor": float(training.label_smoothing),
         "seed": training.seed,
         "bf16": plan.bf16,
         "use_cpu": not cuda,
@@ -186,6 +198,12 @@ def make_arguments(spec: TrainSpec, plan: Plan, world: World, folder: Path, *, c
     return TrainingArguments(**options)
 
 
+def _schedule(training: TrainingSpec, plan: Plan) -> dict[str, int] | None:
+    if training.scheduler != "WarmupStableDecay":
+        return None
+    return {"num_decay_steps": math.ceil(DECAYING_SHARE * plan.total_steps)}
+
+
 def batches_of_like_length(rows: Any, size: int) -> list[list[int]]:
     """Indices of `rows` in batches of `size`, longest rows first: the order of a mean is nobody's."""
     if rows is None:
@@ -194,8 +212,10 @@ def batches_of_like_length(rows: Any, size: int) -> list[list[int]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def class_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-    """Cross entropy (B, classes) -> (), as a share of the whole step's mean.
+def class_loss(
+    outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None, *, smoothing: float = 0.0
+) -> torch.Tensor:
+    """Cross entropy (B, classes) -> (), as a share of the whole step's mean; smoothed while learning.
 
     BertForSequenceClassification and its like accept `num_items_in_batch` and take the mean of their
     micro-batch all the same, while the Trainer scales for a sum (transformers 5.23): gradients would
@@ -203,7 +223,11 @@ def class_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = Non
     """
     items = labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
     summed = torch.nn.functional.cross_entropy(
-        outputs.logits.float(), labels, ignore_index=IGNORED, reduction="sum"
+        outputs.logits.float(),
+        labels,
+        ignore_index=IGNORED,
+        reduction="sum",
+        label_smoothing=smoothing if torch.is_grad_enabled() else 0.0,
     )
     return summed / items
 
@@ -228,7 +252,7 @@ def make_trainer(
         eval_dataset=validation_rows,
         processing_class=tokenizer,
         callbacks=callbacks,
-        compute_loss_func=class_loss,
+        compute_loss_func=partial(class_loss, smoothing=arguments.label_smoothing_factor),
     )
     size = arguments.per_device_eval_batch_size
     trainer.validation_batches = batches_of_like_length(validation_rows, size)

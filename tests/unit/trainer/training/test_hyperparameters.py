@@ -77,6 +77,13 @@ def chosen(plan: Plan, name: str) -> tuple[str, str]:
         ({}, {}, "totalSteps", "96", "3 epochs of 32 steps"),
         ({"max_steps": 500}, {}, "totalSteps", "500", "as training.maxSteps says"),
         ({}, {}, "warmupSteps", "6", "warmupRatio 0.06"),
+        (
+            {"warmup_steps": 500},
+            {},
+            "warmupSteps",
+            "96",
+            "as training.warmupSteps says, at most the whole run",
+        ),
         ({}, {}, "checkpoints.everySteps", "10", "a tenth of the run, at most 500"),
         (
             {"max_steps": 90_000},
