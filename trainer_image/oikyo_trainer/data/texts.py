@@ -14,11 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from . import personal
 from .intake import Intake
 from .spool import Index, Rows, Spool
 
-GARBLED, PLACEHOLDER, TRUNCATED, ECHO = (
+GARBLED, PERSONAL, PLACEHOLDER, TRUNCATED, ECHO = (
     "garbled-text",
+    "personal-data",
     "placeholder-answer",
     "truncated-answer",
     "echoed-answer",
@@ -97,6 +99,7 @@ def check(intake: Intake, rows: Rows, kept: Mask, spool: Spool) -> None:
     for piece, table in spool.gather(np.flatnonzero(kept), rows.lengths):
         texts = of_table(table)
         _garbled(intake, rows, piece, texts)
+        _personal(intake, rows, piece, texts)
         if texts.answer is None:
             continue
         _answers(intake, rows, piece, texts, texts.answer)
@@ -131,6 +134,23 @@ def _around(text: str) -> str:
     place = pc.find_substring_regex(pa.array([text]), MOJIBAKE)[0].as_py()
     start = max(0, len(text.encode()[:place].decode(errors="ignore")) - 30)
     return text[start : start + 80]
+
+
+def _personal(intake: Intake, rows: Rows, piece: Index, texts: Texts) -> None:
+    if not intake.findings.wants(PERSONAL):
+        return
+    by_row: dict[int, tuple[set[str], str]] = {}
+    for place in np.flatnonzero(_matches(texts.every, personal.CANDIDATE)).tolist():
+        text = texts.every[place].as_py()
+        if found := personal.find(text):
+            shown = personal.mask(text, found)
+            start = max(0, found[0].start - 30)
+            kinds, _ = by_row.setdefault(
+                int(piece[texts.owner[place]]), (set(), shown[start : start + 80])
+            )
+            kinds |= {personal.NAMES[one.kind] for one in found}
+    for row, (kinds, shown) in by_row.items():
+        intake.found(PERSONAL, rows, row, f"holds {' and '.join(sorted(kinds))}", shown)
 
 
 def _answers(intake: Intake, rows: Rows, piece: Index, texts: Texts, answer: Any) -> None:

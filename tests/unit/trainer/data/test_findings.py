@@ -91,7 +91,7 @@ def test_warnings_refuse_nothing() -> None:
         ("key sk-abcdefghijklmnop", "key <key>"),
         ("key hf_abcdefghijklmnop", "key <key>"),
         ("skateboarding-lessons", "skateboarding-lessons"),
-        ("call +49 30 1234567", "call <number>"),
+        ("call +49 30 1234567", "call <phone>"),
         ("two\nlines\x1b[2J", "two\\nlines\\x1b[2J"),
         ("x" * 200, "x" * 79 + "\N{HORIZONTAL ELLIPSIS}"),
     ],
