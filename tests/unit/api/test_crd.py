@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, create_model
 
@@ -164,6 +164,7 @@ _FIELDS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(_FIELDS, st.booleans())
 def test_any_field_becomes_a_schema_of_known_words(annotation: Any, optional: bool) -> None:
     kind = _kind_with(annotation | None, None) if optional else _kind_with(annotation)
