@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -47,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one stage; returns its exit code."""
     arguments = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=log_format(os.environ))
     default = Path(TERMINATION_LOG)
     log_path = arguments.termination_log or (default if default.exists() else None)
     try:
@@ -69,6 +71,13 @@ def main(argv: list[str] | None = None) -> int:
         port=arguments.port,
         termination_log=log_path,
     )
+
+
+def log_format(environment: Mapping[str, str]) -> str:
+    """Time, level, logger and sentence; the rank too, where several processes write into one log."""
+    several = int(environment.get("WORLD_SIZE", "1")) > 1
+    rank = f" rank={environment['RANK']}" if several else ""
+    return f"%(asctime)s %(levelname)s %(name)s{rank} %(message)s"
 
 
 def read_spec(stage: str, path: Path) -> RunSpec | ServeSpec:

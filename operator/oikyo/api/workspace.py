@@ -14,6 +14,8 @@ from pathlib import PurePosixPath
 MANIFEST = "manifest.json"
 RESULT = "result.json"
 RECORD = "record.json"
+HISTORY = "history.jsonl"
+"""What a training logged: step, time and values, a line each; in the train stage's folder and in a version."""
 
 
 def _hex(digest: str) -> str:

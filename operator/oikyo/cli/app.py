@@ -8,7 +8,7 @@ import typer
 
 from oikyo.errors import OikyoError, SpecError
 
-from . import data, delete, get, listing, plan, report, run, serve, validate
+from . import data, delete, get, listing, logs, plan, report, run, serve, validate, watch
 from .exits import FAILED, REFUSED
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
+app.command("watch")(watch.watch)
+app.command("logs")(logs.logs)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command(

@@ -12,8 +12,7 @@ def delete(name: Name, home: HomeFolder = HOME) -> int:
     Its versions and endpoint stay, unless spec.storage.retentionPolicy is Delete.
     """
     from oikyo.desktop.deletion import delete_job
-
-    from .finding import the_job
+    from oikyo.desktop.finding import the_job
 
     place = home_at(home)
     job = the_job(name, place)

@@ -10,7 +10,7 @@ def get(name: Name, home: HomeFolder = HOME) -> int:
     """Print a job, with its status, as YAML."""
     import yaml
 
-    from .finding import the_job
+    from oikyo.desktop.finding import the_job
 
     print(yaml.safe_dump(the_job(name, home_at(home)).wire(), sort_keys=False, width=100), end="")
     return ACCEPTED

@@ -30,6 +30,15 @@ ConfigMaps = Annotated[
         help="Folder that stands for configmap://NAME; repeatable.",
     ),
 ]
+Namespace = Annotated[
+    str | None,
+    typer.Option(
+        "-n",
+        "--namespace",
+        metavar="NAMESPACE",
+        help="Look at the cluster of the kubeconfig, in this namespace, instead of this home.",
+    ),
+]
 HOME = Path(".oikyo")
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import Progress
 from oikyo.api.stages import RUN_STAGES, StageProgress
 from oikyo.controller.conditions import STAGE_CONDITION, find
 from oikyo.controller.observed import Observed, StageRun
@@ -79,7 +80,7 @@ def _row(job: FineTuneJob, stage: str, run: StageRun | None) -> tuple[Text | Pro
     )
 
 
-def facts(progress: StageProgress) -> list[str]:
+def facts(progress: StageProgress | Progress) -> list[str]:
     """Step, losses and the time left, as far as they are known."""
     values = {metric.name: metric.value for metric in progress.metrics}
     told = []

@@ -24,9 +24,8 @@ def report(
 
     One file that needs no network. Without -o it is written to .oikyo/reports/NAME.html.
     """
+    from oikyo.desktop.finding import the_job
     from oikyo.desktop.report import write_report
-
-    from .finding import the_job
 
     place = home_at(home)
     path = write_report(the_job(name, place), place, output)

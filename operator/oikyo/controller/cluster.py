@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
 from oikyo.errors import ClusterError
 
-from .kinds import Kind, Object
+from .kinds import PODS, Kind, Object
 
 FIELD_MANAGER = "oikyo"
 USER_AGENT = "oikyo-controller"
@@ -158,6 +159,25 @@ class Cluster:
             if not token:
                 return
 
+    async def log(self, namespace: str, pod: str, *, follow: bool = False) -> AsyncIterator[str]:
+        """Lines of a pod's container, each behind its time; until it ends when followed.
+
+        Raises NotFoundError when the pod is gone, RefusedError while it has not begun.
+        """
+        # Followed, the stream is silent for as long as the pod is.
+        patience = aiohttp.ClientTimeout(sock_connect=5) if follow else _TIMEOUT
+        query = [("timestamps", "true"), ("follow", str(follow).lower())]
+        rest = b""
+        async with self._answer(
+            "get", f"{PODS.path(namespace, pod)}/log", query_params=query, _request_timeout=patience
+        ) as answer:
+            async for chunk in answer.content.iter_any():
+                *whole, rest = (rest + chunk).split(b"\n")
+                for line in whole:
+                    yield line.decode("utf-8", "replace")
+        if rest:
+            yield rest.decode("utf-8", "replace")
+
     async def create(self, kind: Kind, body: Object) -> Object:
         """Raises ConflictError when the name is taken."""
         path = kind.path(body["metadata"]["namespace"])
@@ -220,17 +240,22 @@ class Cluster:
         return await self._send(verb, path, **options)
 
     async def _send(self, verb: str, path: str, body: Any = None, **options: Any) -> Object:
-        request = self._client.request(
-            verb, path, body, serialize=False, _request_timeout=_TIMEOUT, **options
-        )
-        try:
-            response = await request
+        sent = self._answer(verb, path, body=body, _request_timeout=_TIMEOUT, **options)
+        async with sent as response:
             answer: Object = await response.json()
+        return answer
+
+    @asynccontextmanager
+    async def _answer(
+        self, verb: str, path: str, body: Any = None, **options: Any
+    ) -> AsyncIterator[Any]:  # Any: aiohttp's response, by way of an untyped client
+        """The server's answer, for as long as the block reads it; every error becomes one of ours."""
+        try:
+            yield await self._client.request(verb, path, body, serialize=False, **options)
         except (DynamicApiError, ApiException) as error:
             raise _translated(error) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise BusyError(f"{verb.upper()} {path}: {type(error).__name__}: {error}") from error
-        return answer
 
 
 def _translated(error: Any) -> ClusterError:

@@ -50,8 +50,11 @@ class Home:
     def attempts(self, run: str) -> Path:
         return self.root / "attempts" / run
 
+    def logs(self, run: str) -> Path:
+        return self.root / "logs" / run
+
     def log(self, run: str, stage: str, attempt: int) -> Path:
-        return self.root / "logs" / run / f"{stage}-{attempt}.log"
+        return self.logs(run) / f"{stage}-{attempt}.log"
 
     def report(self, job: str) -> Path:
         return self.root / "reports" / f"{job}.html"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from oikyo.api.finetunejob import FineTuneJob
-from oikyo.desktop.home import Home
-from oikyo.desktop.objects import Store
 from oikyo.errors import SpecError
+
+from .home import Home
+from .objects import Store
 
 
 def the_job(name: str, home: Home) -> FineTuneJob:
