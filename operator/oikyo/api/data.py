@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from .base import HalfFraction, Model, Rule, Word, in_words, list_map
+from .base import Model, Rule, Word, in_words, list_map
 from .checks import DataCheck
 from .duplicates import Duplicates
 from .sources import DataSource
+from .split import Split
 
 
 class Fields(Model):
@@ -71,35 +72,6 @@ class Fields(Model):
         Field(
             description="Column that says whether the completion is wanted: true or false (objective "
             "KTO). Default: the first of desirable, label, vote, thumbs_up. Example: liked."
-        ),
-    ] = None
-
-
-class Split(Model):
-    """How rows are divided. A row's side depends on its content and the seed alone."""
-
-    validation: Annotated[
-        HalfFraction,
-        Field(description='Share of rows that steers training, 0 to 0.5. Default: "0.1".'),
-    ] = "0.1"
-    test: Annotated[
-        HalfFraction,
-        Field(
-            description="Share of rows held out for the verdict, 0 to 0.5; ignored when "
-            'data.testSources is given. Default: "0.1".'
-        ),
-    ] = "0.1"
-    seed: Annotated[
-        int,
-        Field(ge=0, le=2**31 - 1, description="Seed of the split. Default: 42."),
-    ] = 42
-    group_by: Annotated[
-        Word | None,
-        Field(
-            min_length=1,
-            description="Column whose equal values stay on one side, such as a customer with several "
-            "messages; every row must have it. The hash of the value then decides the side, not that "
-            "of the row. Default: none. Example: customer.",
         ),
     ] = None
 

@@ -202,6 +202,11 @@ class FineTuneJobSpec(Model):
             ".training.merge",
         ),
         Rule(
+            "!self.data.split.stratify || self.task == 'TextClassification'",
+            "only classes can be stratified: write task: TextClassification, or drop stratify",
+            ".data.split.stratify",
+        ),
+        Rule(
             "!has(self.training.earlyStopping) || self.data.split.validation.matches('[1-9]')",
             "earlyStopping needs a validation split: write data.split.validation above 0, or drop it",
             ".training.earlyStopping",

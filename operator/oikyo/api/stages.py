@@ -15,12 +15,13 @@ from pydantic import Field
 
 from .base import Digest, Model, Report
 from .checks import DataCheck
-from .data import Fields, Split
+from .data import Fields
 from .duplicates import Duplicates
 from .evaluation import EvaluationSpec, Task
 from .jobstatus import DataFinding, GateResult, Resolved
 from .meta import Metric
 from .sources import GivenFormat
+from .split import Split
 from .training import Objective, TrainingSpec
 
 Stage = Literal["prepare", "train", "evaluate", "serve"]

@@ -63,6 +63,7 @@ def _body(
         "|---|---|",
         *(f"| {side} | {rows[side]} |" for side in SIDES),
         "",
+        *_times(report),
         "## Where the rows come from",
         "",
         "`source` of each row names its file and line, `id` is the hash of its input and answer.",
@@ -83,6 +84,20 @@ def _body(
         "",
         "Nobody vouches for the answers: checks find what contradicts itself, not what is wrong. "
         "report.json holds what was found.",
+    ]
+
+
+def _times(report: Mapping[str, Any]) -> list[str]:
+    if "times" not in report:
+        return []
+    times = report["times"]
+    return [
+        f"Split by the time in `{_cell(times['column'])}`:",
+        "",
+        *(f"- {name}: from {s['from']} until {s['until']}" for name, s in times["sides"].items()),
+        f"- {times['newer_in_train']} training rows are newer than that: they resemble an older row, "
+        "or are all that their class has",
+        "",
     ]
 
 

@@ -15,13 +15,13 @@ import numpy as np
 
 from oikyo.api.stages import PrepareSpec, Source
 
-from . import conflicts, grouping, judge, labels, lengths, report, texts
+from . import conflicts, grouping, judge, labels, lengths, report, texts, times
 from .checks import check_bad_rows, check_rows, check_split
 from .columns import Shape
 from .dedup import Kept, dedup
 from .intake import Intake, Tell, take_in
 from .near import near
-from .split import Sides, assign
+from .split import SIDES, Sides, assign, placed_by
 from .spool import Rows, Spool
 
 Sources = tuple[tuple[Source, ...], tuple[Source, ...]]
@@ -72,6 +72,11 @@ def examine(
     sides = assign(rows, kept, given_test, spec.split)
     if spec.split.group_by:
         kept, sides = grouping.apart(kept, sides)
+    if spec.split.time_by and rows.members is not None:
+        masks = {name: (sides == side) & ~given_test for side, name in enumerate(SIDES)}
+        placed = placed_by(rows, kept, given_test, spec.split)
+        told["times"] = times.report(spec.split.time_by, rows.members[:, 0], placed, masks)
+        intake.settle(times.resolved(told["times"]))
     conflicts.check(intake, rows, kept)
     labels.check(intake, rows, sides)
     texts.check(intake, rows, kept.mask, spool)

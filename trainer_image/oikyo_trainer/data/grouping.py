@@ -7,33 +7,18 @@ groups may fall on two sides; it is then dropped on the side that is closer to t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..errors import Refused
-from .columns import SHOWN
 from .dedup import Kept, Mask, group, in_conflict
-from .findings import BadRow, excerpt
+from .findings import BadRow
 from .keys import normalise
 from .readers.row import Row
 from .split import DROPPED, TEST, TRAIN, VALIDATION, Sides
 from .spool import Rows
-
-
-def check_column(column: str | None, present: Sequence[str], file: str) -> None:
-    """Refused when `file` has no such column."""
-    if column is None or column in present:
-        return
-    there = ", ".join(excerpt(name) for name in present[:SHOWN])
-    raise Refused(
-        "MissingColumn",
-        f"{file} has no column {column!r} (data.split.groupBy); its columns are {there}",
-        evidence=file,
-        next_step="Set data.split.groupBy to a column that every file has, or leave it out",
-    )
 
 
 def member(seed: int, row: Row, column: str) -> bytes | BadRow:

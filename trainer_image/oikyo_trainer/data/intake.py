@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import PrepareSpec, Source
 
 from ..errors import Refused
-from . import grouping
+from . import marks
 from .columns import Columns, Shape, choose
 from .example import converter
 from .findings import BadRow, Finding, Findings, excerpt
@@ -61,6 +61,11 @@ class Intake:
         quoted = excerpt(shown) if shown else ""
         self.findings.add(Finding(line, code, message, quoted, file, rows=count))
 
+    def settle(self, choices: Iterable[Resolved]) -> None:
+        """Tell what was chosen, each choice once."""
+        for item in choices:
+            self.resolved.setdefault((item.name, item.value), item)
+
 
 Tell = Callable[[float, Intake], None]
 """Told the share of the bytes that are read, about."""
@@ -83,7 +88,7 @@ def take_in(
     for file, is_test in plan:
         items = iter(read(file))
         first = list(itertools.islice(items, LOOK_AHEAD))
-        columns = _columns(spec, file, first, intake)
+        columns = _columns(spec, file, first, intake, is_test)
         if intake.spool is None:
             intake.spool = open_spool(columns.shape)
         count = FileCount(file.name, is_test)
@@ -110,13 +115,15 @@ def _refuse_same_file(plan: list[tuple[DataFile, bool]]) -> None:
             )
 
 
-def _columns(spec: PrepareSpec, file: DataFile, first: list[Item], intake: Intake) -> Columns:
+def _columns(
+    spec: PrepareSpec, file: DataFile, first: list[Item], intake: Intake, is_test: bool
+) -> Columns:
     rows = [item for item in first if isinstance(item, Row)]
     if not rows:
         raise _no_rows(file, first, intake)
     present = list(dict.fromkeys(name for row in rows for name in row.values))
     columns = choose(spec.task, spec.fields, present, file.name, spec.objective)
-    grouping.check_column(spec.split.group_by, present, file.name)
+    marks.check_column(spec.split, present, file.name, test=is_test)
     if intake.columns is None:
         intake.columns = columns
     elif intake.columns.shape != columns.shape:
@@ -126,8 +133,7 @@ def _columns(spec: PrepareSpec, file: DataFile, first: list[Item], intake: Intak
             f"{intake.columns.shape} rows",
             next_step="Convert one of them: all files of a job have the same shape",
         )
-    for item in (*file.resolved(), *columns.resolved()):
-        intake.resolved.setdefault((item.name, item.value), item)
+    intake.settle((*file.resolved(), *columns.resolved()))
     return columns
 
 
@@ -159,21 +165,21 @@ def _take_file(
     convert, spool, seed = converter(columns), intake.spool, spec.split.seed
     number, characters = len(intake.files) - 1, 0
     labelled = columns.shape == "classification"
-    column, member = spec.split.group_by, b""
+    mark_of, mark = marks.marker(spec.split, test=count.test), b""
     assert spool is not None
     for item in items:
         count.rows += 1
         example = convert(item) if isinstance(item, Row) else item
-        if column and isinstance(item, Row) and not isinstance(example, BadRow):
-            told = grouping.member(seed, item, column)
-            member, example = (told, example) if isinstance(told, bytes) else (b"", told)
+        if mark_of and isinstance(item, Row) and not isinstance(example, BadRow):
+            told = mark_of(item)
+            mark, example = (told, example) if isinstance(told, bytes) else (b"", told)
         if isinstance(example, BadRow):
             count.bad += 1
             intake.findings.add(replace(example, file=name))
         else:
             label = example.answer if labelled else None
             hashes = keys(seed, example.input, example.answer, example.question)
-            spool.add(example, hashes, number, label, member)
+            spool.add(example, hashes, number, label, mark)
             characters += example.length
         if count.rows % TELL_EVERY == 0:
             yield characters

@@ -2,7 +2,8 @@
 
 The first 64 bits of the hash are a uniform number u in [0, 1): test below the test share, then
 validation, then train. One exception keeps every class trainable: of each class the row with the
-greatest u is always train. See docs/explanation/splits.md.
+greatest u is always train. With split.stratify u orders the rows of each class, which are then cut at
+the shares; with split.timeBy the age of a row stands for u. See docs/explanation/splits.md.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
-from oikyo.api.data import Split
+from oikyo.api.split import Split
 
+from . import stratified, times
 from .dedup import Kept, Mask
 from .spool import Index, Rows
 
@@ -26,12 +28,17 @@ Sides = npt.NDArray[np.int8]
 def assign(rows: Rows, kept: Kept, given_test: Mask, split: Split) -> Sides:
     """The side of every row; DROPPED for those that `kept` left out."""
     test_share = Decimal(0) if given_test.any() else Decimal(split.test)
-    if rows.members is not None:
-        uniform = rows.members[:, 0]
-    else:
-        uniform = of_families(rows.inputs[:, 0], kept.families, ~given_test)
-    sides = by_hash(uniform, test_share, Decimal(split.validation))
+    validation_share = Decimal(split.validation)
+    uniform = placed_by(rows, kept, given_test, split)
     own = kept.mask & ~given_test
+    if split.time_by:
+        cuts = times.cuts(uniform[own], test_share, validation_share, split.time_by)
+        sides = _sides(uniform < cuts.test, uniform < cuts.validation)
+    elif split.stratify:
+        shares = (test_share, test_share + validation_share)
+        sides = _sides(*stratified.below(rows, kept.families, uniform, own, shares))
+    else:
+        sides = by_hash(uniform, test_share, validation_share)
     # The whole family moves: a text with two labels must not stand on two sides.
     moved = np.zeros(len(rows) + 1, dtype=bool)
     moved[kept.families[_greatest(rows, uniform, own)]] = True
@@ -39,6 +46,15 @@ def assign(rows: Rows, kept: Kept, given_test: Mask, split: Split) -> Sides:
     sides[given_test] = TEST
     sides[~kept.mask] = DROPPED
     return sides
+
+
+def placed_by(rows: Rows, kept: Kept, given_test: Mask, split: Split) -> npt.NDArray[np.uint64]:
+    """The u of every row: of its group, else of its family; the mark of its time under timeBy."""
+    if rows.members is None:
+        return of_families(rows.inputs[:, 0], kept.families, ~given_test)
+    if split.time_by:
+        return of_families(rows.members[:, 0], kept.families, ~given_test)
+    return rows.members[:, 0]
 
 
 def of_families(
@@ -52,9 +68,13 @@ def of_families(
 
 def by_hash(uniform: npt.NDArray[np.uint64], test: Decimal, validation: Decimal) -> Sides:
     """Sides from u, given as a 64-bit integer."""
-    sides = np.full(len(uniform), TRAIN, dtype=np.int8)
-    sides[uniform < _threshold(test + validation)] = VALIDATION
-    sides[uniform < _threshold(test)] = TEST
+    return _sides(uniform < _threshold(test), uniform < _threshold(test + validation))
+
+
+def _sides(test: Mask, held_out: Mask) -> Sides:
+    sides = np.full(len(test), TRAIN, dtype=np.int8)
+    sides[held_out] = VALIDATION
+    sides[test] = TEST
     return sides
 
 

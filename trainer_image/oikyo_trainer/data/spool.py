@@ -66,7 +66,7 @@ class Spool:
     def add(
         self, example: Example, hashes: Keys, file: int, label: str | None, member: bytes = b""
     ) -> None:
-        """`member`: 16 bytes that are equal for rows of one group of split.groupBy."""
+        """`member`: 16 bytes that place the row instead of its content; see marks.py."""
         self._members += member
         self._input += hashes.input
         self._row += hashes.row
@@ -139,7 +139,7 @@ class Rows:
         self.questions = inputs if questions is None else questions
         """As inputs: equal for rows that should have the same answer."""
         self.members = members
-        """As inputs: equal for rows of one group of split.groupBy; None without it."""
+        """As inputs: what places the rows instead of them (marks.py); None: nothing does."""
         self.files, self.lines, self.lengths = files, lines, lengths
         self.label_codes, self.labels = label_codes, labels
         """Codes count the labels in the order of their first row; empty for generation."""

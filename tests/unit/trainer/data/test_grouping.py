@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oikyo.api.data import Split
+from oikyo.api.split import Split
 from oikyo.api.stages import PrepareSpec
 from oikyo_trainer.data.examine import Examined, examine
 from oikyo_trainer.data.findings import FILE

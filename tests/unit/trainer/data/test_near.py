@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from oikyo.api.checks import in_force
-from oikyo.api.data import Split
 from oikyo.api.duplicates import Duplicates
+from oikyo.api.split import Split
 from oikyo.api.stages import PrepareSpec
 from oikyo_trainer.data.dedup import dedup
 from oikyo_trainer.data.examine import Examined, examine

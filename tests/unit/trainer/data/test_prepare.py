@@ -20,7 +20,7 @@ import pytest
 
 from oikyo.api import workspace as layout
 from oikyo.api.checks import DataCheck
-from oikyo.api.data import Split
+from oikyo.api.split import Split
 from oikyo_trainer.data.version import is_whole
 from oikyo_trainer.errors import Refused
 

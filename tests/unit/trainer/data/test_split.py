@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oikyo.api.data import Split
+from oikyo.api.split import Split
 from oikyo_trainer.data.dedup import dedup
 from oikyo_trainer.data.example import Example
 from oikyo_trainer.data.keys import keys
@@ -20,6 +21,9 @@ Pair = tuple[str, str]
 PAIRS = st.lists(
     st.tuples(st.text("abc ", min_size=1, max_size=4), st.sampled_from("xyz")), min_size=1
 )
+FIFTHS = Split(validation="0.2", test="0.2")
+STRATIFIED = Split(validation="0.2", test="0.1", stratify=True)
+SIZES = st.dictionaries(st.sampled_from("vwxyz"), st.integers(1, 60), min_size=2)
 QUICK = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -35,11 +39,12 @@ def spooled(folder: Path, pairs: list[Pair], seed: int = 42) -> Rows:
     return spool.columns()
 
 
-def sides(folder: Path, pairs: list[Pair], tests: list[Pair] | None = None) -> list[int]:
+def sides(
+    folder: Path, pairs: list[Pair], tests: list[Pair] | None = None, split: Split = FIFTHS
+) -> list[int]:
     tests = tests or []
     rows = spooled(folder, pairs + tests)
     given_test = np.arange(len(rows)) >= len(pairs)
-    split = Split(validation="0.2", test="0.2")
     return assign(rows, dedup(rows, given_test), given_test, split).tolist()
 
 
@@ -177,3 +182,66 @@ def test_the_spool_gives_rows_back_in_any_order(tmp_path: Path) -> None:
     texts = [text for _, table in pieces for text in table.column("text").to_pylist()]
     assert texts == [f"t{i}" for i in wanted]
     assert len(pieces) == 2
+
+
+def rows_of(sizes: dict[str, int]) -> list[Pair]:
+    return [(f"{label}{n}", label) for label, size in sizes.items() for n in range(size)]
+
+
+@QUICK
+@given(sizes=SIZES)
+def test_every_class_gives_its_share_to_the_nearest_row(
+    tmp_path: Path, sizes: dict[str, int]
+) -> None:
+    pairs = rows_of(sizes)
+    found = Counter(
+        zip((label for _, label in pairs), sides(tmp_path, pairs, split=STRATIFIED), strict=True)
+    )
+    for label, size in sizes.items():
+        assert abs(found[label, TEST] - 0.1 * size) <= 0.5
+        assert abs(found[label, TEST] + found[label, VALIDATION] - 0.3 * size) <= 0.5
+        assert found[label, TRAIN] >= 1
+
+
+@QUICK
+@given(sizes=SIZES, data=st.data())
+def test_a_new_row_moves_at_most_one_row_of_its_class_across_each_cut(
+    tmp_path: Path, sizes: dict[str, int], data: st.DataObject
+) -> None:
+    pairs = rows_of(sizes)
+    label = data.draw(st.sampled_from(sorted(sizes)))
+    before = sides(tmp_path, pairs, split=STRATIFIED)
+    after = sides(
+        tmp_path, [*pairs, (f"new{data.draw(st.integers(0, 10**6))}", label)], split=STRATIFIED
+    )
+    moved = [
+        (pair, {old, new})
+        for pair, old, new in zip(pairs, before, after, strict=False)
+        if old != new
+    ]
+    assert {pair[1] for pair, _ in moved} <= {label}
+    assert len(moved) <= 2
+    # Never right from test to train: validation lies between the two cuts.
+    assert all(both != {TEST, TRAIN} for _, both in moved)
+
+
+@QUICK
+@given(sizes=SIZES, data=st.data())
+def test_neither_order_nor_copies_decide(
+    tmp_path: Path, sizes: dict[str, int], data: st.DataObject
+) -> None:
+    pairs = rows_of(sizes)
+    other = data.draw(st.permutations([*pairs, *pairs[:3]]))
+    first = dict(zip(pairs, sides(tmp_path, pairs, split=STRATIFIED), strict=True))
+    found = sides(tmp_path, other, split=STRATIFIED)
+    assert {pair: side for pair, side in zip(other, found, strict=True) if side >= 0} == first
+
+
+def test_an_input_of_two_classes_is_on_one_side(tmp_path: Path) -> None:
+    pairs = rows_of({"x": 40, "y": 40}) + [(f"both{n}", label) for n in range(40) for label in "xy"]
+    found = sides(tmp_path, pairs, split=STRATIFIED)
+    placed: dict[str, set[int]] = {}
+    for (text, _), side in zip(pairs, found, strict=True):
+        placed.setdefault(text, set()).add(side)
+    assert all(len(side) == 1 for side in placed.values())
+    assert abs(found.count(TEST) - 16) <= 2

@@ -21,8 +21,9 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from oikyo.api.checks import DataCheck, in_force
-from oikyo.api.data import Fields, Split
+from oikyo.api.data import Fields
 from oikyo.api.duplicates import Duplicates
+from oikyo.api.split import Split
 from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, PrepareSpec, Source
 from oikyo.api.training import Objective
 
@@ -62,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--similarity", metavar="SHARE", help="data.duplicates.similarity, 0.5 to 0.99 (0.8)"
     )
     parser.add_argument("--group-by", metavar="COLUMN", help="data.split.groupBy")
+    parser.add_argument("--time-by", metavar="COLUMN", help="data.split.timeBy")
+    parser.add_argument("--stratify", action="store_true", help="data.split.stratify")
     parser.add_argument("--seed", type=int, default=42, help="data.split.seed (42)")
     parser.add_argument(
         "--checks",
@@ -168,10 +171,16 @@ def _check(code: str, setting: str) -> DataCheck:
         raise _usage(f"--checks {code}={setting}: {message}") from None
 
 
-def _split(seed: int, column: str | None) -> Split:
-    if column is not None and not 0 < len(column) <= 256:
-        raise _usage("--group-by names no column; write 1 to 256 characters")
-    return Split(seed=seed, group_by=column)
+def _split(arguments: argparse.Namespace) -> Split:
+    columns = {"group_by": arguments.group_by, "time_by": arguments.time_by}
+    for name, column in columns.items():
+        if column is not None and not 0 < len(column) <= 256:
+            option = name.replace("_", "-")
+            raise _usage(f"--{option} names no column; write 1 to 256 characters")
+    ways = [name for name, given in (*columns.items(), ("", arguments.stratify)) if given]
+    if len(ways) > 1:
+        raise _usage("--group-by, --time-by and --stratify divide rows in three ways; write one")
+    return Split(seed=arguments.seed, stratify=arguments.stratify, **columns)
 
 
 def _duplicates(near: str | None, similarity: str | None) -> Duplicates:
@@ -205,7 +214,7 @@ def _spec(
         sources=sources,
         test_sources=tuple(_source(name) for name in arguments.test),
         fields=guessed.fields,
-        split=_split(arguments.seed, arguments.group_by),
+        split=_split(arguments),
         max_bad_rows=arguments.max_bad_rows,
         min_test_rows=arguments.min_test_rows,
         checks=_checks(arguments.checks),

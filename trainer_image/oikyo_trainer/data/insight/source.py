@@ -12,8 +12,9 @@ import numpy as np
 
 from oikyo.api import workspace as layout
 from oikyo.api.checks import in_force
-from oikyo.api.data import Fields, Split
+from oikyo.api.data import Fields
 from oikyo.api.evaluation import Task
+from oikyo.api.split import Split
 from oikyo.api.stages import PrepareSpec, Source
 
 from ...errors import Refused
