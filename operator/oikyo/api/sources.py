@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from .base import Model, Name, ParentName, Rule, in_words
 
-_URI_REST = "[A-Za-z0-9._~/@+-]+"
-URI_PATTERN = f"^(pvc|file|hf|configmap|version)://{_URI_REST}$"
+_URI_REST = "[A-Za-z0-9._~/@+=,*?-]+"
+BUCKETS = ("s3", "gs", "abfs")
+"""Schemes of object stores, whose credentials come from a Secret."""
+_BUCKET = f"^({'|'.join(BUCKETS)})://"
 _URI_RULES = (
     Rule(
         f"self.matches('^[a-z0-9]*://{_URI_REST}$') || !self.contains('://')",
-        "after :// write at least one character, and only letters, digits and . _ ~ / @ + -",
+        "after :// write at least one character, and only letters, digits and . _ ~ / @ + = , -",
+    ),
+    Rule(
+        f"!self.matches('[*?]') || self.matches('{_BUCKET}')",
+        "'*' and '?' stand for names in a bucket alone: write s3://bucket/path/*.jsonl, or name the "
+        "folder",
+    ),
+    Rule(
+        f"!self.matches('{_BUCKET}') || self.matches('{_BUCKET}[a-z0-9][a-z0-9._@-]+(/|$)')",
+        "s3:// begins with the name of a bucket: write s3://bucket/path/rows.jsonl",
     ),
     Rule(
         "!self.matches('(^|/)[.][.](/|$)')",
@@ -37,9 +48,13 @@ def _uri(schemes: str, message: str, *more: Rule) -> Any:
 BaseUri = Annotated[
     str,
     _uri(
-        "hf|pvc|file|version",
-        "a base model is hf://org/name@revision, pvc://claim/path, version://model/number or, on the "
-        "desktop, file:///path",
+        "hf|pvc|file|version|s3|gs|abfs",
+        "a base model is hf://org/name@revision, pvc://claim/path, s3://bucket/path, "
+        "version://model/number or, on the desktop, file:///path",
+        Rule(
+            "!self.matches('[*?]')",
+            "a base model is one folder: write its name without '*' and '?'",
+        ),
         Rule(
             "!self.startsWith('version:') || self.matches('^version://[-a-z0-9]+/[1-9][0-9]{0,8}$')",
             "version:// names a model and the number of a version: write version://support-intents/3",
@@ -49,9 +64,9 @@ BaseUri = Annotated[
 DataUri = Annotated[
     str,
     _uri(
-        "pvc|file|hf|configmap",
-        "data is pvc://claim/path, hf://datasets/org/name@revision/path, configmap://name/key or, on "
-        "the desktop, file:///path",
+        "pvc|file|hf|configmap|s3|gs|abfs",
+        "data is pvc://claim/path, s3://bucket/path, hf://datasets/org/name@revision/path, "
+        "configmap://name/key or, on the desktop, file:///path",
         Rule(
             "!self.startsWith('configmap:') || self.matches('^configmap://[^/]+/[^/]+$')",
             "configmap:// names a ConfigMap and a key: write configmap://name/key",
@@ -66,9 +81,9 @@ class ModelSource(Model):
     base: Annotated[
         BaseUri,
         Field(
-            description="Base model: hf://org/name@revision, pvc://claim/path, file:///path (desktop "
-            "only) or version://model/number to continue from an earlier result. Weights must be "
-            "safetensors. Example: hf://Qwen/Qwen3-0.6B."
+            description="Base model: hf://org/name@revision, pvc://claim/path, s3://bucket/path, "
+            "file:///path (desktop only) or version://model/number to continue from an earlier "
+            "result. Weights must be safetensors. Example: hf://Qwen/Qwen3-0.6B."
         ),
     ]
     name: Annotated[
@@ -83,7 +98,8 @@ class ModelSource(Model):
         Name | None,
         Field(
             description="Secret in the same namespace whose key `token` is the hub token for hf:// "
-            "sources. Default: none. Example: hf-token."
+            "sources, and whose other keys open the bucket of the base model, as those of "
+            "data.sources[].secretName do. Default: none. Example: hf-token."
         ),
     ] = None
 
@@ -99,7 +115,8 @@ class DataSource(Model):
         DataUri,
         Field(
             description="File or folder of JSON Lines, JSON, CSV, TSV, Parquet, Arrow or text, also packed "
-            "with gzip or zstd: pvc://claim/path, file:///path (desktop only), "
+            "with gzip or zstd: pvc://claim/path, s3://bucket/path (a key, a prefix, or a pattern "
+            "with * ? **; gs:// and abfs:// too), file:///path (desktop only), "
             "hf://datasets/org/name@revision/path or configmap://name/key for tiny data. "
             "Example: pvc://datasets/tickets.jsonl."
         ),
@@ -112,3 +129,22 @@ class DataSource(Model):
             "text on each line. Default: Auto. Example: TSV."
         ),
     ] = "Auto"
+    secret_name: Annotated[
+        Name | None,
+        Field(
+            description="Secret in the same namespace that opens the bucket of an s3:// source: "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, if need be AWS_SESSION_TOKEN, "
+            "AWS_ENDPOINT_URL (a store other than AWS) and AWS_REGION; of gs:// and abfs:// its keys "
+            "are the options of the fsspec file system. The prepare pod alone sees it. Default: none, "
+            "the bucket is read as anybody may. Example: tickets-reader."
+        ),
+    ] = None
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"!has(self.secretName) || self.uri.matches('{_BUCKET}')",
+            "secretName opens a bucket: write it with an s3://, gs:// or abfs:// source; the token of "
+            "the hub stands in spec.model.secretName",
+            ".secretName",
+        ),
+    )

@@ -54,8 +54,10 @@ class Source(Model):
     uri: str
     """As the user wrote it; kept for messages and lineage."""
     path: str = ""
-    """Local path of a file or folder; empty for hf://, which the prepare stage downloads."""
+    """Local path of a file or folder; empty for what the prepare stage downloads: hf:// and buckets."""
     format: GivenFormat = "Auto"
+    secret: str | None = None
+    """Folder with a file for each key of the Secret that opens the bucket; None: no Secret."""
 
 
 class MemoryPlan(Report):

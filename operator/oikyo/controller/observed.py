@@ -82,6 +82,8 @@ class Mounts:
     configmaps: Mapping[str, str] = field(default_factory=dict)
     """ConfigMap name -> folder; one that is not named lies under `configmaps_root`."""
     configmaps_root: str = "/mnt/configmaps"
+    secrets_root: str = "/mnt/secrets"
+    """Folder with one folder for each Secret of a bucket, a file for each key."""
     files: str | None = None
     """Folder against which a relative file:// path is read; None: file:// is refused (a cluster)."""
 

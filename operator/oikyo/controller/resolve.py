@@ -8,7 +8,7 @@ from __future__ import annotations
 from oikyo.api import workspace
 from oikyo.api.finetunejob import FineTuneJob, FineTuneJobSpec
 from oikyo.api.modelversion import ModelVersion
-from oikyo.api.sources import DataSource
+from oikyo.api.sources import BUCKETS, DataSource
 from oikyo.api.stages import (
     EvaluateSpec,
     MemoryPlan,
@@ -47,6 +47,19 @@ def configmaps_of(spec: FineTuneJobSpec) -> tuple[str, ...]:
     return _names(spec, "configmap")
 
 
+def secrets_of(spec: FineTuneJobSpec) -> tuple[str, ...]:
+    """Names of the Secrets that open the buckets of the sources and the base model, once each."""
+    sources = (*spec.data.sources, *spec.data.test_sources)
+    named = [source.secret_name for source in sources]
+    named += [spec.model.secret_name] if in_bucket(spec.model.base) else []
+    return tuple(dict.fromkeys(name for name in named if name))
+
+
+def in_bucket(uri: str) -> bool:
+    """Whether `uri` names something in an object store."""
+    return split_uri(uri)[0] in BUCKETS
+
+
 def _names(spec: FineTuneJobSpec, scheme: str) -> tuple[str, ...]:
     uris = [spec.model.base, *(s.uri for s in (*spec.data.sources, *spec.data.test_sources))]
     named = (split_uri(uri)[1].partition("/")[0] for uri in uris if split_uri(uri)[0] == scheme)
@@ -54,12 +67,12 @@ def _names(spec: FineTuneJobSpec, scheme: str) -> tuple[str, ...]:
 
 
 def resolve_path(uri: str, mounts: Mounts) -> str:
-    """The local path of what `uri` names; empty for hf://, which the prepare stage downloads.
+    """The local path of what `uri` names; empty for what the prepare stage downloads.
 
     Raises SpecError for file:// on a cluster and for a URI without a path.
     """
     scheme, rest = split_uri(uri)
-    if scheme == "hf":
+    if scheme == "hf" or scheme in BUCKETS:
         return ""
     if scheme == "file":
         return _file_path(uri, rest, mounts)
@@ -90,18 +103,32 @@ def _file_path(uri: str, path: str, mounts: Mounts) -> str:
 
 
 def _source(source: DataSource, mounts: Mounts) -> Source:
-    return Source(uri=source.uri, path=resolve_path(source.uri, mounts), format=source.format)
+    return Source(
+        uri=source.uri,
+        path=resolve_path(source.uri, mounts),
+        format=source.format,
+        secret=_secret(source.secret_name, mounts),
+    )
+
+
+def _secret(name: str | None, mounts: Mounts) -> str | None:
+    return f"{mounts.secrets_root}/{name}" if name else None
+
+
+def _model(spec: FineTuneJobSpec, mounts: Mounts) -> Source:
+    base = spec.model.base
+    name = spec.model.secret_name if in_bucket(base) else None
+    return Source(uri=base, path=resolve_path(base, mounts), secret=_secret(name, mounts))
 
 
 def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
     data = job.spec.data
-    base = job.spec.model.base
     return PrepareSpec(
         run=run_id(job),
         attempt=attempt,
         task=job.spec.task,
         objective=job.spec.training.objective,
-        model=Source(uri=base, path=resolve_path(base, mounts)),
+        model=_model(job.spec, mounts),
         sources=tuple(_source(source, mounts) for source in data.sources),
         test_sources=tuple(_source(source, mounts) for source in data.test_sources),
         fields=data.fields,

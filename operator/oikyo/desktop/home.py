@@ -40,9 +40,14 @@ class Home:
     def configmaps(self) -> Path:
         return self.root / "configmaps"
 
+    @property
+    def secrets(self) -> Path:
+        """A folder for each Secret, in it a file for each key."""
+        return self.root / "secrets"
+
     def token(self, secret: str) -> Path:
         """File that stands for key `token` of a Secret."""
-        return self.root / "secrets" / secret / "token"
+        return self.secrets / secret / "token"
 
     def objects(self, folder: str) -> Path:
         return self.root / "objects" / folder

@@ -11,7 +11,7 @@ from oikyo.api.meta import MANAGED_BY
 from oikyo.controller import reasons
 from oikyo.controller.conditions import find, holds
 from oikyo.controller.observed import Mounts
-from oikyo.controller.resolve import run_id
+from oikyo.controller.resolve import in_bucket, run_id
 from oikyo.errors import SpecError
 
 from .home import Home
@@ -99,7 +99,7 @@ def save(job: FineTuneJob, home: Home) -> None:
 def secrets(job: FineTuneJob, home: Home) -> dict[str, str]:
     """Environment that carries the hub token to the stages."""
     name = job.spec.model.secret_name
-    if name is None or not home.token(name).is_file():
+    if name is None or in_bucket(job.spec.model.base) or not home.token(name).is_file():
         return {}
     return {"HF_TOKEN": home.token(name).read_text(encoding="utf-8").strip()}
 

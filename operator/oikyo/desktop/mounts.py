@@ -9,7 +9,7 @@ from pathlib import Path
 from oikyo.api import workspace as layout
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.controller.observed import Mounts
-from oikyo.controller.resolve import resolve_path, split_uri
+from oikyo.controller.resolve import in_bucket, resolve_path, secrets_of, split_uri
 from oikyo.errors import SpecError
 
 from .home import Home
@@ -25,6 +25,7 @@ def mounts_of(
         claims_root=str(home.claims),
         configmaps={name: str(path.absolute()) for name, path in configmaps.items()},
         configmaps_root=str(home.configmaps),
+        secrets_root=str(home.secrets),
         files=str(manifest_folder.absolute()),
     )
 
@@ -50,13 +51,27 @@ def missing(job: FineTuneJob, mounts: Mounts, home: Home) -> tuple[str, ...]:
     named += [(f"spec.data.testSources[{i}].uri", s.uri) for i, s in enumerate(data.test_sources)]
     sentences = (_missing(field, uri, mounts) for field, uri in named)
     found = [sentence for sentence in sentences if sentence]
-    secret = job.spec.model.secret_name
+    found += _missing_secrets(job, home)
+    secret = None if in_bucket(job.spec.model.base) else job.spec.model.secret_name
     if secret and not home.token(secret).is_file() and not os.environ.get("HF_TOKEN"):
         found.append(
             f"spec.model.secretName is {secret}, which does not exist here: put the hub token into "
             f"{home.token(secret)}, or into the environment as HF_TOKEN"
         )
     return tuple(found)
+
+
+def _missing_secrets(job: FineTuneJob, home: Home) -> list[str]:
+    """The Secrets of buckets; the variables that every client of a bucket reads stand in for them."""
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
+        return []
+    return [
+        f"secretName is {name}, which does not exist here: put each key into a file of its name under "
+        f"{home.secrets / name} (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), or set these in the "
+        "environment"
+        for name in secrets_of(job.spec)
+        if not (home.secrets / name).is_dir()
+    ]
 
 
 def _missing(field: str, uri: str, mounts: Mounts) -> str:

@@ -88,6 +88,12 @@ TOOLS = (
         ),
         version_variables=("github.com/prometheus/common/version.Version",),
     ),
+    Tool(
+        "versitygw",
+        "github.com/versity/versitygw",
+        (("versitygw", "github.com/versity/versitygw/cmd/versitygw"),),
+        version_variables=("main.Version",),
+    ),
 )
 
 API_SERVER = ("etcd", "kube-apiserver", "kubectl")

@@ -99,6 +99,30 @@ def test_only_prepare_sees_sources_and_the_hub_token() -> None:
     assert environment(second)["HF_HUB_OFFLINE"] == "1"
 
 
+def test_only_prepare_gets_the_secrets_of_buckets_and_as_files() -> None:
+    sources = [
+        {"uri": "s3://tickets/a.jsonl", "secretName": "tickets"},
+        {"uri": "s3://mails/b.jsonl", "secretName": "mails"},
+        {"uri": "s3://mails/c.jsonl", "secretName": "mails"},
+    ]
+    model = {"base": "s3://models/minilm", "secretName": "models"}
+    job = scenes.job(model=model, data={"sources": sources})
+    plan = prepared(job)
+    (first,) = manifests.stage(job, plan, IMAGES)
+    (second,) = manifests.stage(job, trained(job), IMAGES)
+    volumes = first["spec"]["template"]["spec"]["volumes"]
+    named = [v["secret"]["secretName"] for v in volumes if "secret" in v]
+    assert named == ["tickets", "mails", "models"]
+    assert isinstance(plan.spec, PrepareSpec)
+    for source in (plan.spec.model, *plan.spec.sources):
+        assert source.secret in places(first)
+        assert source.path == ""
+    assert environment(first)["HF_TOKEN"] == {
+        "secretKeyRef": {"name": "models", "key": "token", "optional": True}
+    }
+    assert "secret" not in json.dumps(second["spec"]["template"]["spec"]["volumes"])
+
+
 def test_sources_are_mounted_where_the_decision_says_they_are() -> None:
     job = scenes.job(data={"sources": [{"uri": "pvc://datasets/a/b.jsonl"}]})
     plan = prepared(job)

@@ -88,6 +88,26 @@ def test_a_secret_is_a_file_or_the_environment(
     assert missing(job(**spec), mounts, home) == ()
 
 
+def test_the_secret_of_a_bucket_is_a_folder_or_the_environment(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    (tmp_path / "model").mkdir()
+    spec: dict[str, Any] = {
+        "model": {"base": "file://model"},
+        "data": {"sources": [{"uri": "s3://tickets/rows.jsonl", "secretName": "reader"}]},
+    }
+    mounts = mounts_of(home, tmp_path, {}, {})
+    (sentence,) = missing(job(**spec), mounts, home)
+    assert "secretName is reader" in sentence
+    assert str(home.secrets / "reader") in sentence
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    assert missing(job(**spec), mounts, home) == ()
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    (home.secrets / "reader").mkdir(parents=True)
+    assert missing(job(**spec), mounts, home) == ()
+
+
 @pytest.mark.parametrize("pair", ["models", "=folder", "models=", "models=/no/such/folder"])
 def test_an_option_that_names_no_folder_is_refused(pair: str) -> None:
     with pytest.raises(SpecError, match="--claim"):

@@ -20,7 +20,8 @@ from oikyo.api.stages import Source
 
 from ..errors import Refused, Retry
 from ..files import digest_line, file_digest, write_atomic
-from . import hub
+from . import hub, remote
+from .buckets import in_bucket, open_bucket
 from .model_files import CONVERT, PICKLED, check_model, wanted
 from .plain import open_plain
 from .sources import locate
@@ -48,7 +49,9 @@ Tell = Callable[[float], None]
 
 
 def find(source: Source, workspace: Path) -> BaseModel:
-    """Check the base model that `source` names; downloads an hf:// one first."""
+    """Check the base model that `source` names; fetches one of the hub or a bucket first."""
+    if in_bucket(source.uri):
+        return _of_bucket(source, workspace)
     if not source.uri.startswith("hf://"):
         folder, _ = locate(source)
         if not folder.is_dir():
@@ -66,7 +69,7 @@ def find(source: Source, workspace: Path) -> BaseModel:
     name = sha256(f"{place.repository}@{revision}".encode()).hexdigest()[:16]
     folder = workspace / "models" / f".download-{name}"
     names = hub.names(place, revision)
-    _refuse_pickled_repository(place, names)
+    _refuse_pickled_repository(place.uri, names)
     hub.download(place, revision, folder, [name for name in names if wanted(name)])
     reason = f"what {place.revision} of {source.uri} was when the data was prepared"
     resolved = Resolved(name="model.revision", value=revision, reason=reason)
@@ -85,14 +88,28 @@ def _merged(uri: str, folder: Path, workspace: Path) -> BaseModel:
     return BaseModel(uri, check_model(target, uri), (resolved,), target)
 
 
-def _refuse_pickled_repository(place: hub.Place, names: list[str]) -> None:
+def _of_bucket(source: Source, workspace: Path) -> BaseModel:
+    bucket = open_bucket(source)
+    items = remote.every(bucket)
+    _refuse_pickled_repository(source.uri, [item.key for item in items])
+    base = bucket.key.rstrip("/")
+    mine = [item for item in items if wanted(item.key.removeprefix(f"{base}/"))]
+    # Named by what the bucket holds now, so a download that was cut off is gone on with.
+    listed = repr((bucket.name, mine)).encode()
+    folder = workspace / "models" / f".download-{sha256(listed).hexdigest()[:16]}"
+    tags = remote.fetch(bucket, mine, base, folder)
+    pin = remote.pin(source.uri, mine, tags, "model.revision")
+    return BaseModel(source.uri, check_model(folder, source.uri), (pin,), folder)
+
+
+def _refuse_pickled_repository(uri: str, names: list[str]) -> None:
     """Say so before gigabytes are fetched."""
     if any(name.endswith(".safetensors") for name in names):
         return
     if pickled := [name for name in names if Path(name).suffix.lower() in PICKLED]:
         raise Refused(
             "PickledWeights",
-            f"{place.uri} holds only pickled weights ({pickled[0]}); only safetensors are loaded",
+            f"{uri} holds only pickled weights ({pickled[0]}); only safetensors are loaded",
             next_step=CONVERT,
         )
 

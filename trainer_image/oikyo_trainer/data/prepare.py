@@ -16,7 +16,7 @@ from typing import Any
 
 from oikyo.api.checks import in_force
 from oikyo.api.jobstatus import Resolved
-from oikyo.api.stages import MemoryPlan, PrepareResult, PrepareSpec, Source
+from oikyo.api.stages import MemoryPlan, PrepareResult, PrepareSpec
 
 from ..attempt import check_attempt
 from ..context import Context
@@ -24,7 +24,7 @@ from ..errors import Refused
 from ..files import write_atomic
 from ..planning.road import check_serving, fit
 from ..training.hyperparameters import memory_choices
-from . import hub, models, report, version
+from . import models, remote, report, version
 from .examine import Examined, examine
 from .findings import FILE, Findings
 from .intake import Intake, Tell
@@ -43,7 +43,7 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
     intake = Intake(Findings(in_force(spec.checks)))
     with _staging(spec, context) as staging, _reported(spec, context, intake, staging) as told:
         base = models.find(spec.model, context.workspace)
-        sources, pinned = _local(spec, staging)
+        sources, pinned = remote.local((spec.sources, spec.test_sources), staging)
         data = examine(
             spec,
             sources,
@@ -143,34 +143,6 @@ def _tell(spec: PrepareSpec, context: Context, told: dict[str, Any], found: Path
     os.replace(found, context.folder(spec) / FILE)
     write_atomic(context.folder(spec) / version.REPORT, version.pretty(told))
     write_atomic(context.folder(spec) / PAGE, render(spec.run, told, {}))
-
-
-def _local(
-    spec: PrepareSpec, staging: Path
-) -> tuple[tuple[tuple[Source, ...], tuple[Source, ...]], list[Resolved]]:
-    """Sources with hf:// ones downloaded, and the revisions that these were pinned to."""
-    pinned: list[Resolved] = []
-    places = [
-        tuple(_fetched(source, staging, pinned, test=test) for source in sources)
-        for sources, test in ((spec.sources, False), (spec.test_sources, True))
-    ]
-    return (places[0], places[1]), pinned
-
-
-def _fetched(source: Source, staging: Path, pinned: list[Resolved], *, test: bool) -> Source:
-    if not source.uri.startswith("hf://"):
-        return source
-    place = hub.parse(source.uri, "dataset")
-    commit = hub.revision(place)
-    folder = staging / "hub" / str(len(pinned))
-    names = hub.data_names(place, commit, test=test)
-    hub.download(place, commit, folder, names)
-    reason = f"what {place.revision} of {source.uri} was when the data was prepared"
-    pinned.append(Resolved(name="data.sources.revision", value=commit, reason=reason))
-    path = folder / (place.path or names[0])
-    if not place.path and len(names) > 1:
-        path = path.parent
-    return source.model_copy(update={"path": str(path)})
 
 
 def _result(

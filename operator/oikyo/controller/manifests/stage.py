@@ -9,7 +9,7 @@ from oikyo.api.meta import ANNOTATION_SPEC
 from oikyo.api.stages import PORT, RENDEZVOUS_PORT
 
 from ..observed import Mounts, StagePlan
-from ..resolve import claim_name, claims_of, configmaps_of
+from ..resolve import claim_name, claims_of, configmaps_of, in_bucket, secrets_of
 from . import pod
 from .naming import Manifest, Owner, metadata, sealed, stage_labels, stage_name
 
@@ -149,8 +149,12 @@ def _environment(job: FineTuneJob, plan: StagePlan, cpu: str) -> list[Manifest]:
     secret = job.spec.model.secret_name
     if secret is None:
         return values
-    key = {"secretKeyRef": {"name": secret, "key": "token"}}
-    return [*values, {"name": "HF_TOKEN", "valueFrom": key}]
+    key: Manifest = {"name": secret, "key": "token"}
+    if in_bucket(job.spec.model.base):
+        key["optional"] = (
+            True  # the Secret is there for the bucket; a token for hf:// data is extra
+        )
+    return [*values, {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": key}}]
 
 
 def _volumes(job: FineTuneJob, plan: StagePlan) -> tuple[list[Manifest], list[Manifest]]:
@@ -188,4 +192,9 @@ def _sources(job: FineTuneJob) -> tuple[list[Manifest], list[Manifest]]:
         volumes.append({"name": f"configmap-{number}", "configMap": {"name": config}})
         place = f"{where.configmaps_root}/{config}"
         mounts.append(pod.mount(f"configmap-{number}", place, read_only=True))
+    for number, secret in enumerate(secrets_of(job.spec)):
+        # Files, not variables: several sources may each have their own credentials.
+        volumes.append({"name": f"secret-{number}", "secret": {"secretName": secret}})
+        place = f"{where.secrets_root}/{secret}"
+        mounts.append(pod.mount(f"secret-{number}", place, read_only=True))
     return volumes, mounts

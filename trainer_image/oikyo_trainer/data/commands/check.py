@@ -3,6 +3,7 @@
   oikyo data check tickets.jsonl
   oikyo data check train.csv --test test.csv --model models/minilm --checks label-typo=Warn
   oikyo data check chats/ --json -o findings.jsonl
+  oikyo data check s3://bucket/tickets/*.jsonl
 
 Prints what is wrong, the worst first, each with file, line and what to do. Exit code 0: a training may
 start; 64: the data would be refused. Writes nothing but FINDINGS; the rows wait in $TMPDIR.
@@ -28,6 +29,7 @@ from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, PrepareSpec, Source
 from oikyo.api.training import Objective
 
 from ...errors import Refused
+from .. import remote
 from ..checks import check_bad_rows
 from ..examine import examine
 from ..findings import FILE, Findings
@@ -41,7 +43,9 @@ EVERY = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="file or folder of files")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="file or folder of files; also s3:// and hf://"
+    )
     parser.add_argument(
         "--test", nargs="+", default=[], metavar="FILE", help="the hold-out test set"
     )
@@ -84,12 +88,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    sources = tuple(_source(name) for name in arguments.files)
+    with tempfile.TemporaryDirectory(prefix="oikyo-") as scratch:
+        return _run(arguments, Path(scratch))
+
+
+def _run(arguments: argparse.Namespace, staging: Path) -> int:
+    named = tuple(_source(name) for name in arguments.files)
+    tests = tuple(_source(name) for name in arguments.test)
+    (sources, tests), _ = remote.local((named, tests), staging)
     guessed = guess(sources[0], arguments.task, _fields(arguments.column), arguments.objective)
-    spec = _spec(arguments, sources, guessed)
+    spec = _spec(arguments, sources, tests, guessed)
     intake = Intake(Findings(in_force(spec.checks)))
     told: dict[str, Any] = {}
-    refused = _examine(arguments, spec, intake, told)
+    refused = _examine(arguments, spec, staging, intake, told)
     found = groups(intake, spec.max_bad_rows)
     if arguments.json:
         report = _report(guessed, intake, told, found, refused)
@@ -107,7 +118,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _examine(
-    arguments: argparse.Namespace, spec: PrepareSpec, intake: Intake, told: dict[str, Any]
+    arguments: argparse.Namespace,
+    spec: PrepareSpec,
+    staging: Path,
+    intake: Intake,
+    told: dict[str, Any],
 ) -> Refused | None:
     """Why the data would be refused, if it would; `intake` and `told` have all that was found."""
     files = None
@@ -116,25 +131,23 @@ def _examine(
         if not folder.is_dir():
             raise Refused("InvalidModel", f"{arguments.model} is no folder", next_step="Name one")
         files = check_model(folder, str(arguments.model))
-    with tempfile.TemporaryDirectory(prefix="oikyo-") as scratch:
-        staging = Path(scratch)
-        try:
-            with intake.findings.written(staging / FILE):
-                examine(
-                    spec.model_copy(update={"max_bad_rows": EVERY}),
-                    (spec.sources, spec.test_sources),
-                    staging=staging,
-                    intake=intake,
-                    told=told,
-                    tell=_tell,
-                    model=files,
-                )
-                check_bad_rows(intake.findings, spec.max_bad_rows)
-        except Refused as error:
-            return error
-        finally:
-            if arguments.output is not None:
-                shutil.copyfile(staging / FILE, arguments.output)
+    try:
+        with intake.findings.written(staging / FILE):
+            examine(
+                spec.model_copy(update={"max_bad_rows": EVERY}),
+                (spec.sources, spec.test_sources),
+                staging=staging,
+                intake=intake,
+                told=told,
+                tell=_tell,
+                model=files,
+            )
+            check_bad_rows(intake.findings, spec.max_bad_rows)
+    except Refused as error:
+        return error
+    finally:
+        if arguments.output is not None:
+            shutil.copyfile(staging / FILE, arguments.output)
     return None
 
 
@@ -145,7 +158,8 @@ def _tell(share: float, intake: Intake) -> None:
 
 
 def _source(name: str) -> Source:
-    return Source(uri=name, path=str(Path(name).absolute()))
+    given = Source(uri=name)
+    return given if remote.is_remote(given) else Source(uri=name, path=str(Path(name).absolute()))
 
 
 def _fields(given: list[str]) -> Fields:
@@ -204,7 +218,10 @@ def _usage(message: str) -> Refused:
 
 
 def _spec(
-    arguments: argparse.Namespace, sources: tuple[Source, ...], guessed: Guess
+    arguments: argparse.Namespace,
+    sources: tuple[Source, ...],
+    tests: tuple[Source, ...],
+    guessed: Guess,
 ) -> PrepareSpec:
     return PrepareSpec(
         run="check",
@@ -212,7 +229,7 @@ def _spec(
         objective=guessed.objective,
         model=Source(uri=str(arguments.model or "")),
         sources=sources,
-        test_sources=tuple(_source(name) for name in arguments.test),
+        test_sources=tests,
         fields=guessed.fields,
         split=_split(arguments),
         max_bad_rows=arguments.max_bad_rows,

@@ -1,0 +1,98 @@
+"""A real S3 server on this machine: versitygw over a folder, built like the kit's other programs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pfs
+
+from kit.binaries import binary
+
+KEY_ID, KEY = "AKIAEXAMPLEREADER", "wJalrXUtnFEMI-not-a-real-key"
+
+
+@dataclass
+class ObjectStore:
+    """A running server and how to reach it."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    key: str = KEY
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def files(self) -> Any:
+        """A client of its own, to fill buckets with."""
+        return pfs.S3FileSystem(
+            access_key=KEY_ID,
+            secret_key=self.key,
+            endpoint_override=f"127.0.0.1:{self.port}",
+            scheme="http",
+            region="us-east-1",
+            allow_bucket_creation=True,
+        )
+
+    def put(self, path: str, body: bytes) -> None:
+        """Write the object `bucket/key`."""
+        self.files.create_dir(path.partition("/")[0])
+        with self.files.open_output_stream(path, compression=None) as stream:
+            stream.write(body)
+
+    def secret(self, folder: Path, **changed: str) -> Path:
+        """A folder as the volume of a Secret shows it: links into a hidden folder."""
+        values = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": self.key}
+        values |= {"AWS_ENDPOINT_URL": self.url, **changed}
+        (folder / "..data").mkdir(parents=True)
+        for name, value in values.items():
+            (folder / "..data" / name).write_text(f"{value}\n")
+            (folder / name).symlink_to(Path("..data") / name)
+        return folder
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+@contextmanager
+def object_store(folder: Path, key: str = KEY) -> Iterator[ObjectStore]:
+    """A server whose buckets lie in `folder`."""
+    (folder / "buckets").mkdir(parents=True)
+    (folder / "metadata").mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    # Metadata beside the files: a temporary folder may lie where attributes cannot be written.
+    command = [binary("versitygw"), "--port", f"127.0.0.1:{port}", "--quiet", "posix"]
+    command += ["--sidecar", folder / "metadata", folder / "buckets"]
+    environment = {**os.environ, "ROOT_ACCESS_KEY": KEY_ID, "ROOT_SECRET_KEY": key}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        _wait(port, process, folder / "log")
+        yield ObjectStore(port, process, key)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(10)
+
+
+def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(300):
+        if process.poll() is not None:
+            break
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"the S3 server did not start: {log.read_text()[-2000:]}")
