@@ -78,6 +78,14 @@ RULES = (
     _job("a model name in capitals", "spec.model.name", "lower case",
          model={"base": "hf://a/b", "name": "Intents"}),
     _job("no data", "spec.data.sources", "at least one file", data={"sources": []}),
+    _job("more of a share than all", "spec.data.clean.boilerplate", "below 1",
+         **_data(clean={"boilerplate": "1.5"})),
+    _job("no kind of personal data", "spec.data.clean.personalData.kinds", "[Email]",
+         **_data(clean={"personalData": {"kinds": []}})),
+    _job("a fence within the middle", "spec.data.clean.quality.lengthFence", "from 1",
+         **_data(clean={"quality": {"lengthFence": "0.5"}})),
+    _job("fewer words than the fewest", "spec.data.clean.quality.maxWords", "at least minWords",
+         **_data(clean={"quality": {"minWords": 9, "maxWords": 3}})),
     _job("a similarity above 1", "spec.data.duplicates.similarity", "0.5 to 0.99",
          **_data(duplicates={"similarity": "80"})),
     _job("data of an unknown scheme", "spec.data.sources[0].uri", "configmap://", **_data("ftp://a/b")),
@@ -171,6 +179,8 @@ RULES = (
 )  # fmt: skip
 
 SCHEMA = (
+    _schema("a language by its name", "spec.data.clean.languages[0]", "en,",
+            **_data(clean={"languages": ["english"]})),
     _schema("an unknown field", "spec.trianing", "did you mean training?", trianing={}),
     _schema("a field in the wrong place", "spec.training.rank", "spec.training.lora.rank",
             training={"rank": 8}),

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .base import Model, Rule, Word, in_words, list_map
 from .checks import DataCheck
+from .clean import Clean
 from .duplicates import Duplicates
 from .sources import DataSource
 from .split import Split
@@ -140,6 +141,13 @@ class DataSpec(Model):
             json_schema_extra=list_map("code"),
         ),
     ] = ()
+    clean: Annotated[
+        Clean,
+        Field(
+            description="What is taken out of rows, or rows left out, before they are compared and split. "
+            "Default: nothing; docs/how-to/clean-data.md."
+        ),
+    ] = Clean()
     duplicates: Annotated[
         Duplicates,
         Field(

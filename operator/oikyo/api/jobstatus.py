@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .base import ATOMIC, Digest, Report, Sentence, Timestamp, Word, list_map
 from .checks import Severity
+from .clean import CleanedStep
 from .meta import BaseMetrics, Condition, Diagnosis, Metric, TunedMetrics
 
 Phase = Literal[
@@ -108,7 +109,18 @@ class DatasetStatus(Report):
     train: Annotated[int, Field(description="Rows of the training split.")] = 0
     validation: Annotated[int, Field(description="Rows of the validation split.")] = 0
     test: Annotated[int, Field(description="Rows of the test split.")] = 0
-    dropped: Annotated[int, Field(description="Rows dropped: duplicates and bad rows.")] = 0
+    dropped: Annotated[
+        int, Field(description="Rows dropped: by cleaning, as duplicates, and bad rows.")
+    ] = 0
+    cleaned: Annotated[
+        tuple[CleanedStep, ...],
+        Field(
+            max_length=16,
+            description="What each step of the cleaning changed and left out, in their order; cleaned.jsonl has "
+            "every row.",
+            json_schema_extra=list_map("name"),
+        ),
+    ] = ()
     findings: Annotated[
         tuple[DataFinding, ...],
         Field(

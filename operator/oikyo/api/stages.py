@@ -15,6 +15,7 @@ from pydantic import Field
 
 from .base import Digest, Model, Report
 from .checks import DataCheck
+from .clean import Clean, CleanedStep
 from .data import Fields
 from .duplicates import Duplicates
 from .evaluation import EvaluationSpec, Task
@@ -106,6 +107,7 @@ class PrepareSpec(RunSpec):
     max_bad_rows: int = 0
     min_test_rows: int = 20
     checks: tuple[DataCheck, ...] = ()
+    clean: Clean = Clean()
     duplicates: Duplicates = Duplicates()
     objective: Objective = "Supervised"
     """Whether rows are answers to learn, or preferences between answers."""
@@ -184,6 +186,8 @@ class PrepareResult(Report):
     """Rows removed from the sources because they also stand in the test sources."""
     num_labels: int = 0
     """Classes (TextClassification), else 0."""
+    cleaned: tuple[CleanedStep, ...] = ()
+    """What each step of the cleaning did; duplicates and leaks are steps too."""
     findings: tuple[DataFinding, ...] = ()
     """What was found in the rows, by code, the worst first."""
     columns: dict[str, str] = Field(default_factory=dict)

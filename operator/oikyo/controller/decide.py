@@ -114,12 +114,27 @@ def _told(job: FineTuneJob, seen: Observed, result: report.Result) -> str:
         return (
             f"{result.train} training, {result.validation} validation and {result.test} test rows; "
             f"{result.duplicates} duplicates, {result.leaked} leaked and {result.bad_rows} bad rows dropped"
-            f"{_warnings(result)}"
+            f"{_cleaned(result)}{_warnings(result)}"
         )
     if isinstance(result, TrainResult):
         values = ", ".join(f"{metric.name} {metric.value}" for metric in result.metrics[:4])
         return f"{result.steps} of {result.total_steps} steps, best at {result.best_step}; {values}"
     return report.verdict_sentence(job, report.verdict_of(job, seen), result.accepted)
+
+
+def _cleaned(result: PrepareResult) -> str:
+    """What the steps that were asked for did; the others are told by their own counts."""
+    steps = [one for one in result.cleaned if one.name not in ("duplicates", "leaked")]
+    told = [
+        f"{one.name} "
+        + " and ".join(
+            f"{what} {count}"
+            for what, count in (("changed", one.changed), ("dropped", one.dropped))
+            if count
+        )
+        for one in steps
+    ]
+    return f"; cleaned: {', '.join(told)}" if told else ""
 
 
 def _warnings(result: PrepareResult) -> str:

@@ -167,7 +167,8 @@ def _dataset(seen: Observed) -> DatasetStatus | None:
         train=data.train,
         validation=data.validation,
         test=data.test,
-        dropped=data.duplicates + data.bad_rows + data.leaked,
+        dropped=data.bad_rows + sum(step.dropped for step in data.cleaned),
+        cleaned=data.cleaned,
         findings=data.findings[:FINDINGS],
     )
 

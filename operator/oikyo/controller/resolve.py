@@ -136,6 +136,7 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         max_bad_rows=data.max_bad_rows,
         min_test_rows=data.min_test_rows,
         checks=data.checks,
+        clean=data.clean,
         duplicates=data.duplicates,
         max_length=job.spec.training.max_length,
         training=job.spec.training,

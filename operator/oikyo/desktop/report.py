@@ -185,6 +185,11 @@ def _data(job: FineTuneJob, home: Home) -> dict[str, Any] | None:  # JSON of the
 def _dropped(report: dict[str, Any]) -> list[tuple[str, int]]:
     """Why rows were left out, and how many."""
     told = [(f"bad: {code}", n) for code, n in report.get("bad_rows", {}).get("codes", {}).items()]
+    told += [
+        (f"cleaning: {one['step']}", one["dropped"])
+        for one in report.get("cleaned", [])
+        if one["step"] not in ("duplicates", "leaked")
+    ]
     names = (("duplicates", "stands twice"), ("leaked", "also stands in the test sources"))
     told += [(why, report.get(key, {}).get("count", 0)) for key, why in names]
     return [(why, count) for why, count in told if count]

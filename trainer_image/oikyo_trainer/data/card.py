@@ -80,6 +80,8 @@ def _body(
         f"- {report.get('duplicates', {}).get('count', 0)} rows that stand twice",
         f"- {report.get('leaked', {}).get('count', 0)} rows that also stand in the test set",
         "",
+        *_cleaned(report),
+        "",
         "## Limits",
         "",
         "Nobody vouches for the answers: checks find what contradicts itself, not what is wrong. "
@@ -98,6 +100,25 @@ def _times(report: Mapping[str, Any]) -> list[str]:
         f"- {times['newer_in_train']} training rows are newer than that: they resemble an older row, "
         "or are all that their class has",
         "",
+    ]
+
+
+def _cleaned(report: Mapping[str, Any]) -> list[str]:
+    steps = [
+        one for one in report.get("cleaned", ()) if one["step"] not in ("duplicates", "leaked")
+    ]
+    if not steps:
+        return [
+            "The texts stand as in the sources: no step of cleaning was asked for, or none did anything."
+        ]
+    return [
+        "## How the texts were cleaned",
+        "",
+        "Every changed and dropped row stands in cleaned.jsonl, with its file and line.",
+        "",
+        "| step | rows changed | rows left out |",
+        "|---|---|---|",
+        *(f"| {one['step']} | {one['changed']} | {one['dropped']} |" for one in steps),
     ]
 
 

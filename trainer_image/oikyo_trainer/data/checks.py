@@ -36,11 +36,11 @@ def check_bad_rows(findings: Findings, limit: int) -> None:
 
 def check_rows(intake: Intake, rows: Rows) -> None:
     """At least one usable row in all, at least two classes, and a label that is a class."""
-    learn = sum(file.rows - file.bad for file in intake.files if not file.test)
+    learn = sum(file.usable for file in intake.files if not file.test)
     if not learn:
         raise Refused(
             "NoRows",
-            f"no usable row is left of {intake.rows}",
+            f"no usable row is left of {intake.rows}{_cleaned_away(intake)}",
             evidence="\n".join(bad.sentence() for bad in intake.findings.kept[:SHOWN]),
             next_step="Mend the rows: each needs the columns of the task",
         )
@@ -62,6 +62,11 @@ def check_rows(intake: Intake, rows: Rows) -> None:
             "that is no class",
             next_step="Set data.fields.label to the column with the class",
         )
+
+
+def _cleaned_away(intake: Intake) -> str:
+    away = [f"{one.name} {one.dropped}" for one in intake.cleaned.steps() if one.dropped]
+    return f"; data.clean left out: {', '.join(away)}" if away else ""
 
 
 def check_split(

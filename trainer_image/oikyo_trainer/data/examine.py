@@ -17,6 +17,7 @@ from oikyo.api.stages import PrepareSpec, Source
 
 from . import conflicts, grouping, judge, labels, lengths, report, texts, times
 from .checks import check_bad_rows, check_rows, check_split
+from .clean import repeats
 from .columns import Shape
 from .dedup import Kept, dedup
 from .intake import Intake, Tell, take_in
@@ -62,9 +63,14 @@ def examine(
     check_rows(intake, rows)
     given_test = np.array([file.test for file in intake.files], dtype=bool)[rows.files]
     kept = dedup(rows, given_test)
+    repeats.tell_exact(intake, rows, kept, given_test)
     if spec.duplicates.near != "Ignore":
         alike = near.find(spool, rows, kept, given_test, spec.duplicates, staging / near.FILE)
         near.tell(intake, spool, rows, alike, spec.duplicates)
+        if spec.duplicates.near == "Remove":
+            repeats.tell_near(
+                intake, rows, alike.rows, alike.partners, alike.similarity, alike.leaked
+            )
         kept = near.apply(kept, alike, spec.duplicates)
         told["near_duplicates"] = near.report(alike, spec.duplicates)
     if spec.split.group_by:
@@ -79,7 +85,7 @@ def examine(
         intake.settle(times.resolved(told["times"]))
     conflicts.check(intake, rows, kept)
     labels.check(intake, rows, sides)
-    texts.check(intake, rows, kept.mask, spool)
+    texts.check(intake, rows, kept.mask, spool, judge.personal_kinds(spec))
     longest = 0
     if model is not None:
         longest = lengths.check(intake, rows, kept.mask, spool, spec, model, staging / "tokenizer")

@@ -11,6 +11,8 @@ from oikyo.api.stages import PrepareSpec, Source
 
 from ..errors import Refused
 from . import marks
+from .clean.cleaner import open_cleaner
+from .clean.log import CleanLog
 from .columns import Columns, Shape, choose
 from .example import converter
 from .findings import BadRow, Finding, Findings, excerpt
@@ -33,6 +35,17 @@ class FileCount:
     test: bool
     rows: int = 0
     bad: int = 0
+    cleaned: int = 0
+    """Rows that the cleaning left out."""
+
+    @property
+    def usable(self) -> int:
+        return self.rows - self.bad - self.cleaned
+
+    def leave_out(self) -> None:
+        """Count a row that the cleaning left out."""
+        self.rows += 1
+        self.cleaned += 1
 
 
 @dataclass
@@ -45,6 +58,7 @@ class Intake:
     """Of the first file."""
     resolved: dict[tuple[str, str], Resolved] = field(default_factory=dict)
     spool: Spool | None = None
+    cleaned: CleanLog = field(default_factory=CleanLog)
 
     @property
     def rows(self) -> int:
@@ -84,6 +98,7 @@ def take_in(
     plan = [(file, False) for source in sources for file in data_files(source)]
     plan += [(file, True) for source in tests for file in data_files(source, test=True)]
     _refuse_same_file(plan)
+    cleaner = open_cleaner(spec, [file for file, test in plan if not test], intake.cleaned)
     total, done = sum(file.size for file, _ in plan), 0
     for file, is_test in plan:
         items = iter(read(file))
@@ -93,9 +108,10 @@ def take_in(
             intake.spool = open_spool(columns.shape)
         count = FileCount(file.name, is_test)
         intake.files.append(count)
-        for characters in _take_file(
-            spec, file.name, columns, itertools.chain(first, items), count, intake
-        ):
+        every: Iterator[Item] = itertools.chain(first, items)
+        if cleaner is not None:
+            every = cleaner.rows(every, columns, file.name, count.leave_out)
+        for characters in _take_file(spec, file.name, columns, every, count, intake):
             tell((done + min(characters, file.size)) / total, intake)
         done += file.size
     assert intake.spool is not None  # the contract asks for at least one source

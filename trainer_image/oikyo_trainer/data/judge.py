@@ -6,16 +6,19 @@ Warning, as the check's action says, fewer are told as Info.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from oikyo.api.checks import Check, Severity
+from oikyo.api.checks import Check, Severity, in_force
+from oikyo.api.clean import PERSONAL_KINDS, PersonalKind
+from oikyo.api.stages import PrepareSpec
 
 from ..errors import Refused
 from .findings import Finding, Findings
 
+PERSONAL = "personal-data"
 SHOWN = 3
 """First findings of a failed check that a refusal shows."""
 ORDER: tuple[Severity, ...] = ("Error", "Warning", "Info")
@@ -49,6 +52,24 @@ class Judged:
             "rows": self.rows,
             "examples": [vars(finding) for finding in self.first],
         }
+
+
+def checks(spec: PrepareSpec) -> Mapping[str, Check]:
+    """The checks in force; data.clean.personalData set to Fail is the check personal-data set to it."""
+    found = in_force(spec.checks)
+    if _refuses_personal_data(spec):
+        found = {**found, PERSONAL: replace(found[PERSONAL], action="Fail", max="0")}
+    return found
+
+
+def personal_kinds(spec: PrepareSpec) -> tuple[PersonalKind, ...]:
+    """What counts as personal data for the check."""
+    private = spec.clean.personal_data
+    return private.kinds if private and _refuses_personal_data(spec) else PERSONAL_KINDS
+
+
+def _refuses_personal_data(spec: PrepareSpec) -> bool:
+    return spec.clean.personal_data is not None and spec.clean.personal_data.action == "Fail"
 
 
 def judge(findings: Findings, rows: int) -> tuple[Judged, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from oikyo.api.checks import Severity, next_step
 from oikyo.api.jobstatus import FINDINGS, DataFinding
 
+from .clean.log import CleanLog
 from .findings import Finding
 from .guess import Guess
 from .intake import Intake
@@ -43,7 +44,7 @@ class Group:
 def groups(intake: Intake, max_bad_rows: int) -> list[Group]:
     """The bad rows by their code, and what the checks found; the worst and the most first."""
     findings = intake.findings
-    usable = sum(file.rows - file.bad for file in intake.files)
+    usable = sum(file.usable for file in intake.files)
     made = [
         Group(
             one.check.code,
@@ -85,7 +86,7 @@ def page(
 ) -> str:
     """What a person reads on a terminal: `examples` findings of each group."""
     task = guessed.task if guessed.objective == "Supervised" else guessed.objective
-    lines = [f"{task}: {guessed.reason}", _summary(intake, told), ""]
+    lines = [f"{task}: {guessed.reason}", _summary(intake, told), *cleaned(intake.cleaned), ""]
     for group in found:
         lines.append(f"{group.severity:<8} {group.code}: {group.sentence}")
         lines += [f"         {finding.sentence()}" for finding in group.first[:examples]]
@@ -93,6 +94,21 @@ def page(
             lines.append(f"         and {group.count - examples} more")
         lines += [f"         do: {group.next_step}", ""]
     return "\n".join(lines) + "\n"
+
+
+def cleaned(log: CleanLog) -> list[str]:
+    """A line for each step of the cleaning that did something, with the first row of it."""
+    lines = []
+    for step in log.steps():
+        if step.name in ("duplicates", "leaked"):
+            continue
+        counts = ((step.changed, "changed"), (step.dropped, "left out"))
+        told = ", ".join(f"{count} {what}" for count, what in counts if count)
+        first = log.first[step.name][0]
+        arrow = f" -> {first.after}" if first.after else ""
+        lines.append(f"cleaned  {step.name}: {told}")
+        lines.append(f"         {first.file}:{first.line}: {first.reason} ({first.before}{arrow})")
+    return lines
 
 
 def _summary(intake: Intake, told: dict[str, Any]) -> str:

@@ -7,18 +7,19 @@ check digits are looked at, never names or meaning.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from oikyo.api.clean import PersonalKind
 
 from . import secrets
 
-PersonalKind = Literal["Email", "Phone", "Card", "IBAN", "Secret"]
 MASKS: dict[PersonalKind, str] = {
-    "Email": "<e-mail>",
-    "Phone": "<phone>",
-    "Card": "<card>",
-    "IBAN": "<iban>",
-    "Secret": "<key>",
+    "Email": "<EMAIL>",
+    "Phone": "<PHONE>",
+    "Card": "<CARD>",
+    "IBAN": "<IBAN>",
+    "Secret": "<SECRET>",
 }
 NAMES: dict[PersonalKind, str] = {
     "Email": "an e-mail address",
@@ -29,6 +30,7 @@ NAMES: dict[PersonalKind, str] = {
 }
 CANDIDATE = r"@|[0-9](?:[ ./()-]{0,3}[0-9]){6}|" + secrets.BEGINNINGS
 """RE2: a text without it holds nothing of what is looked for here."""
+_MAY_HOLD = re.compile(CANDIDATE)
 
 
 class Found(NamedTuple):
@@ -56,6 +58,14 @@ def mask(text: str, found: Iterable[Found]) -> str:
         parts += [text[end : one.start], MASKS[one.kind]]
         end = one.end
     return "".join([*parts, text[end:]])
+
+
+def masked(text: str, kinds: Sequence[PersonalKind]) -> str:
+    """`text` with masks for what is of `kinds`; the same object when there is nothing of it."""
+    if not _MAY_HOLD.search(text):
+        return text
+    found = [one for one in find(text) if one.kind in kinds]
+    return mask(text, found) if found else text
 
 
 def _free(taken: list[Found], found: Iterable[Found]) -> list[Found]:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from oikyo.api.checks import in_force
 from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import MemoryPlan, PrepareResult, PrepareSpec
 
@@ -24,7 +23,8 @@ from ..errors import Refused
 from ..files import write_atomic
 from ..planning.road import check_serving, fit
 from ..training.hyperparameters import memory_choices
-from . import models, remote, report, version
+from . import judge, models, remote, report, version
+from .clean import log as cleaning
 from .examine import Examined, examine
 from .findings import FILE, Findings
 from .intake import Intake, Tell
@@ -40,7 +40,7 @@ READ, WRITTEN = 60.0, 70.0
 
 def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
     """Make the dataset version and the base model that the later stages of the run read."""
-    intake = Intake(Findings(in_force(spec.checks)))
+    intake = Intake(Findings(judge.checks(spec)))
     with _staging(spec, context) as staging, _reported(spec, context, intake, staging) as told:
         base = models.find(spec.model, context.workspace)
         sources, pinned = remote.local((spec.sources, spec.test_sources), staging)
@@ -122,7 +122,8 @@ def _reported(
     """Leave report and findings in the stage's folder, above all when the data is refused."""
     told: dict[str, Any] = {}
     found = staging / FILE
-    with intake.findings.written(found):
+    cleaned = staging / cleaning.FILE
+    with intake.findings.written(found), intake.cleaned.written(cleaned):
         try:
             yield told
         except Refused as error:
@@ -133,14 +134,17 @@ def _reported(
             }
             error.findings = for_status(groups(intake, spec.max_bad_rows))
             intake.findings.flush()
-            _tell(spec, context, {**report.of_intake(intake), **told, "refused": failure}, found)
+            intake.cleaned.flush()
+            whole = {**report.of_intake(intake), **told, "refused": failure}
+            _tell(spec, context, whole, found, cleaned)
             raise
-    _tell(spec, context, told, found)
+    _tell(spec, context, told, found, cleaned)
 
 
-def _tell(spec: PrepareSpec, context: Context, told: dict[str, Any], found: Path) -> None:
+def _tell(spec: PrepareSpec, context: Context, told: dict[str, Any], *files: Path) -> None:
     check_attempt(spec, context)
-    os.replace(found, context.folder(spec) / FILE)
+    for file in files:
+        os.replace(file, context.folder(spec) / file.name)
     write_atomic(context.folder(spec) / version.REPORT, version.pretty(told))
     write_atomic(context.folder(spec) / PAGE, render(spec.run, told, {}))
 
@@ -171,6 +175,7 @@ def _result(
         test=counts[SIDES[TEST]],
         duplicates=int(kept.duplicate.sum()),
         bad_rows=intake.findings.bad,
+        cleaned=intake.cleaned.steps(),
         findings=for_status(groups(intake, spec.max_bad_rows)),
         leaked=int(kept.leaked.sum()),
         num_labels=len(made.labels),

@@ -30,8 +30,15 @@ def of_intake(intake: Intake) -> Report:
         "shape": columns.shape if columns else None,
         "columns": dict(columns.names) if columns else {},
         "bad_rows": intake.findings.report(),
+        "cleaned": intake.cleaned.report(),
         "sources": [
-            {"name": file.name, "test": file.test, "rows": file.rows, "bad": file.bad}
+            {
+                "name": file.name,
+                "test": file.test,
+                "rows": file.rows,
+                "bad": file.bad,
+                "cleaned": file.cleaned,
+            }
             for file in intake.files
         ],
     }

@@ -5,7 +5,7 @@ One pass over the Arrow columns of the rows that stay; only texts that were foun
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from oikyo.api.clean import PERSONAL_KINDS, PersonalKind
 
 from . import personal
 from .intake import Intake
@@ -92,14 +94,20 @@ def _one(table: Any, name: str) -> Any:
     return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
 
-def check(intake: Intake, rows: Rows, kept: Mask, spool: Spool) -> None:
-    """Findings about the texts of the rows that stay."""
+def check(
+    intake: Intake,
+    rows: Rows,
+    kept: Mask,
+    spool: Spool,
+    kinds: Sequence[PersonalKind] = PERSONAL_KINDS,
+) -> None:
+    """Findings about the texts of the rows that stay; `kinds` of personal data count."""
     longest = 0
     full: list[int] = []
     for piece, table in spool.gather(np.flatnonzero(kept), rows.lengths):
         texts = of_table(table)
         _garbled(intake, rows, piece, texts)
-        _personal(intake, rows, piece, texts)
+        _personal(intake, rows, piece, texts, kinds)
         if texts.answer is None:
             continue
         _answers(intake, rows, piece, texts, texts.answer)
@@ -136,19 +144,22 @@ def _around(text: str) -> str:
     return text[start : start + 80]
 
 
-def _personal(intake: Intake, rows: Rows, piece: Index, texts: Texts) -> None:
+def _personal(
+    intake: Intake, rows: Rows, piece: Index, texts: Texts, wanted: Sequence[PersonalKind]
+) -> None:
     if not intake.findings.wants(PERSONAL):
         return
     by_row: dict[int, tuple[set[str], str]] = {}
     for place in np.flatnonzero(_matches(texts.every, personal.CANDIDATE)).tolist():
         text = texts.every[place].as_py()
-        if found := personal.find(text):
+        found = personal.find(text)
+        if any(one.kind in wanted for one in found):
             shown = personal.mask(text, found)
             start = max(0, found[0].start - 30)
             kinds, _ = by_row.setdefault(
                 int(piece[texts.owner[place]]), (set(), shown[start : start + 80])
             )
-            kinds |= {personal.NAMES[one.kind] for one in found}
+            kinds |= {personal.NAMES[one.kind] for one in found if one.kind in wanted}
     for row, (kinds, shown) in by_row.items():
         intake.found(PERSONAL, rows, row, f"holds {' and '.join(sorted(kinds))}", shown)
 

@@ -24,6 +24,7 @@ from oikyo.api import workspace as layout
 from ..errors import Retry
 from ..files import commit_folder, file_digest, write_atomic
 from . import card
+from .clean.log import FILE as CLEANED
 from .columns import Shape
 from .findings import FILE as FINDINGS
 from .intake import Intake
@@ -90,7 +91,9 @@ def write(
     for name, index in zip(SIDES, version.splits, strict=True):
         _write_split(staging / f"{name}.parquet", index, spool, rows, intake)
     intake.findings.flush()
-    shutil.copyfile(staging.parent / FINDINGS, staging / FINDINGS)
+    intake.cleaned.flush()
+    for name in (FINDINGS, CLEANED):
+        shutil.copyfile(staging.parent / name, staging / name)
     write_atomic(staging / REPORT, pretty(report))
     write_atomic(
         staging / card.FILE,

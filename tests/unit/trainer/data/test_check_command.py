@@ -60,7 +60,7 @@ def test_faults_are_grouped_with_line_and_next_step_and_all_are_told(
         "Warning  small-class",
     ]
     assert "         rows.jsonl:5: has the label 'refnud' (1 row), which looks like" in told.out
-    assert "         rows.jsonl:12: the label 'label' is missing (text: mail <e-mail>)" in lines
+    assert "         rows.jsonl:12: the label 'label' is missing (text: mail <EMAIL>)" in lines
     assert "         do: Write the label as the others do" in lines
     assert told.err.startswith("error: label-typo: 1 of 298 rows has a label that looks like")
     assert "Traceback" not in told.err

@@ -87,11 +87,11 @@ def test_warnings_refuse_nothing() -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("mail ann.lee@example.org now", "mail <e-mail> now"),
-        ("key sk-abcdefghijklmnop", "key <key>"),
-        ("key hf_abcdefghijklmnop", "key <key>"),
+        ("mail ann.lee@example.org now", "mail <EMAIL> now"),
+        ("key sk-abcdefghijklmnop", "key <SECRET>"),
+        ("key hf_abcdefghijklmnop", "key <SECRET>"),
         ("skateboarding-lessons", "skateboarding-lessons"),
-        ("call +49 30 1234567", "call <phone>"),
+        ("call +49 30 1234567", "call <PHONE>"),
         ("two\nlines\x1b[2J", "two\\nlines\\x1b[2J"),
         ("x" * 200, "x" * 79 + "\N{HORIZONTAL ELLIPSIS}"),
     ],

@@ -66,6 +66,7 @@ def test_the_manifest_describes_the_files(desk: Any) -> None:
     assert manifest["labels"] == ["topic 0", "topic 1", "topic 2"]
     assert sorted(manifest["files"]) == [
         "README.md",
+        "cleaned.jsonl",
         "findings.jsonl",
         "report.json",
         "test.parquet",
@@ -166,7 +167,7 @@ def test_bad_rows_are_refused_with_file_and_line(desk: Any) -> None:
     error = refused.value
     assert error.reason == "InvalidData"
     assert error.message.startswith("2 bad rows, data.maxBadRows is 0; the first: file://")
-    assert "rows.jsonl:51: the label 'label' is missing (text: mail <e-mail>)" in error.message
+    assert "rows.jsonl:51: the label 'label' is missing (text: mail <EMAIL>)" in error.message
     first, second = error.evidence.splitlines()
     assert "rows.jsonl:51: " in first
     assert "rows.jsonl:52: the line is not JSON" in second

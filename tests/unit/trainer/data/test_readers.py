@@ -159,7 +159,7 @@ def test_a_parquet_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
 def test_an_excerpt_is_short_masked_and_safe() -> None:
     text = "write to ann.lee@example.org or +49 170 1234567\n\x1b[31mred " + "x" * 500
     shown = excerpt(text)
-    assert shown.startswith(r"write to <e-mail> or <phone>\n\x1b[31mred")
+    assert shown.startswith(r"write to <EMAIL> or <PHONE>\n\x1b[31mred")
     assert len(shown) == 80
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 VERBS: dict[str, str] = {
     "check": "find what is wrong with data files, with file and line, before a job does",
+    "clean": "clean texts, leave out rows that are none to learn from, and log every change",
     "convert": "write data files in another format or shape, without loss or not at all",
     "diff": "compare two files or versions: rows added, removed, changed, and what drifted",
     "report": "write what is known of the data as one HTML page: what to fix first, and why",

@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from oikyo.api.checks import DataCheck, in_force
+from oikyo.api.checks import DataCheck
 from oikyo.api.data import Fields
 from oikyo.api.duplicates import Duplicates
 from oikyo.api.split import Split
@@ -29,8 +29,9 @@ from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, PrepareSpec, Source
 from oikyo.api.training import Objective
 
 from ...errors import Refused
-from .. import remote
+from .. import judge, remote
 from ..checks import check_bad_rows
+from ..clean.settings import add_steps, settings
 from ..examine import examine
 from ..findings import FILE, Findings
 from ..guess import TASKS, Guess, guess
@@ -78,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CODE=ACTION[:MAX]",
         help="Ignore, Warn or Fail, and the share of rows that may be found; as data.checks",
     )
+    add_steps(parser, "--clean")
     parser.add_argument(
         "--examples", type=int, default=3, metavar="N", help="findings shown of each code (3)"
     )
@@ -96,9 +98,9 @@ def _run(arguments: argparse.Namespace, staging: Path) -> int:
     named = tuple(_source(name) for name in arguments.files)
     tests = tuple(_source(name) for name in arguments.test)
     (sources, tests), _ = remote.local((named, tests), staging)
-    guessed = guess(sources[0], arguments.task, _fields(arguments.column), arguments.objective)
+    guessed = guess(sources[0], arguments.task, fields_of(arguments.column), arguments.objective)
     spec = _spec(arguments, sources, tests, guessed)
-    intake = Intake(Findings(in_force(spec.checks)))
+    intake = Intake(Findings(judge.checks(spec)))
     told: dict[str, Any] = {}
     refused = _examine(arguments, spec, staging, intake, told)
     found = groups(intake, spec.max_bad_rows)
@@ -162,7 +164,8 @@ def _source(name: str) -> Source:
     return given if remote.is_remote(given) else Source(uri=name, path=str(Path(name).absolute()))
 
 
-def _fields(given: list[str]) -> Fields:
+def fields_of(given: list[str]) -> Fields:
+    """Of --column; Refused when a role is unknown."""
     pairs = dict(_pair(item, "--column", "ROLE=NAME") for item in given)
     try:
         return Fields(**pairs)
@@ -235,6 +238,7 @@ def _spec(
         max_bad_rows=arguments.max_bad_rows,
         min_test_rows=arguments.min_test_rows,
         checks=_checks(arguments.checks),
+        clean=settings(arguments.clean, "--clean"),
         duplicates=_duplicates(arguments.near, arguments.similarity),
         max_length=arguments.max_length,
     )
@@ -259,6 +263,7 @@ def _report(
         "findings": [group.report() for group in found],
         "duplicates": told.get("duplicates", {}).get("count", 0),
         "leaked": told.get("leaked", {}).get("count", 0),
+        "cleaned": intake.cleaned.report(),
         "nearDuplicates": told.get("near_duplicates"),
         "splits": {name: side["rows"] for name, side in told.get("splits", {}).items()},
         "refused": why,

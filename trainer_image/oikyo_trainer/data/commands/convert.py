@@ -67,14 +67,15 @@ def _rows(
     files: tuple[DataFile, ...], given: Target | None, target: Target | None
 ) -> Iterator[Values]:
     for file in files:
-        items = (_good(file, item) for item in read(file))
+        items = (good(file, item) for item in read(file))
         if target is None:
             yield from (dict(row.values) for row in items)
         else:
             yield from _reshaped(file, items, given, target)
 
 
-def _good(file: DataFile, item: Item) -> Row:
+def good(file: DataFile, item: Item) -> Row:
+    """The row; Refused when it is a bad one."""
     if isinstance(item, BadRow):
         raise Refused(
             "InvalidData",
