@@ -59,6 +59,13 @@ class Reporter:
         with self._lock:
             self._update(percentage, step, total_steps, remaining_seconds, values)
 
+    def notice(self, reason: str, sentence: str) -> None:
+        """Tell what happened or shows, in words; the last notice stands until the next."""
+        with self._lock:
+            self.current = self.current.model_copy(
+                update={"notice_reason": reason, "notice": sentence, "updated": now()}
+            )
+
     def _update(
         self,
         percentage: float | None,
@@ -82,6 +89,8 @@ class Reporter:
             step=self.current.step if step is None else step,
             total_steps=self.current.total_steps if total_steps is None else total_steps,
             metrics=tuple(Metric(name=name, value=value) for name, value in self._values.items()),
+            notice_reason=self.current.notice_reason,
+            notice=self.current.notice,
             updated=now(),
         )
         self.metrics.observe(self.current, values)

@@ -206,6 +206,8 @@ class TrainResult(Report):
     resolved: tuple[Resolved, ...] = ()
     model_path: str = ""
     """Folder with the final weights (full model or adapter), relative to the workspace."""
+    curve: str = ""
+    """What the losses show, in one sentence: over-fitting, convergence, a plateau; empty: too few points."""
     notes: tuple[str, ...] = ()
     """What a person should know: checkpoints skipped and why, early stop, and so on."""
 
@@ -274,5 +276,9 @@ class StageProgress(Report):
     total_steps: int | None = None
     metrics: tuple[Metric, ...] = ()
     """Newest first in meaning: loss, eval_loss, learning_rate, grad_norm, tokens_per_second, checkpoint_step."""
+    notice_reason: str = ""
+    """CamelCase word for `notice`: RolledBack, OverFitting, Plateau, Diverging, Converged, StillImproving."""
+    notice: str = ""
+    """One sentence: what was done, or what the curves show."""
     updated: str = ""
     """RFC 3339, UTC."""

@@ -20,8 +20,8 @@ from oikyo.api.stages import (
 )
 
 from . import reasons, report, story
-from .conditions import STAGE_CONDITION, Conditions, holds
-from .observed import Children, ClaimPlan, Decision, Observed, StagePlan
+from .conditions import STAGE_CONDITION, Conditions, find, holds
+from .observed import Children, ClaimPlan, Decision, Observed, StagePlan, StageRun
 from .policies import attempts, deadline, inputs, release, relief
 from .resolve import claim_name, evaluate_spec, prepare_spec, processes_per_node, train_spec
 
@@ -118,7 +118,9 @@ def _told(job: FineTuneJob, seen: Observed, result: report.Result) -> str:
         )
     if isinstance(result, TrainResult):
         values = ", ".join(f"{metric.name} {metric.value}" for metric in result.metrics[:4])
-        return f"{result.steps} of {result.total_steps} steps, best at {result.best_step}; {values}"
+        steps = f"{result.steps} of {result.total_steps} steps, best at {result.best_step}"
+        rolled_back = [note for note in result.notes if note.startswith("diverged ")]
+        return "; ".join(filter(None, (steps, values, *rolled_back, result.curve)))
     return report.verdict_sentence(job, report.verdict_of(job, seen), result.accepted)
 
 
@@ -234,6 +236,7 @@ def _run(
     run = next((r for r in seen.runs if (r.stage, r.attempt) == plan.key), None)
     reason = reasons.RUNNING if attempt == 1 else reasons.RETRYING
     message = "" if attempt == 1 else f"attempt {attempt}"
+    reason, message = _noticed(job, run, stage) or (reason, message)
     conditions.set(STAGE_CONDITION[stage], "Unknown", reason, message)
     children = _children(job, seen, plan)
     if run is None:
@@ -243,6 +246,18 @@ def _run(
         conditions.set("Stalled", "True", reasons.POD_BLOCKED, stuck[1].cause)
         return _finish(job, seen, now, conditions, children, stuck[1], PATIENCE)
     return _finish(job, seen, now, conditions, children, wake_after=POLL)
+
+
+def _noticed(job: FineTuneJob, run: StageRun | None, stage: str) -> tuple[str, str] | None:
+    """What the running stage says in words; its last words stand while its progress is not known."""
+    if run is None or run.state != "Running":
+        return None
+    if run.progress is not None:
+        told = run.progress
+        return (told.notice_reason, told.notice) if told.notice_reason in reasons.NOTICES else None
+    last = find(job.status.conditions, STAGE_CONDITION[stage])
+    known = last is not None and last.status == "Unknown" and last.reason in reasons.NOTICES
+    return (last.reason, last.message) if last is not None and known else None
 
 
 def _plan(job: FineTuneJob, seen: Observed, stage: str, attempt: int) -> StagePlan:

@@ -19,6 +19,19 @@ SKIPPED: Final = "Skipped"
 DATA_CHECKED: Final = "DataChecked"
 DATA_CHECK_FAILED: Final = "DataCheckFailed"
 
+# What a running training says of itself.
+ROLLED_BACK: Final = "RolledBack"
+OVER_FITTING: Final = "OverFitting"
+DIVERGING: Final = "Diverging"
+PLATEAU: Final = "Plateau"
+CONVERGED: Final = "Converged"
+STILL_IMPROVING: Final = "StillImproving"
+NOTICES: Final = frozenset(
+    {ROLLED_BACK, OVER_FITTING, DIVERGING, PLATEAU, CONVERGED, STILL_IMPROVING}
+)
+ALARMING: Final = frozenset({ROLLED_BACK, OVER_FITTING, DIVERGING, PLATEAU})
+"""Notices that are an event too."""
+
 # How a job ends.
 ACCEPTED: Final = "Accepted"
 GATE_FAILED: Final = "GateFailed"

@@ -18,6 +18,7 @@ def events(job: FineTuneJob, new: FineTuneJobStatus) -> tuple[Event, ...]:
     return (
         *_findings(job.status, new),
         *_stages(job.status, new),
+        *_notices(job, new),
         *_retries(job, new),
         *_stops(job, new),
     )
@@ -51,6 +52,20 @@ def _stages(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
     told = [kind for kind in TOLD if _became(kind, "True", old, new)]
     found = [find(new.conditions, kind) for kind in told]
     return [Event("Normal", c.type, c.message) for c in found if c is not None]
+
+
+def _notices(job: FineTuneJob, new: FineTuneJobStatus) -> list[Event]:
+    """What went wrong in the training: each kind once while it lasts, and every rollback."""
+    before, now = find(job.status.conditions, "Trained"), find(new.conditions, "Trained")
+    if now is None or now.reason not in reasons.ALARMING:
+        return []
+    if before is not None and before.reason == now.reason:
+        again = now.reason == reasons.ROLLED_BACK and before.message != now.message
+        if not again:
+            return []
+    attempt = next((stage.attempt for stage in new.stages if stage.name == "train"), 1)
+    see = f"see kubectl logs job/{job.metadata.name}-train-{attempt}"
+    return [Event("Warning", now.reason, f"{now.message}; {see}")]
 
 
 def _retries(job: FineTuneJob, new: FineTuneJobStatus) -> list[Event]:

@@ -58,7 +58,8 @@ def render(job: FineTuneJob, home: Home) -> str:
         charts=_charts(home.workspace / layout.stage(run_id(job), "train") / "history.jsonl"),
         data=_data(job, home),
         stages=[_timing(stage) for stage in job.status.stages],
-        notes=_notes(job, home),
+        notes=_trained(job, home).get("notes", []),
+        curve=_trained(job, home).get("curve", ""),
         version=version,
         folder=str(home.workspace / version.spec.storage.path) if version else "",
         oikyo_version=_own_version(),
@@ -224,11 +225,11 @@ def _timing(stage: StageStatus) -> tuple[StageStatus, float | None]:
     return stage, (parse(stage.finished) - parse(stage.started)).total_seconds()
 
 
-def _notes(job: FineTuneJob, home: Home) -> list[str]:
-    """What the training stage found worth saying."""
+def _trained(job: FineTuneJob, home: Home) -> dict[str, Any]:  # JSON of the train stage
+    """What the training said: notes, and what its curves show."""
     path = home.workspace / layout.stage(run_id(job), "train") / layout.RESULT
     try:
         words = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return []
-    return list((words.get("result") or {}).get("notes", []))
+        return {}
+    return words.get("result") or {}

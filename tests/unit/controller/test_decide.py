@@ -9,6 +9,7 @@ import pytest
 
 from oikyo.api.evaluation import main_metric
 from oikyo.api.jobstatus import Progress
+from oikyo.api.stages import StageProgress
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
 from oikyo.controller.observed import Claim, Mounts
@@ -259,3 +260,35 @@ def test_the_score_of_learned_preferences_is_their_margin():
     assert main_metric("TextGeneration", "DPO") == "preference_margin"
     assert main_metric("TextGeneration", "Supervised") == "loss"
     assert main_metric("TextClassification", "Supervised") == "f1_macro"
+
+
+def noticed(reason: str, sentence: str):
+    """A training that is running and says something of itself."""
+    told = StageProgress(stage="train", notice_reason=reason, notice=sentence)
+    return replace(running("train"), progress=told)
+
+
+def test_what_a_training_notices_is_in_the_condition_and_told_once():
+    words = "over-fitting since step 40: the validation loss rose from 0.5 to 0.6"
+    first = decide(job(), seen(done("prepare"), noticed("OverFitting", words)), NOW)
+    trained = condition(first.status, "Trained")
+    assert (trained.status, trained.reason, trained.message) == ("Unknown", "OverFitting", words)
+    events = [event for event in first.events if event.reason == "OverFitting"]
+    assert events[0].type == "Warning"
+    assert events[0].message == f"{words}; see kubectl logs job/tickets-train-1"
+
+    known = job(status=first.status)
+    worse = decide(known, seen(done("prepare"), noticed("OverFitting", words + " by now")), NOW)
+    assert condition(worse.status, "Trained").message.endswith("by now")
+    assert not [event for event in worse.events if event.reason == "OverFitting"]
+    unknown = decide(known, seen(done("prepare"), running("train")), NOW)
+    assert condition(unknown.status, "Trained").message == words
+
+
+def test_every_rollback_is_an_event():
+    first = decide(job(), seen(done("prepare"), noticed("RolledBack", "1 of at most 3")), NOW)
+    again = seen(done("prepare"), noticed("RolledBack", "2 of at most 3"))
+    second = decide(job(status=first.status), again, NOW)
+    assert [e.message for e in second.events if e.reason == "RolledBack"] == [
+        "2 of at most 3; see kubectl logs job/tickets-train-1"
+    ]

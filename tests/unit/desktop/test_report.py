@@ -103,6 +103,8 @@ def judged(home: Home, *, accepted: bool) -> FineTuneJob:
     history.append({"step": 8, "eval_loss": 2.2})
     lines = "".join(json.dumps(line) + "\n" for line in history)
     (train / "history.jsonl").write_text(lines + '{"step": 9, "lo', encoding="utf-8")
+    said = {"result": {"notes": ["stopped early"], "curve": "over-fitting since step 40: it rises"}}
+    (train / "result.json").write_text(json.dumps(said), encoding="utf-8")
     return begun.model_copy(update={"status": status})
 
 
@@ -158,6 +160,9 @@ def test_the_curves_show_training_and_validation_loss(home: Home) -> None:
     assert page.count("<svg") == 2
     assert "validation" in page
     assert "learning rate over step" in page
+    words = " ".join(Text(page).words)
+    assert "Over-fitting since step 40: it rises." in words
+    assert "stopped early" in words
 
 
 def test_a_job_that_has_only_begun_has_a_page_too(home: Home) -> None:

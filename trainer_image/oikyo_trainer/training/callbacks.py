@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from ..errors import Refused
 from ..progress import Reporter
 from .checkpoint import Checkpoints, Saved
+from .curve import read
 from .distributed import World, barrier
+from .divergence import check_finite
 from .history import History
 from .hyperparameters import Plan
 from .writebehind import WriteBehind
@@ -82,7 +83,8 @@ class Rhythm(TrainerCallback):
             control.should_save = True
             control.should_evaluate = self._validates
         elif self._overdue:
-            control.should_save = True
+            # What is saved was looked at: a checkpoint of weights that are none helps nobody.
+            control.should_save = control.should_log = True
 
     def on_save(self, args: Any, state: State, control: Control, **_: Any) -> None:
         self._saved, self._overdue = time.monotonic(), False
@@ -121,7 +123,7 @@ class Rhythm(TrainerCallback):
 
 
 class Telling(TrainerCallback):
-    """Tells progress, keeps the history, and ends a run that diverged."""
+    """Tells progress, keeps the history, and raises Diverged where a number is none."""
 
     def __init__(
         self, plan: Plan, world: World, reporter: Reporter, history: History, counter: TokenCounter
@@ -154,7 +156,7 @@ class Telling(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         values = {name: float(logs[name]) for name in VALUES if name in logs}
-        refuse_divergence(values, state.global_step, self._plan)
+        check_finite(values, state.global_step, self._world, args.device)
         seconds, tokens = time.monotonic() - self._since, self._counter.take(args.device)
         self.tokens, self.seconds = self.tokens + tokens, self.seconds + seconds
         values["tokens_per_second"] = tokens / max(seconds, 1e-9)
@@ -170,7 +172,7 @@ class Telling(TrainerCallback):
         **_: Any,
     ) -> None:
         values = {"eval_loss": float((metrics or {})["eval_loss"])}
-        refuse_divergence(values, state.global_step, self._plan)
+        check_finite(values, state.global_step, self._world, args.device)
         self._tell(state.global_step, values)
         self._since = time.monotonic()
 
@@ -192,6 +194,8 @@ class Telling(TrainerCallback):
             peak_memory_bytes=peak_memory_bytes(),
             **values,
         )
+        if "eval_loss" in values and (reading := read(self._history.lines())) is not None:
+            self._reporter.notice(reading.kind, reading.sentence)
         if "eval_loss" in values or time.monotonic() - self._printed >= PRINT_SECONDS:
             self._printed = time.monotonic()
             told = " ".join(f"{name}={value:.5g}" for name, value in values.items())
@@ -300,19 +304,6 @@ class TokenCounter:
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(count)
         return int(count)
-
-
-def refuse_divergence(values: dict[str, float], step: int, plan: Plan) -> None:
-    """End a run whose numbers are no numbers any more, before anything of it is saved."""
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise Refused(
-                "Diverged",
-                f"{name} is {value} at step {step}: training has diverged",
-                evidence=f"learning rate {plan.learning_rate:g}, step {step} of {plan.total_steps}",
-                next_step="Lower the learning rate: write training.learningRate: "
-                f'"{plan.learning_rate / 10:g}".',
-            )
 
 
 def eval_loss_at(state: State, step: int) -> float | None:

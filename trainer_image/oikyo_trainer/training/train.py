@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,10 @@ from ..progress import text
 from .batches import GroupedSampler
 from .callbacks import Committing, Rhythm, Telling, TokenCounter, peak_memory_bytes
 from .checkpoint import Checkpoints, Manifest
+from .curve import read
 from .deepspeed import join_deepspeed, prepare_deepspeed
 from .distributed import World, barrier, from_first, prepare_process, read_world
+from .divergence import FACTOR, Diverged, Rollback, Rollbacks, SmallerRate, refuse, slowed
 from .history import NAME as HISTORY
 from .history import History
 from .hyperparameters import Facts, Plan, resolve
@@ -82,6 +84,7 @@ class Run:
     history: History
     resolved: tuple[Resolved, ...]
     """What was chosen once the model was there."""
+    rollbacks: Rollbacks
 
 
 def train(spec: TrainSpec, context: Context) -> TrainResult:
@@ -94,6 +97,8 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
     base = open_base(context.workspace, spec.model_digest, spec.task)
     plan = _plan(spec, source, base, world, processor)
     setting = Setting(spec, context, world, source, base, plan, context.folder(spec))
+    rollbacks = Rollbacks(setting.folder, setting.check_attempt)
+    setting = replace(setting, plan=slowed(plan, len(rollbacks.done)))
     _log_start(setting, threads)
     if (predicted := _predicted(setting)) is not None:
         context.reporter.update(predicted_memory_bytes=float(predicted))
@@ -101,15 +106,24 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
     if plan.zero_stage:
         prepare_deepspeed(cuda=processor.cuda)
     save_to = context.workspace / layout.checkpoints(spec.run)
-    arguments = make_arguments(spec, plan, world, save_to, cuda=processor.cuda)
+    arguments = make_arguments(spec, setting.plan, world, save_to, cuda=processor.cuda)
     _join(arguments, plan, processor)
     tokens = _tokens(setting)
     checkpoints = _open_checkpoints(setting, save_to)
     newest = _newest(checkpoints, setting)
 
-    run = _make_run(setting, arguments, tokens, checkpoints)
-    if newest is None or not newest.final:
-        _run(run, setting, checkpoints, newest)
+    run = _make_run(setting, arguments, tokens, checkpoints, rollbacks)
+    while newest is None or not newest.final:
+        diverged = _run(run, setting, checkpoints, newest)
+        if diverged is None:
+            break
+        run.trainer = None  # its weights and moments would double the memory of the next
+        gc.collect()
+        newest = _newest(checkpoints, setting)
+        _roll_back(setting, rollbacks, diverged, newest)
+        setting = replace(setting, plan=slowed(plan, len(rollbacks.done)))
+        arguments = make_arguments(spec, setting.plan, world, save_to, cuda=processor.cuda)
+        run = _make_run(setting, arguments, tokens, checkpoints, rollbacks)
     return _finish(run, setting, checkpoints, newest, _some_rows(tokens))
 
 
@@ -212,7 +226,13 @@ def _newest(checkpoints: Checkpoints, setting: Setting) -> Manifest | None:
     return newest
 
 
-def _make_run(setting: Setting, arguments: Any, tokens: Tokens, checkpoints: Checkpoints) -> Run:
+def _make_run(
+    setting: Setting,
+    arguments: Any,
+    tokens: Tokens,
+    checkpoints: Checkpoints,
+    rollbacks: Rollbacks,
+) -> Run:
     from transformers import set_seed
 
     spec, plan, world = setting.spec, setting.plan, setting.world
@@ -231,6 +251,9 @@ def _make_run(setting: Setting, arguments: Any, tokens: Tokens, checkpoints: Che
     committing = Committing(
         plan, world, checkpoints, rhythm, reporter, rows, setting.context.remember
     )
+    callbacks = [rhythm, telling, committing]
+    if rollbacks.done:
+        callbacks.append(SmallerRate(plan.learning_rate))
     set_seed(spec.training.seed)  # the new head and the adapters are drawn from it
     parts = {
         "model": _model(setting),
@@ -238,7 +261,7 @@ def _make_run(setting: Setting, arguments: Any, tokens: Tokens, checkpoints: Che
         "tokenizer": setting.base.tokenizer,
         "train_rows": tokens.train,
         "validation_rows": tokens.validation,
-        "callbacks": [rhythm, telling, committing],
+        "callbacks": callbacks,
     }
     resolved: tuple[Resolved, ...] = ()
     if spec.training.objective != "Supervised":
@@ -255,7 +278,7 @@ def _make_run(setting: Setting, arguments: Any, tokens: Tokens, checkpoints: Che
     trainer.pulse.listen(trainer.model)
     trainer.behind = committing.behind = _behind(setting, trainer.model)
     _log_choices(world, resolved)
-    return Run(trainer, rhythm, telling, history, resolved)
+    return Run(trainer, rhythm, telling, history, resolved, rollbacks)
 
 
 def _behind(setting: Setting, model: Any) -> WriteBehind | None:
@@ -292,8 +315,10 @@ def _model(setting: Setting) -> Any:
     return model
 
 
-def _run(run: Run, setting: Setting, checkpoints: Checkpoints, newest: Manifest | None) -> None:
-    """Train to the end; raises Retry when the gang was asked to stop, after a checkpoint."""
+def _run(
+    run: Run, setting: Setting, checkpoints: Checkpoints, newest: Manifest | None
+) -> Diverged | None:
+    """Train to the end, or until a number is none; raises Retry when the gang was asked to stop."""
     if setting.world.is_first:
         run.history.rewind(newest.step if newest else 0)
     trainer = run.trainer
@@ -304,8 +329,11 @@ def _run(run: Run, setting: Setting, checkpoints: Checkpoints, newest: Manifest 
         trainer.args.eval_on_start = trainer.eval_dataset is not None
     resume = str(checkpoints.path(newest.step)) if newest else None
     pulse = trainer.pulse.watching()
-    with _stop_after_step(run.rhythm), pulse, _written(trainer.behind):
-        trainer.train(resume_from_checkpoint=resume)
+    try:
+        with _stop_after_step(run.rhythm), pulse, _written(trainer.behind):
+            trainer.train(resume_from_checkpoint=resume)
+    except Diverged as diverged:
+        return diverged.with_traceback(None)  # its frames would hold the whole trainer
     if run.rhythm.stopped:
         step = trainer.state.global_step
         raise Retry(
@@ -313,6 +341,27 @@ def _run(run: Run, setting: Setting, checkpoints: Checkpoints, newest: Manifest 
             f"stopped at step {step} of {setting.plan.total_steps}, with a checkpoint",
             next_step="Nothing: the next attempt goes on from this step.",
         )
+    return None
+
+
+def _roll_back(
+    setting: Setting, rollbacks: Rollbacks, diverged: Diverged, newest: Manifest | None
+) -> None:
+    """Keep that the rate is halved; raises Refused when that was done often enough."""
+    plan = setting.plan
+    refuse(diverged, plan, len(rollbacks.done))
+    rollback = Rollback(
+        step=diverged.step,
+        what=f"{diverged.name} is {diverged.value}",
+        back_to=newest.step if newest else 0,
+        rate=plan.learning_rate,
+        attempt=setting.spec.attempt,
+    )
+    sentence = rollbacks.add(rollback, write=setting.world.is_first)
+    log.warning("%s", sentence)
+    reporter = setting.context.reporter
+    reporter.update(rollbacks=float(len(rollbacks.done)), learning_rate=plan.learning_rate * FACTOR)
+    reporter.notice("RolledBack", sentence)
 
 
 @contextmanager
@@ -385,7 +434,12 @@ def _finish(
         metrics=tuple(Metric(name=name, value=text(value)) for name, value in metrics.items()),
         resolved=(*setting.plan.resolved, *run.resolved),
         model_path=path.relative_to(setting.context.workspace).as_posix() if path else "",
-        notes=(*_notes(checkpoints, newest, early), against(predicted, peak)),
+        curve=reading.sentence if (reading := read(run.history.lines())) else "",
+        notes=(
+            *_notes(checkpoints, newest, early),
+            *run.rollbacks.sentences(),
+            against(predicted, peak),
+        ),
     )
 
 
@@ -410,6 +464,8 @@ def _metrics(run: Run, newest: Manifest | None) -> dict[str, float]:
     if run.telling.seconds > 0:
         metrics["tokens_per_second"] = run.telling.tokens / run.telling.seconds
     metrics["peak_memory_bytes"] = float(peak_memory_bytes())
+    if run.rollbacks.done:
+        metrics["rollbacks"] = float(len(run.rollbacks.done))
     metrics["resumed_from_step"] = float(newest.step if newest else 0)
     return metrics
 

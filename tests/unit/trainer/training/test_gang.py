@@ -24,12 +24,13 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def torchrun(lab: Any, spec: Any, processes: int = 2) -> TrainResult:
+def torchrun(lab: Any, spec: Any, processes: int = 2, script: Path | None = None) -> TrainResult:
     """Run the train stage in a gang on loopback, as a worker pod does."""
     path = lab.workspace / f"{spec.run}.json"
     path.write_text(spec.json_line())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), "-m", "oikyo_trainer", "train"]
+    program = ["-m", "oikyo_trainer"] if script is None else [str(script)]
+    command += ["--nproc-per-node", str(processes), *program, "train"]
     command += ["--spec", str(path), "--workspace", str(lab.workspace), "--port", "0"]
     source = os.pathsep.join([str(ROOT / "operator"), str(ROOT / "trainer_image")])
     path_of = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))

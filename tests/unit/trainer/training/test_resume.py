@@ -136,7 +136,7 @@ def test_a_diverged_training_is_refused_and_leaves_no_checkpoint_of_it(lab: Any)
     with pytest.raises(Refused) as refused:
         lab.train(spec)
     assert refused.value.reason == "Diverged"
-    assert 'training.learningRate: "0.1"' in refused.value.next_step
+    assert 'training.learningRate: "0.0125"' in refused.value.next_step
     folder: Path = lab.workspace / layout.checkpoints("run-1")
     assert not any(path.joinpath(layout.MANIFEST).exists() for path in folder.glob("checkpoint-*"))
 
