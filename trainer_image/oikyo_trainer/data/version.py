@@ -23,7 +23,7 @@ from oikyo.api import workspace as layout
 
 from ..errors import Retry
 from ..files import commit_folder, file_digest, write_atomic
-from . import card
+from . import card, croissant
 from .clean.log import FILE as CLEANED
 from .columns import Shape
 from .findings import FILE as FINDINGS
@@ -99,7 +99,13 @@ def write(
         staging / card.FILE,
         card.card(version.task, version.digest, version.seed, _counts(version), report),
     )
-    write_atomic(staging / layout.MANIFEST, pretty(_manifest(version, staging)))
+    files = describe(staging)
+    told = croissant.croissant(
+        version.task, version.digest, _counts(version), files, _schema(spool)
+    )
+    write_atomic(staging / croissant.FILE, pretty(told))
+    files[croissant.FILE] = _facts(staging / croissant.FILE)
+    write_atomic(staging / layout.MANIFEST, pretty(_manifest(version, files)))
     replace_folder(staging, target)
 
 
@@ -118,8 +124,7 @@ def pretty(value: dict[str, Any]) -> str:
 
 
 def _write_split(path: Path, index: Index, spool: Spool, rows: Rows, intake: Intake) -> None:
-    own = [pa.field("id", pa.string()), pa.field("source", pa.string())]
-    schema = pa.schema([*own, *spool.schema])
+    schema = _schema(spool)
     with pq.ParquetWriter(path, schema, compression="zstd", write_statistics=False) as writer:
         for piece, texts in spool.gather(index, rows.lengths):
             ids = [f"{high:016x}{low:016x}" for high, low in rows.rows[piece].tolist()]
@@ -133,7 +138,12 @@ def _write_split(path: Path, index: Index, spool: Spool, rows: Rows, intake: Int
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
-def _manifest(version: Version, folder: Path) -> dict[str, Any]:
+def _schema(spool: Spool) -> Any:
+    own = [pa.field("id", pa.string()), pa.field("source", pa.string())]
+    return pa.schema([*own, *spool.schema])
+
+
+def _manifest(version: Version, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "digest": version.digest,
@@ -142,7 +152,7 @@ def _manifest(version: Version, folder: Path) -> dict[str, Any]:
         "labels": list(version.labels),
         "seed": version.seed,
         "rows": _counts(version),
-        "files": describe(folder),
+        "files": files,
     }
 
 
@@ -153,13 +163,14 @@ def _counts(version: Version) -> dict[str, int]:
 def describe(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file but the manifest itself."""
     return {
-        path.relative_to(folder).as_posix(): {
-            "size": path.stat().st_size,
-            "sha256": file_digest(path),
-        }
+        path.relative_to(folder).as_posix(): _facts(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / layout.MANIFEST
     }
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": file_digest(path)}
 
 
 def is_whole(folder: Path) -> bool:

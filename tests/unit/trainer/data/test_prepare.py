@@ -67,6 +67,7 @@ def test_the_manifest_describes_the_files(desk: Any) -> None:
     assert sorted(manifest["files"]) == [
         "README.md",
         "cleaned.jsonl",
+        "croissant.json",
         "findings.jsonl",
         "report.json",
         "test.parquet",

@@ -98,6 +98,8 @@ class Cleaner:
     def _judge(self, texts: list[tuple[Kind, str]]) -> None:
         """Raise _Left when the row goes as a whole."""
         asked = "\n".join(text for kind, text in texts if kind == "Input")
+        if not asked.strip():
+            return  # a bad row, and found as one
         private = self.clean.personal_data
         if private is not None and private.action == "Drop":
             for _, text in texts:

@@ -15,7 +15,7 @@ from oikyo.api.clean import CleanedStep, CleanStep
 FILE = "cleaned.jsonl"
 """The whole list: beside findings.jsonl, in the version and in the folder of the stage."""
 FIRST = 10
-"""Rows of each step that the report lists."""
+"""Rows of each step, changed and dropped, that the report lists."""
 STEPS: tuple[CleanStep, ...] = get_args(CleanStep)
 
 
@@ -48,7 +48,7 @@ class CleanLog:
     def add(self, one: Cleaned) -> None:
         (self.changed if one.action == "changed" else self.dropped)[one.step] += 1
         examples = self.first.setdefault(one.step, [])
-        if len(examples) < FIRST:
+        if sum(example.action == one.action for example in examples) < FIRST:
             examples.append(one)
         if self._file is not None:
             told = {name: value for name, value in vars(one).items() if value != ""}

@@ -12,6 +12,7 @@ VERBS: dict[str, str] = {
     "convert": "write data files in another format or shape, without loss or not at all",
     "diff": "compare two files or versions: rows added, removed, changed, and what drifted",
     "report": "write what is known of the data as one HTML page: what to fix first, and why",
+    "trace": "where a row of a version comes from, or what became of a row of a source",
     "review": "rank the rows whose label or answer looks wrong; apply a person's decisions",
 }
 """Verb -> one line of help."""

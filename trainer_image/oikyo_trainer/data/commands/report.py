@@ -53,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         table = replace(table, meta=meta)
     report = {**opened.report, "insight": section(table)}
     name = arguments.data.resolve().name
+    if is_version(arguments.data):
+        name = name[:12]
     body = pretty(report) if arguments.json else render(name, report, opened.manifest)
     if arguments.output is None:
         sys.stdout.write(body)

@@ -9,7 +9,7 @@ from . import slices
 from .balance import classes, lengths
 from .edges import edges
 from .suspects import CONFLICT, LABEL_ERROR, OUTLIER, Suspect, noise, ranked
-from .table import Table
+from .table import CUT, Table
 from .topics import topics
 
 SHOWN = 160
@@ -22,10 +22,11 @@ def section(table: Table) -> dict[str, Any]:
     """The statistics as JSON: what `insight` holds in report.json."""
     found = noise(table)
     suspects = ranked(table, found)
+    read = min(found.features.cut, CUT) if found.features else 0
     return {
         "rows": len(table),
         "of": table.total,
-        "characters_read": found.features.cut if found.features else 0,
+        "characters_read": read if (table.lengths > read).any() else 0,
         "suspects": {
             code: _suspects(table, [one for one in suspects if code in one.why])
             for code in (LABEL_ERROR, CONFLICT, OUTLIER)

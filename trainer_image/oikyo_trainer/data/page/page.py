@@ -39,6 +39,7 @@ def render(name: str, report: Report, manifest: Report) -> str:
         advice=found,
         tones=advice.TONES,
         dropped=_dropped(report),
+        cleaned=_cleaned(report),
         findings=report.get("findings", []),
         classes=_classes(splits),
         lengths=_lengths(splits),
@@ -65,7 +66,18 @@ def _dropped(report: Report) -> list[tuple[str, int, list[str]]]:
     for key, why in (("duplicates", "stands twice"), ("leaked", "also in the test set")):
         part = report.get(key, {})
         told.append((why, part.get("count", 0), part.get("examples", [])))
+    for step in _cleaned(report):
+        first = [
+            f"{row['file']}:{row['line']}" for row in step["examples"] if row["action"] == "dropped"
+        ]
+        told.append((f"cleaning: {step['step']}", step["dropped"], first))
     return [(why, count, where[:3]) for why, count, where in told if count]
+
+
+def _cleaned(report: Report) -> list[Report]:
+    """The steps of the cleaning but for those that the dropped rows tell already."""
+    steps = report.get("cleaned", [])
+    return [one for one in steps if one["step"] not in ("duplicates", "leaked")]
 
 
 def _classes(splits: dict[str, Any]) -> list[tuple[str, list[int], float]]:
