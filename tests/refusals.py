@@ -78,6 +78,7 @@ RULES = (
     _job("a model name in capitals", "spec.model.name", "lower case",
          model={"base": "hf://a/b", "name": "Intents"}),
     _job("no data", "spec.data.sources", "at least one file", data={"sources": []}),
+    _job("a column named twice", "spec.data.sliceBy", "once", **_data(sliceBy=["a", "a"])),
     _job("more of a share than all", "spec.data.clean.boilerplate", "below 1",
          **_data(clean={"boilerplate": "1.5"})),
     _job("no kind of personal data", "spec.data.clean.personalData.kinds", "[Email]",

@@ -136,6 +136,25 @@ _ALL = (
         next_step="Add rows of the class, or merge it with another",
     ),
     Check(
+        code="small-slice",
+        action="Warn",
+        max="0",
+        description="are of a slice that is too small to be learnt or judged",
+        next_step="Collect rows of it before judging it",
+        details="Of the columns of data.sliceBy: fewer than 30 rows, none in training, or fewer than 10 in the "
+        "test split.",
+    ),
+    Check(
+        code="outcome-skew",
+        action="Warn",
+        max="0",
+        description="have an outcome that one slice has far more or less often than the others",
+        next_step="Ask why: a real difference, how the rows were collected, or how they were labelled",
+        details="Of the columns of data.sliceBy; a label, or an answer longer than the median. The 95 % interval "
+        "of the difference of the shares (Newcombe 1998, over all comparisons of the column) lies beyond 5 "
+        "points. A difference does not say why, and none does not say that all is well.",
+    ),
+    Check(
         code="class-imbalance",
         action="Warn",
         max="0.9",

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from .base import Model, Rule, Word, in_words, list_map
+from .base import ATOMIC, Model, Rule, Word, in_words, list_map
 from .checks import DataCheck
 from .clean import Clean
 from .duplicates import Duplicates
@@ -148,6 +148,25 @@ class DataSpec(Model):
             "Default: nothing; docs/how-to/clean-data.md."
         ),
     ] = Clean()
+    slice_by: Annotated[
+        tuple[Word, ...],
+        Field(
+            max_length=8,
+            description="Columns that group the rows, such as country or channel, at most 8: the report and "
+            "the page tell small groups and outcomes that differ between groups (checks small-slice and "
+            "outcome-skew), and the columns stay beside the rows. Every file must have them. Default: none. "
+            "Example: [country].",
+            json_schema_extra={
+                **ATOMIC,
+                **in_words(
+                    Rule(
+                        "self.all(one, one != '' && self.exists_one(other, other == one))",
+                        "name each column once, for example [country, channel]",
+                    ),
+                ),
+            },
+        ),
+    ] = ()
     duplicates: Annotated[
         Duplicates,
         Field(

@@ -108,6 +108,7 @@ class PrepareSpec(RunSpec):
     min_test_rows: int = 20
     checks: tuple[DataCheck, ...] = ()
     clean: Clean = Clean()
+    slice_by: tuple[str, ...] = ()
     duplicates: Duplicates = Duplicates()
     objective: Objective = "Supervised"
     """Whether rows are answers to learn, or preferences between answers."""

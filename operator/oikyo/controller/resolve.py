@@ -137,6 +137,7 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         min_test_rows=data.min_test_rows,
         checks=data.checks,
         clean=data.clean,
+        slice_by=data.slice_by,
         duplicates=data.duplicates,
         max_length=job.spec.training.max_length,
         training=job.spec.training,

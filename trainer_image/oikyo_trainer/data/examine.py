@@ -85,6 +85,8 @@ def examine(
         intake.settle(times.resolved(told["times"]))
     conflicts.check(intake, rows, kept)
     labels.check(intake, rows, sides)
+    if spec.slice_by:
+        told["slices"] = _slices(intake, rows, sides, spool)
     texts.check(intake, rows, kept.mask, spool, judge.personal_kinds(spec))
     longest = 0
     if model is not None:
@@ -94,6 +96,12 @@ def examine(
     judge.refuse(judged)
     check_split(spec, rows, kept, sides, given_test, intake)
     return Examined(spool, rows, kept, sides, judged, longest)
+
+
+def _slices(intake: Intake, rows: Rows, sides: Sides, spool: Spool) -> dict[str, Any] | None:
+    from .insight import groups  # scipy's statistics, half a second that only slices need
+
+    return groups.check(intake, groups.of_rows(intake, rows, sides, spool))
 
 
 def _spool_in(staging: Path) -> Callable[[Shape], Spool]:

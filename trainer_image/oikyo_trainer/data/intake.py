@@ -19,6 +19,7 @@ from .findings import BadRow, Finding, Findings, excerpt
 from .keys import keys
 from .readers import read
 from .readers.row import Item, Row
+from .slicing import SliceColumns, check_columns
 from .sources import DataFile, data_files
 from .spool import Rows, Spool
 
@@ -59,6 +60,8 @@ class Intake:
     resolved: dict[tuple[str, str], Resolved] = field(default_factory=dict)
     spool: Spool | None = None
     cleaned: CleanLog = field(default_factory=CleanLog)
+    slices: SliceColumns | None = None
+    """The columns of data.sliceBy; None without them."""
 
     @property
     def rows(self) -> int:
@@ -98,6 +101,7 @@ def take_in(
     plan = [(file, False) for source in sources for file in data_files(source)]
     plan += [(file, True) for source in tests for file in data_files(source, test=True)]
     _refuse_same_file(plan)
+    intake.slices = SliceColumns(spec.slice_by) if spec.slice_by else None
     cleaner = open_cleaner(spec, [file for file, test in plan if not test], intake.cleaned)
     total, done = sum(file.size for file, _ in plan), 0
     for file, is_test in plan:
@@ -139,6 +143,7 @@ def _columns(
         raise _no_rows(file, first, intake)
     present = list(dict.fromkeys(name for row in rows for name in row.values))
     columns = choose(spec.task, spec.fields, present, file.name, spec.objective)
+    check_columns(spec.slice_by, present, file.name)
     marks.check_column(spec.split, present, file.name, test=is_test)
     if intake.columns is None:
         intake.columns = columns
@@ -196,6 +201,9 @@ def _take_file(
             label = example.answer if labelled else None
             hashes = keys(seed, example.input, example.answer, example.question)
             spool.add(example, hashes, number, label, mark)
+            if intake.slices is not None:
+                assert isinstance(item, Row)  # an example is made of one
+                intake.slices.add(item.values)
             characters += example.length
         if count.rows % TELL_EVERY == 0:
             yield characters

@@ -55,7 +55,9 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
         )
         memory = _memory(spec, base, data)
         rows, sides = data.rows, data.sides
-        made = version.plan(spec.task, data.spool.shape, spec.split.seed, rows, sides)
+        made = version.plan(
+            spec.task, data.spool.shape, spec.split.seed, rows, sides, intake.slices
+        )
         check_attempt(spec, context)
         version.write(
             made,

@@ -29,11 +29,12 @@ from .example import converter
 from .findings import BadRow, excerpt
 from .insight.source import TASKS, plain
 from .insight.suspects import Suspect
-from .insight.table import META, Table
+from .insight.table import Table
 from .intake import LOOK_AHEAD
 from .keys import keys, normalise
 from .readers import read
 from .readers.row import Row
+from .slicing import META
 from .sources import data_files
 from .split import SIDES
 

@@ -28,6 +28,7 @@ from .clean.log import FILE as CLEANED
 from .columns import Shape
 from .findings import FILE as FINDINGS
 from .intake import Intake
+from .slicing import SliceColumns
 from .split import SIDES, Sides
 from .spool import Index, Rows, Spool
 
@@ -49,7 +50,14 @@ class Version:
     digest: str
 
 
-def plan(task: str, shape: Shape, seed: int, rows: Rows, sides: Sides) -> Version:
+def plan(
+    task: str,
+    shape: Shape,
+    seed: int,
+    rows: Rows,
+    sides: Sides,
+    slices: SliceColumns | None = None,
+) -> Version:
     """Order the rows of each side and digest them."""
     splits = tuple(_ordered(rows, np.flatnonzero(sides == side)) for side in range(len(SIDES)))
     used = np.unique(rows.label_codes[sides >= 0]) if rows.labels else ()
@@ -57,6 +65,8 @@ def plan(task: str, shape: Shape, seed: int, rows: Rows, sides: Sides) -> Versio
     for name, index in zip(SIDES, splits, strict=True):
         digest.update(f"{name} {len(index)}\n".encode())
         digest.update(rows.exact[index].tobytes())
+        if slices is not None:
+            digest.update(slices.content(index))
     return Version(
         task=task,
         shape=shape,
@@ -101,7 +111,7 @@ def write(
     )
     files = describe(staging)
     told = croissant.croissant(
-        version.task, version.digest, _counts(version), files, _schema(spool)
+        version.task, version.digest, _counts(version), files, _schema(spool, intake)
     )
     write_atomic(staging / croissant.FILE, pretty(told))
     files[croissant.FILE] = _facts(staging / croissant.FILE)
@@ -124,7 +134,7 @@ def pretty(value: dict[str, Any]) -> str:
 
 
 def _write_split(path: Path, index: Index, spool: Spool, rows: Rows, intake: Intake) -> None:
-    schema = _schema(spool)
+    schema = _schema(spool, intake)
     with pq.ParquetWriter(path, schema, compression="zstd", write_statistics=False) as writer:
         for piece, texts in spool.gather(index, rows.lengths):
             ids = [f"{high:016x}{low:016x}" for high, low in rows.rows[piece].tolist()]
@@ -134,13 +144,14 @@ def _write_split(path: Path, index: Index, spool: Spool, rows: Rows, intake: Int
                     rows.files[piece].tolist(), rows.lines[piece].tolist(), strict=True
                 )
             ]
-            columns = [pa.array(ids), pa.array(names), *texts.columns]
+            beside = intake.slices.columns(piece).values() if intake.slices else ()
+            columns = [pa.array(ids), pa.array(names), *texts.columns, *beside]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
-def _schema(spool: Spool) -> Any:
+def _schema(spool: Spool, intake: Intake) -> Any:
     own = [pa.field("id", pa.string()), pa.field("source", pa.string())]
-    return pa.schema([*own, *spool.schema])
+    return pa.schema([*own, *spool.schema, *(intake.slices.fields() if intake.slices else ())])
 
 
 def _manifest(version: Version, files: dict[str, dict[str, Any]]) -> dict[str, Any]:

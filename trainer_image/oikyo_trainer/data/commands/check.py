@@ -70,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group-by", metavar="COLUMN", help="data.split.groupBy")
     parser.add_argument("--time-by", metavar="COLUMN", help="data.split.timeBy")
     parser.add_argument("--stratify", action="store_true", help="data.split.stratify")
+    parser.add_argument(
+        "--slice-by", default="", metavar="COLUMNS", help="data.sliceBy, with commas"
+    )
     parser.add_argument("--seed", type=int, default=42, help="data.split.seed (42)")
     parser.add_argument(
         "--checks",
@@ -238,6 +241,7 @@ def _spec(
         max_bad_rows=arguments.max_bad_rows,
         min_test_rows=arguments.min_test_rows,
         checks=_checks(arguments.checks),
+        slice_by=tuple(name for name in arguments.slice_by.split(",") if name),
         clean=settings(arguments.clean, "--clean"),
         duplicates=_duplicates(arguments.near, arguments.similarity),
         max_length=arguments.max_length,

@@ -23,13 +23,12 @@ from oikyo.api import workspace as layout
 from ..columns import Shape
 from ..intake import Intake
 from ..report import where
+from ..slicing import META
 from ..split import SIDES, Sides
 from ..spool import Index, Rows, Spool
 
 CUT = 2000
 """Characters of a text that the statistics see."""
-META = "meta."
-"""Prefix of the columns that travel beside those of the shape, for slices."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,7 @@ def _with_names(intake: Intake, rows: Rows, sides: Sides, piece: Index, texts: A
     columns = {"id": pa.array(ids, pa.string()), "source": pa.array(names, pa.string())}
     columns["side"] = pa.array(sides[piece], pa.int8())
     columns |= dict(zip(texts.column_names, texts.columns, strict=True))
+    columns |= intake.slices.columns(piece) if intake.slices else {}
     return pa.table(columns)
 
 

@@ -22,6 +22,8 @@ def advice(report: Report) -> list[Advice]:
     """Errors, then warnings, then what is only worth knowing."""
     insight = report.get("insight") or {}
     found = [*_refused(report), *_bad(report), *_checks(report), *_insight(insight)]
+    if "slices" not in report:  # else the checks small-slice and outcome-skew say it
+        found += _slices(slices_of(report) or {})
     return sorted(found, key=lambda one: list(TONES).index(one.severity))
 
 
@@ -66,16 +68,25 @@ def _insight(insight: Report) -> list[Advice]:
         names = ", ".join(one["label"] for one in few[:3])
         what = f"{len(few)} classes have fewer than 10 rows: {names}"
         found.append(Advice("Warning", what, "Add rows of them, or merge them with others"))
-    groups = insight.get("slices") or {}
+    far = insight.get("suspects", {}).get("outlier", {}).get("count", 0)
+    if far:
+        found.append(Advice("Info", f"{_rows(far)} near no other row", "Look whether they belong"))
+    return found
+
+
+def slices_of(report: Report) -> Report | None:
+    """The slices of the statistics, or those that data.sliceBy asked for."""
+    return (report.get("insight") or {}).get("slices") or report.get("slices")
+
+
+def _slices(groups: Report) -> list[Advice]:
+    found = []
     for one in [one for one in groups.get("slices", []) if one["small"]][:5]:
         what = f"{one['column']} = {one['value']} {one['small']}"
         found.append(Advice("Warning", what, "Collect rows of it before judging it"))
     for one in groups.get("skews", [])[:5]:
         step = "Ask why: a real difference, how the rows were collected, or how they were labelled"
         found.append(Advice("Warning", one["says"], step))
-    far = insight.get("suspects", {}).get("outlier", {}).get("count", 0)
-    if far:
-        found.append(Advice("Info", f"{_rows(far)} near no other row", "Look whether they belong"))
     return found
 
 

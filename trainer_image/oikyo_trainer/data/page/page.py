@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 
 from . import advice
-from .advice import Report
+from .advice import Report, slices_of
 
 PAGE = "report.html"
 """Beside report.json in the folder of the prepare stage."""
@@ -34,6 +34,7 @@ def render(name: str, report: Report, manifest: Report) -> str:
         report=report,
         manifest=manifest,
         insight=report.get("insight"),
+        slices=slices_of(report),
         splits=splits,
         verdict=_verdict(found),
         advice=found,
