@@ -62,6 +62,27 @@ _ALL = (
         details="Of data.testSources; the split of oikyo itself keeps such rows on one side.",
     ),
     Check(
+        code="ngram-leak",
+        action="Warn",
+        max="0.01",
+        description="share a long run of words with a row of the test side",
+        next_step="Set data.leakage.action to Remove to drop them, or data.split.groupBy to the text that "
+        "they have in common, unless it is a template",
+        details="A run has data.leakage.ngram words, without case and punctuation; a text of 8 words or "
+        "more that is shorter counts as a whole. A run is no leak when half of it stands in more than 20 "
+        "test rows and in 5 % of them, or in most of them: that is a template.",
+    ),
+    Check(
+        code="contaminated",
+        action="Warn",
+        max="0",
+        description="hold an item of a benchmark",
+        next_step="Set the benchmark's action to Remove in data.contamination: a score on it means "
+        "nothing once its items are learned",
+        details="Of data.contamination: a run of data.leakage.ngram words, a whole text of 8 words or "
+        "more, or a text of 3 words or more that equals one of the row, without case and punctuation.",
+    ),
+    Check(
         code="label-typo",
         action="Fail",
         max="0",

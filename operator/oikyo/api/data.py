@@ -10,6 +10,7 @@ from .base import ATOMIC, Model, Rule, Word, in_words, list_map
 from .checks import DataCheck
 from .clean import Clean
 from .duplicates import Duplicates
+from .leakage import Benchmark, Leakage
 from .sources import DataSource
 from .split import Split
 
@@ -174,6 +175,22 @@ class DataSpec(Model):
             "side of the split and are told."
         ),
     ] = Duplicates()
+    leakage: Annotated[
+        Leakage,
+        Field(
+            description="What is done with rows that share a long run of words with the test side. "
+            "Default: runs of 13 words are looked for and told."
+        ),
+    ] = Leakage()
+    contamination: Annotated[
+        tuple[Benchmark, ...],
+        Field(
+            max_length=32,
+            description="Benchmarks whose items training must not contain, 32 files or folders at "
+            "most. Default: none.",
+            json_schema_extra=list_map("name"),
+        ),
+    ] = ()
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

@@ -20,6 +20,7 @@ from .data import Fields
 from .duplicates import Duplicates
 from .evaluation import EvaluationSpec, Task
 from .jobstatus import DataFinding, GateResult, Resolved
+from .leakage import Leakage
 from .meta import Metric
 from .sources import GivenFormat
 from .split import Split
@@ -59,6 +60,15 @@ class Source(Model):
     format: GivenFormat = "Auto"
     secret: str | None = None
     """Folder with a file for each key of the Secret that opens the bucket; None: no Secret."""
+
+
+class BenchmarkSource(Source):
+    """A benchmark that training must not contain, as data.contamination names it."""
+
+    name: str
+    columns: tuple[str, ...] = ()
+    """Columns with the texts of an item; empty: every text."""
+    action: Literal["Warn", "Remove"] = "Warn"
 
 
 class MemoryPlan(Report):
@@ -110,6 +120,8 @@ class PrepareSpec(RunSpec):
     clean: Clean = Clean()
     slice_by: tuple[str, ...] = ()
     duplicates: Duplicates = Duplicates()
+    leakage: Leakage = Leakage()
+    contamination: tuple[BenchmarkSource, ...] = ()
     objective: Objective = "Supervised"
     """Whether rows are answers to learn, or preferences between answers."""
     max_length: int = 512

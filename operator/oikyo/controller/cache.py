@@ -167,9 +167,8 @@ class Cache:
             spec = job.get("spec", {})
             storage = spec.get("storage", {}).get("claimName")
             data = spec.get("data", {})
-            uris = [
-                s.get("uri", "") for s in (*data.get("sources", ()), *data.get("testSources", ()))
-            ]
+            lists = ("sources", "testSources", "contamination")
+            uris = [s.get("uri", "") for name in lists for s in data.get(name, ())]
             uris.append(spec.get("model", {}).get("base", ""))
             if storage == claim or any(inside in f"{uri}/" for uri in uris):
                 yield key_of(FINE_TUNE_JOBS, job)

@@ -5,11 +5,16 @@ Pure. The stage models stand in oikyo.api.stages.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from oikyo.api import workspace
+from oikyo.api.data import DataSpec
 from oikyo.api.finetunejob import FineTuneJob, FineTuneJobSpec
+from oikyo.api.leakage import Benchmark
 from oikyo.api.modelversion import ModelVersion
 from oikyo.api.sources import BUCKETS, DataSource
 from oikyo.api.stages import (
+    BenchmarkSource,
     EvaluateSpec,
     MemoryPlan,
     PrepareResult,
@@ -49,8 +54,7 @@ def configmaps_of(spec: FineTuneJobSpec) -> tuple[str, ...]:
 
 def secrets_of(spec: FineTuneJobSpec) -> tuple[str, ...]:
     """Names of the Secrets that open the buckets of the sources and the base model, once each."""
-    sources = (*spec.data.sources, *spec.data.test_sources)
-    named = [source.secret_name for source in sources]
+    named = [source.secret_name for _, source in data_sources(spec.data)]
     named += [spec.model.secret_name] if in_bucket(spec.model.base) else []
     return tuple(dict.fromkeys(name for name in named if name))
 
@@ -61,9 +65,21 @@ def in_bucket(uri: str) -> bool:
 
 
 def _names(spec: FineTuneJobSpec, scheme: str) -> tuple[str, ...]:
-    uris = [spec.model.base, *(s.uri for s in (*spec.data.sources, *spec.data.test_sources))]
+    uris = [spec.model.base, *(source.uri for _, source in data_sources(spec.data))]
     named = (split_uri(uri)[1].partition("/")[0] for uri in uris if split_uri(uri)[0] == scheme)
     return tuple(dict.fromkeys(named))
+
+
+def data_sources(data: DataSpec) -> Iterator[tuple[str, DataSource]]:
+    """Everything that the data section reads, with the field that names it."""
+    lists: tuple[tuple[str, Sequence[DataSource]], ...] = (
+        ("sources", data.sources),
+        ("testSources", data.test_sources),
+        ("contamination", data.contamination),
+    )
+    for field, sources in lists:
+        for number, source in enumerate(sources):
+            yield f"spec.data.{field}[{number}]", source
 
 
 def resolve_path(uri: str, mounts: Mounts) -> str:
@@ -121,6 +137,11 @@ def _model(spec: FineTuneJobSpec, mounts: Mounts) -> Source:
     return Source(uri=base, path=resolve_path(base, mounts), secret=_secret(name, mounts))
 
 
+def _benchmark(given: Benchmark, mounts: Mounts) -> BenchmarkSource:
+    place = _source(given, mounts).model_dump()
+    return BenchmarkSource(name=given.name, columns=given.columns, action=given.action, **place)
+
+
 def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
     data = job.spec.data
     return PrepareSpec(
@@ -139,6 +160,8 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         clean=data.clean,
         slice_by=data.slice_by,
         duplicates=data.duplicates,
+        leakage=data.leakage,
+        contamination=tuple(_benchmark(given, mounts) for given in data.contamination),
         max_length=job.spec.training.max_length,
         training=job.spec.training,
         serving_memory=_serving_memory(job),

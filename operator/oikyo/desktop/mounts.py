@@ -9,7 +9,7 @@ from pathlib import Path
 from oikyo.api import workspace as layout
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.controller.observed import Mounts
-from oikyo.controller.resolve import in_bucket, resolve_path, secrets_of, split_uri
+from oikyo.controller.resolve import data_sources, in_bucket, resolve_path, secrets_of, split_uri
 from oikyo.errors import SpecError
 
 from .home import Home
@@ -45,10 +45,8 @@ def parse_folders(pairs: Iterable[str], option: str) -> dict[str, Path]:
 
 def missing(job: FineTuneJob, mounts: Mounts, home: Home) -> tuple[str, ...]:
     """A sentence for each thing that the spec names and that does not exist here."""
-    data = job.spec.data
     named = [("spec.model.base", job.spec.model.base)]
-    named += [(f"spec.data.sources[{i}].uri", s.uri) for i, s in enumerate(data.sources)]
-    named += [(f"spec.data.testSources[{i}].uri", s.uri) for i, s in enumerate(data.test_sources)]
+    named += [(f"{field}.uri", source.uri) for field, source in data_sources(job.spec.data)]
     sentences = (_missing(field, uri, mounts) for field, uri in named)
     found = [sentence for sentence in sentences if sentence]
     found += _missing_secrets(job, home)

@@ -79,6 +79,7 @@ def _body(
         f"- {report.get('bad_rows', {}).get('count', 0)} rows that cannot be used",
         f"- {report.get('duplicates', {}).get('count', 0)} rows that stand twice",
         f"- {report.get('leaked', {}).get('count', 0)} rows that also stand in the test set",
+        *_benchmarks(report),
         "",
         *_cleaned(report),
         "",
@@ -86,6 +87,20 @@ def _body(
         "",
         "Nobody vouches for the answers: checks find what contradicts itself, not what is wrong. "
         "report.json holds what was found.",
+    ]
+
+
+def _benchmarks(report: Mapping[str, Any]) -> list[str]:
+    dropped = report.get("contaminated", {}).get("count", 0)
+    found = report.get("contamination", ())
+    return [
+        *([f"- {dropped} rows that hold an item of a benchmark"] if dropped else []),
+        *(["", "## Benchmarks", ""] if found else []),
+        *(
+            f"- {one['name']}: {one['rows']} rows to learn hold one of its {one['items']} items"
+            f"{', and were dropped' if one['action'] == 'Remove' and one['rows'] else ''}"
+            for one in found
+        ),
     ]
 
 

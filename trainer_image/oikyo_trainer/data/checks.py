@@ -107,7 +107,9 @@ def _few_test_rows(spec: PrepareSpec, count: int, kept: Kept, *, given: bool) ->
 
 
 def _away(kept: Kept) -> str:
-    return f"{int(kept.duplicate.sum())} duplicates, {int(kept.leaked.sum())} also in the test set"
+    told = f"{int(kept.duplicate.sum())} duplicates, {int(kept.leaked.sum())} also in the test set"
+    benchmarks = int(kept.contaminated.sum())
+    return f"{told}, {benchmarks} with items of a benchmark" if benchmarks else told
 
 
 def _check_unseen(rows: Rows, sides: Sides, intake: Intake, *, given: bool) -> None:

@@ -5,7 +5,7 @@ All of it on arrays of hashes; the texts are not touched.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ class Kept:
     """Rows that stay although another one has the same question and another answer."""
     families: Index
     """Number of the family of each row: rows of one family share their side of the split."""
+    contaminated: Mask
+    """Rows that go because they hold an item of a benchmark."""
 
 
 def dedup(rows: Rows, given_test: Mask) -> Kept:
@@ -43,7 +45,18 @@ def dedup(rows: Rows, given_test: Mask) -> Kept:
     mask = ~duplicate & ~leaked
     questions = groups if rows.questions is rows.inputs else group(rows.questions)
     conflicts = in_conflict(mask, questions)
-    return Kept(mask, duplicate, leaked, groups, questions, conflicts, families=groups)
+    none = np.zeros(len(rows), dtype=bool)
+    return Kept(
+        mask, duplicate, leaked, groups, questions, conflicts, families=groups, contaminated=none
+    )
+
+
+def without(kept: Kept, *, leaked: Mask, contaminated: Mask | None = None) -> Kept:
+    """`kept` less the rows of these masks, which hold those that have gone before."""
+    held = kept.contaminated if contaminated is None else contaminated
+    mask = kept.mask & ~leaked & ~held
+    conflicts = in_conflict(mask, kept.questions)
+    return replace(kept, mask=mask, leaked=leaked, contaminated=held, conflicts=conflicts)
 
 
 def in_conflict(mask: Mask, questions: Index) -> Index:

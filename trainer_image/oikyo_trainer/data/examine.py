@@ -21,6 +21,7 @@ from .clean import repeats
 from .columns import Shape
 from .dedup import Kept, dedup
 from .intake import Intake, Tell, take_in
+from .leakage import leaks
 from .near import near
 from .split import SIDES, Sides, assign, placed_by
 from .spool import Rows, Spool
@@ -83,6 +84,7 @@ def examine(
         placed = placed_by(rows, kept, given_test, spec.split)
         told["times"] = times.report(spec.split.time_by, rows.members[:, 0], placed, masks)
         intake.settle(times.resolved(told["times"]))
+    kept, sides = leaks.check(spec, intake, told, spool, rows, kept, sides)
     conflicts.check(intake, rows, kept)
     labels.check(intake, rows, sides)
     if spec.slice_by:

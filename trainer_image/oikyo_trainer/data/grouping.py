@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .dedup import Kept, Mask, group, in_conflict
+from .dedup import Kept, Mask, group, without
 from .findings import BadRow
 from .keys import normalise
 from .readers.row import Row
@@ -49,7 +49,7 @@ def by_group(rows: Rows, kept: Kept, given_test: Mask) -> Kept:
     in_test = np.zeros(len(rows) + 1, dtype=bool)
     in_test[families[given_test]] = True
     leaked = kept.leaked | (kept.mask & ~given_test & in_test[families])
-    return _without(replace(kept, families=families), leaked)
+    return without(replace(kept, families=families), leaked=leaked)
 
 
 def apart(kept: Kept, sides: Sides) -> tuple[Kept, Sides]:
@@ -59,10 +59,4 @@ def apart(kept: Kept, sides: Sides) -> tuple[Kept, Sides]:
         known = np.zeros(len(sides) + 1, dtype=bool)
         known[kept.groups[(sides == held) & ~leaked]] = True
         leaked |= known[kept.groups] & np.isin(sides, others)
-    return _without(kept, leaked), np.where(leaked, DROPPED, sides).astype(sides.dtype)
-
-
-def _without(kept: Kept, leaked: Mask) -> Kept:
-    mask = kept.mask & ~leaked
-    conflicts = in_conflict(mask, kept.questions)
-    return replace(kept, mask=mask, leaked=leaked, conflicts=conflicts)
+    return without(kept, leaked=leaked), np.where(leaked, DROPPED, sides).astype(sides.dtype)

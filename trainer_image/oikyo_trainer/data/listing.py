@@ -18,6 +18,12 @@ from .judge import ORDER, judge
 EXAMPLE = 180
 """Characters of an example in a status."""
 
+DROPPED = (
+    ("duplicates", "duplicates"),
+    ("leaked", "also in the test set"),
+    ("contaminated", "with items of a benchmark"),
+)
+
 
 @dataclass(frozen=True)
 class Group:
@@ -115,9 +121,7 @@ def _summary(intake: Intake, told: dict[str, Any]) -> str:
     files = f"{len(intake.files)} files, " if len(intake.files) > 1 else ""
     parts = [f"{files}{intake.rows} rows"]
     parts += [
-        f"{told[key]['count']} {word}"
-        for key, word in (("duplicates", "duplicates"), ("leaked", "also in the test set"))
-        if told.get(key, {}).get("count")
+        f"{told[key]['count']} {word}" for key, word in DROPPED if told.get(key, {}).get("count")
     ]
     sides = [f"{side['rows']} {name}" for name, side in told.get("splits", {}).items()]
     return "; ".join([*parts, ", ".join(sides)] if sides else parts)

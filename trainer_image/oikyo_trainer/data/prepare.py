@@ -45,7 +45,7 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
         base = models.find(spec.model, context.workspace)
         sources, pinned = remote.local((spec.sources, spec.test_sources), staging)
         data = examine(
-            spec,
+            remote.with_benchmarks(spec, staging, pinned),
             sources,
             staging=staging,
             intake=intake,

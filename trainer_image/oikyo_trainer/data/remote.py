@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from oikyo.api.jobstatus import Resolved
-from oikyo.api.stages import Source
+from oikyo.api.stages import PrepareSpec, Source
 
 from ..errors import Refused, Retry
 from . import hub
@@ -32,6 +33,7 @@ log = logging.getLogger("oikyo.data")
 CHUNK = 8 << 20
 WORKERS = 4
 MOST_FILES = 10_000
+AnySource = TypeVar("AnySource", bound=Source)
 Sources = tuple[tuple[Source, ...], tuple[Source, ...]]
 """To learn from, and to test on."""
 
@@ -50,9 +52,16 @@ def local(sources: Sources, staging: Path) -> tuple[Sources, list[Resolved]]:
     return (places[0], places[1]), pinned
 
 
+def with_benchmarks(spec: PrepareSpec, staging: Path, pinned: list[Resolved]) -> PrepareSpec:
+    """`spec` with its benchmarks fetched too; of a pattern each file, under the one name."""
+    given = spec.contamination
+    found = tuple(one for source in given for one in _fetched(source, staging, pinned, test=True))
+    return spec.model_copy(update={"contamination": found})
+
+
 def _fetched(
-    source: Source, staging: Path, pinned: list[Resolved], *, test: bool
-) -> tuple[Source, ...]:
+    source: AnySource, staging: Path, pinned: list[Resolved], *, test: bool
+) -> tuple[AnySource, ...]:
     folder = staging / "fetched" / str(len(pinned))
     if source.uri.startswith("hf://"):
         return (_from_hub(source, folder, pinned, test=test),)
@@ -61,7 +70,7 @@ def _fetched(
     return (source,)
 
 
-def _from_hub(source: Source, folder: Path, pinned: list[Resolved], *, test: bool) -> Source:
+def _from_hub(source: AnySource, folder: Path, pinned: list[Resolved], *, test: bool) -> AnySource:
     place = hub.parse(source.uri, "dataset")
     commit = hub.revision(place)
     names = hub.data_names(place, commit, test=test)
@@ -84,7 +93,7 @@ class Item:
     """Nanoseconds since 1970, as the store says."""
 
 
-def _from_bucket(source: Source, folder: Path, pinned: list[Resolved]) -> tuple[Source, ...]:
+def _from_bucket(source: AnySource, folder: Path, pinned: list[Resolved]) -> tuple[AnySource, ...]:
     bucket = open_bucket(source)
     base, pattern = _pattern(bucket.key)
     single = None if pattern else _item(bucket)
@@ -103,7 +112,9 @@ def _from_bucket(source: Source, folder: Path, pinned: list[Resolved]) -> tuple[
     return tuple(_file_source(source, bucket, item, base, folder) for item in items)
 
 
-def _file_source(source: Source, bucket: Bucket, item: Item, base: str, folder: Path) -> Source:
+def _file_source(
+    source: AnySource, bucket: Bucket, item: Item, base: str, folder: Path
+) -> AnySource:
     uri = f"{source.uri.split('://')[0]}://{bucket.name}/{item.key}"
     path = folder / item.key.removeprefix(f"{base}/" if base else "")
     return source.model_copy(update={"uri": uri, "path": str(path)})

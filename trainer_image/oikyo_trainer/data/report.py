@@ -53,9 +53,11 @@ def of_rows(
         own = rows.files == number
         source["duplicates"] = int((kept.duplicate & own).sum())
         source["leaked"] = int((kept.leaked & own).sum())
+        source["contaminated"] = int((kept.contaminated & own).sum())
         source["kept"] = int((kept.mask & own).sum())
     report["duplicates"] = _removed(intake, rows, np.flatnonzero(kept.duplicate))
     report["leaked"] = _removed(intake, rows, np.flatnonzero(kept.leaked))
+    report["contaminated"] = _removed(intake, rows, np.flatnonzero(kept.contaminated))
     report["conflicts"] = _conflicts(intake, rows, kept)
     report["findings"] = [one.report() for one in judged]
     report["splits"] = {

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from oikyo.api.checks import CHECKS, DataCheck
+from oikyo.api.leakage import Leakage
 from oikyo.api.stages import TERMINATION_LIMIT, LastWords
 from oikyo_trainer.data import labels, lengths, tokens
 from oikyo_trainer.data.lengths import limit_of
@@ -246,7 +247,8 @@ def test_what_a_chat_template_adds_is_measured(desk: Any) -> None:
     chat = [{"role": "user", "content": "say"}, {"role": "assistant", "content": "word " * 40}]
     rows = [{"messages": [{"role": "user", "content": f"ask {i}"}, chat[1]]} for i in range(30)]
     rows[0]["messages"][1] = {"role": "assistant", "content": "word " * 41}
-    lines = found(desk, rows, "long-row", max_length=45)
+    apart = Leakage(action="Ignore")  # all answers are the same
+    lines = found(desk, rows, "long-row", max_length=45, leakage=apart)
     assert lines[0]["message"] == "has 50 tokens, 45 are used (training.maxLength)"
 
 

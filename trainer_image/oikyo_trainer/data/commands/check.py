@@ -2,6 +2,7 @@
 
   oikyo data check tickets.jsonl
   oikyo data check train.csv --test test.csv --model models/minilm --checks label-typo=Warn
+  oikyo data check train.jsonl --against gsm8k=benchmarks/gsm8k.jsonl
   oikyo data check chats/ --json -o findings.jsonl
   oikyo data check s3://bucket/tickets/*.jsonl
 
@@ -24,8 +25,9 @@ from pydantic import ValidationError
 from oikyo.api.checks import DataCheck
 from oikyo.api.data import Fields
 from oikyo.api.duplicates import Duplicates
+from oikyo.api.leakage import Leakage
 from oikyo.api.split import Split
-from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, PrepareSpec, Source
+from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, BenchmarkSource, PrepareSpec, Source
 from oikyo.api.training import Objective
 
 from ...errors import Refused
@@ -67,6 +69,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--similarity", metavar="SHARE", help="data.duplicates.similarity, 0.5 to 0.99 (0.8)"
     )
+    parser.add_argument("--ngram", type=int, help="data.leakage.ngram, 5 to 64 (13)")
+    parser.add_argument(
+        "--leakage", choices=("Ignore", "Warn", "Remove"), help="data.leakage.action (Warn)"
+    )
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=FILE",
+        help="a benchmark that training must not contain; as data.contamination",
+    )
     parser.add_argument("--group-by", metavar="COLUMN", help="data.split.groupBy")
     parser.add_argument("--time-by", metavar="COLUMN", help="data.split.timeBy")
     parser.add_argument("--stratify", action="store_true", help="data.split.stratify")
@@ -100,9 +114,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, staging: Path) -> int:
     named = tuple(_source(name) for name in arguments.files)
     tests = tuple(_source(name) for name in arguments.test)
-    (sources, tests), _ = remote.local((named, tests), staging)
+    (sources, tests), pinned = remote.local((named, tests), staging)
     guessed = guess(sources[0], arguments.task, fields_of(arguments.column), arguments.objective)
     spec = _spec(arguments, sources, tests, guessed)
+    spec = remote.with_benchmarks(spec, staging, pinned)
     intake = Intake(Findings(judge.checks(spec)))
     told: dict[str, Any] = {}
     refused = _examine(arguments, spec, staging, intake, told)
@@ -212,6 +227,19 @@ def _duplicates(near: str | None, similarity: str | None) -> Duplicates:
         raise _usage(message) from None
 
 
+def _leakage(ngram: int | None, action: str | None) -> Leakage:
+    given = {"ngram": ngram, "action": action}
+    try:
+        return Leakage.model_validate({k: v for k, v in given.items() if v is not None})
+    except ValidationError:
+        raise _usage(f"--ngram is {ngram}; write a number of words from 5 to 64") from None
+
+
+def _benchmarks(given: list[str]) -> tuple[BenchmarkSource, ...]:
+    pairs = [_pair(item, "--against", "NAME=FILE") for item in given]
+    return tuple(BenchmarkSource(name=name, **_source(file).model_dump()) for name, file in pairs)
+
+
 def _pair(item: str, option: str, form: str) -> tuple[str, str]:
     name, equals, value = item.partition("=")
     if not (name and equals and value):
@@ -244,6 +272,8 @@ def _spec(
         slice_by=tuple(name for name in arguments.slice_by.split(",") if name),
         clean=settings(arguments.clean, "--clean"),
         duplicates=_duplicates(arguments.near, arguments.similarity),
+        leakage=_leakage(arguments.ngram, arguments.leakage),
+        contamination=_benchmarks(arguments.against),
         max_length=arguments.max_length,
     )
 
@@ -269,6 +299,8 @@ def _report(
         "leaked": told.get("leaked", {}).get("count", 0),
         "cleaned": intake.cleaned.report(),
         "nearDuplicates": told.get("near_duplicates"),
+        "ngramLeaks": told.get("ngram_leaks"),
+        "contamination": told.get("contamination", []),
         "splits": {name: side["rows"] for name, side in told.get("splits", {}).items()},
         "refused": why,
     }

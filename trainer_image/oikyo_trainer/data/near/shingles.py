@@ -45,6 +45,40 @@ def of_rows(spool: Spool, rows: Rows, wanted: Index) -> Iterator[tuple[int, Shin
         start += len(piece)
 
 
+class Words(NamedTuple):
+    """The words of some texts, one after another."""
+
+    hashes: Hashes
+    text: Index
+    """Of each word, the number of its text, counted over the whole table."""
+    row: Index
+    """Of each text of the whole table, the number of its row."""
+    data: Bytes
+    begin: Index
+    end: Index
+    """Where each word stands in `data`."""
+
+    def said(self, first: int, count: int) -> str:
+        """`count` words from the word `first` on, as they stand between each other."""
+        part = self.data[self.begin[first] : self.end[first + count - 1]]
+        return part.tobytes().decode("utf-8", "replace")
+
+
+def words_of(table: Any) -> Iterator[Words]:  # Any: pyarrow is untyped
+    """The words of the texts of `table`, in slices that part no text."""
+    texts, owner = _texts(table)
+    bounds, data = _buffers(texts)
+    low = 0
+    while low < len(texts):
+        high = int(np.searchsorted(bounds, bounds[low] + SLICE_BYTES, side="right")) - 1
+        high = min(max(high, low + 1), len(texts))
+        part, starts = data[bounds[low] : bounds[high]], bounds[low:high] - bounds[low]
+        begin, end = _words(part, starts)
+        text = np.searchsorted(starts, begin, side="right") - 1 + low
+        yield Words(_hash(part, begin, end), text, owner, part, begin, end)
+        low = high
+
+
 def mix(values: Hashes) -> Hashes:
     """Spread every bit over all (the finaliser of splitmix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -80,11 +114,9 @@ def _slices(
     texts: Any, owner: Index, rows: int, start: int
 ) -> Iterator[tuple[int, Shingles]]:  # Any: pyarrow is untyped
     """Cut at rows; a single row may be longer than a slice."""
-    _, offsets, values = texts.buffers()
-    bounds = np.frombuffer(offsets, dtype=np.int32)[texts.offset :][: len(texts) + 1]
-    data = np.frombuffer(values, dtype=np.uint8) if values else np.zeros(0, dtype=np.uint8)
+    bounds, data = _buffers(texts)
     firsts = np.searchsorted(owner, np.arange(rows + 1))
-    ends = bounds[firsts].astype(np.int64)
+    ends = bounds[firsts]
     low = 0
     while low < rows:
         high = int(np.searchsorted(ends, ends[low] + SLICE_BYTES, side="right")) - 1
@@ -92,12 +124,20 @@ def _slices(
         inside = slice(firsts[low], firsts[high])
         found = _shingles(
             data[ends[low] : ends[high]],
-            bounds[inside].astype(np.int64) - ends[low],
+            bounds[inside] - ends[low],
             owner[inside] - low,
             high - low,
         )
         yield start + low, found
         low = high
+
+
+def _buffers(texts: Any) -> tuple[Index, Bytes]:  # Any: pyarrow is untyped
+    """Where each text begins and the last ends, and the bytes of them all."""
+    _, offsets, values = texts.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int32)[texts.offset :][: len(texts) + 1]
+    data = np.frombuffer(values, dtype=np.uint8) if values else np.zeros(0, dtype=np.uint8)
+    return bounds.astype(np.int64), data
 
 
 def _shingles(data: Bytes, starts: Index, owner: Index, rows: int) -> Shingles:

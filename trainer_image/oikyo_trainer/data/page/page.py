@@ -15,6 +15,11 @@ CLASSES = 100
 """Classes that the page lists."""
 EXAMPLES = 10
 """Rows of each finding that the page lists."""
+DROPPED = (
+    ("duplicates", "stands twice"),
+    ("leaked", "also in the test set"),
+    ("contaminated", "item of a benchmark"),
+)
 SPLITS = ("train", "validation", "test")
 
 
@@ -64,7 +69,7 @@ def _dropped(report: Report) -> list[tuple[str, int, list[str]]]:
     for row in bad.get("listed", []):
         places.setdefault(row["code"], []).append(f"{row['file']}:{row['line']}")
     told = [(code, count, places.get(code, [])) for code, count in bad.get("codes", {}).items()]
-    for key, why in (("duplicates", "stands twice"), ("leaked", "also in the test set")):
+    for key, why in DROPPED:
         part = report.get(key, {})
         told.append((why, part.get("count", 0), part.get("examples", [])))
     for step in _cleaned(report):

@@ -1,0 +1,1 @@
+"""What training must not have read: long runs of words of the test side, and items of benchmarks."""

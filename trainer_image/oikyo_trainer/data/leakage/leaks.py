@@ -1,0 +1,177 @@
+"""Rows to learn that hold a long run of words of the test side, or an item of a benchmark.
+
+Memory: the hashes of the test side and of the benchmarks. The rows to learn go by once, piece by piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from oikyo.api.jobstatus import Resolved
+from oikyo.api.stages import BenchmarkSource, PrepareSpec
+
+from ..dedup import Kept, Mask, without
+from ..findings import FIRST, Finding, excerpt
+from ..intake import Intake
+from ..near.shingles import Words, words_of
+from ..report import EXAMPLES, where
+from ..split import DROPPED, TEST, Sides
+from ..spool import Index, Rows, Spool
+from .benchmarks import Items, read_items
+from .runs import WITHIN, Known
+
+LEAK, CONTAMINATED = "ngram-leak", "contaminated"
+LETTERS = 2
+"""Characters of the shortest word with the blank behind it: a shorter row holds no run."""
+
+
+@dataclass
+class Found:
+    """The rows that hold a run of the test side, or of one benchmark."""
+
+    known: Known
+    rows: list[int] = field(default_factory=list)
+    items: list[int] = field(default_factory=list)
+    """Of each row, the first item that it was seen to hold."""
+    sizes: list[int] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    """The words of the first ones."""
+
+    def look(self, words: Words, piece: Index, seen: Mask) -> None:
+        """Look through the words of the rows `piece`; `seen` are those that are found already."""
+        for hits in self.known.find(words):
+            rows = piece[words.row[words.text[hits.first]]]
+            _, one = np.unique(rows, return_index=True)
+            for place in one[~seen[rows[one]]].tolist():
+                first, size = int(hits.first[place]), int(hits.size[place])
+                self.rows.append(int(rows[place]))
+                self.items.append(int(hits.items[place]))
+                self.sizes.append(size)
+                if len(self.said) < FIRST:
+                    self.said.append(excerpt(words.said(first, size)))
+            seen[rows[one]] = True
+
+
+def check(
+    spec: PrepareSpec,
+    intake: Intake,
+    told: dict[str, Any],
+    spool: Spool,
+    rows: Rows,
+    kept: Kept,
+    sides: Sides,
+) -> tuple[Kept, Sides]:
+    """Find and tell the rows; returns what stays once those that are to go have gone."""
+    leaked, contaminated = kept.leaked.copy(), kept.contaminated.copy()
+    found = []
+    if spec.leakage.action != "Ignore":
+        found.append(Found(_of_test(spec.leakage.ngram, spool, rows, sides)))
+    named = _by_name(spec.contamination)
+    benchmarks = [read_items(parts, spec.leakage.ngram) for parts in named]
+    found += [Found(items.known) for items in benchmarks]
+    _search(found, spool, rows, np.flatnonzero((sides >= 0) & (sides != TEST)))
+    if spec.leakage.action != "Ignore":
+        leaks = found.pop(0)
+        _tell_leaks(spec, intake, rows, leaks)
+        told["ngram_leaks"] = {
+            "ngram": spec.leakage.ngram,
+            "action": spec.leakage.action,
+            "count": len(leaks.rows),
+        }
+        if spec.leakage.action == "Remove":
+            leaked[leaks.rows] = True
+    told["contamination"] = []
+    for (benchmark, *_), items, one in zip(named, benchmarks, found, strict=True):
+        _tell_benchmark(intake, rows, benchmark, items, one)
+        told["contamination"].append(_report(intake, rows, benchmark, items, one))
+        if benchmark.action == "Remove":
+            contaminated[one.rows] = True
+    gone = leaked | contaminated
+    kept = without(kept, leaked=leaked, contaminated=contaminated)
+    return kept, np.where(gone, DROPPED, sides).astype(sides.dtype)
+
+
+def _by_name(given: Sequence[BenchmarkSource]) -> list[list[BenchmarkSource]]:
+    """A pattern in a bucket became several sources of one name."""
+    named: dict[str, list[BenchmarkSource]] = {}
+    for benchmark in given:
+        named.setdefault(benchmark.name, []).append(benchmark)
+    return list(named.values())
+
+
+def _of_test(ngram: int, spool: Spool, rows: Rows, sides: Sides) -> Known:
+    """The runs of the test side; its items are the rows themselves."""
+    known = Known(ngram, WITHIN)
+    test = np.flatnonzero(sides == TEST)
+    for piece, table in spool.gather(
+        test[rows.lengths[test] >= LETTERS * WITHIN - 1], rows.lengths
+    ):
+        for words in words_of(table):
+            known.add(words, piece)
+    known.close(len(test))
+    return known
+
+
+def _search(found: Sequence[Found], spool: Spool, rows: Rows, wanted: Index) -> None:
+    looked = [one for one in found if len(one.known)]
+    if not looked:
+        return
+    shortest = min(one.known.shortest for one in looked)
+    wanted = wanted[rows.lengths[wanted] >= LETTERS * shortest - 1]
+    seen = {id(one): np.zeros(len(rows), dtype=bool) for one in looked}
+    for piece, table in spool.gather(wanted, rows.lengths):
+        for words in words_of(table):
+            for one in looked:
+                one.look(words, piece, seen[id(one)])
+
+
+def _tell_leaks(spec: PrepareSpec, intake: Intake, rows: Rows, leaks: Found) -> None:
+    done = "; it is dropped" if spec.leakage.action == "Remove" else ""
+    for number, (row, item, size) in enumerate(_in_order(leaks)):
+        other = where(intake, rows, item)
+        message = f"shares {size} words in a row with {other} of the test side{done}"
+        _add(intake, rows, row, LEAK, message, leaks.said[number : number + 1], other)
+
+
+def _tell_benchmark(
+    intake: Intake, rows: Rows, benchmark: BenchmarkSource, items: Items, found: Found
+) -> None:
+    done = "; it is dropped" if benchmark.action == "Remove" else ""
+    for number, (row, item, size) in enumerate(_in_order(found)):
+        other = items.where(item)
+        message = f"holds {size} words of an item of {benchmark.name} ({other}){done}"
+        _add(intake, rows, row, CONTAMINATED, message, found.said[number : number + 1], other)
+    count = len(found.rows)
+    what = "dropped" if benchmark.action == "Remove" else "kept"
+    value = f"{count} rows {what}" if count else "no row"
+    why = f"rows to learn that hold one of the {len(items)} items of {benchmark.uri[-200:]}"
+    intake.settle([Resolved(name=f"data.contamination.{benchmark.name}", value=value, reason=why)])
+
+
+def _in_order(found: Found) -> list[tuple[int, int, int]]:
+    return list(zip(found.rows, found.items, found.sizes, strict=True))
+
+
+def _add(
+    intake: Intake, rows: Rows, row: int, code: str, message: str, said: list[str], other: str
+) -> None:
+    file, line = intake.files[rows.files[row]].name, int(rows.lines[row])
+    intake.findings.add(Finding(line, code, message, "".join(said), file, other=other))
+
+
+def _report(
+    intake: Intake, rows: Rows, benchmark: BenchmarkSource, items: Items, found: Found
+) -> dict[str, Any]:
+    return {
+        "name": benchmark.name,
+        "uri": benchmark.uri,
+        "action": benchmark.action,
+        "items": len(items),
+        "items_found": len(set(found.items)),
+        "rows": len(found.rows),
+        "examples": [where(intake, rows, row) for row in found.rows[:EXAMPLES]],
+    }

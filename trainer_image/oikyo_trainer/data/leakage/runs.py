@@ -1,0 +1,176 @@
+"""Runs of words as hashes: a set of those that must not be learned, and where they stand in other texts.
+
+A run of n words is a polynomial over the hashes of its words modulo 2^64, built from runs of powers of
+two. Only the hashes of what must not be learned are held: sixteen bytes a word. Two different runs have
+the same hash once in 2^64 pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..near.shingles import Hashes, Words, mix
+from ..spool import Index
+
+WITHIN = 8
+"""Words of the shortest text that is looked for inside others (the least that the GPT-3 paper,
+appendix C, calls no chance)."""
+FEW, SHARE = 20, 0.05
+"""Words that stand in more items than both allow, or in more than half of all and two, are a template:
+half a run of them makes no leak."""
+FILTER_BITS = range(16, 27)
+"""Size of the table of one byte that spares most runs the search, as a power of two."""
+_BASE = 0xD6E8FEB86659FD93
+
+
+class Hits(NamedTuple):
+    """Where known runs stand in some words."""
+
+    first: Index
+    """The word that the run begins with."""
+    size: Index
+    items: Index
+    """The first item that holds the run."""
+
+
+class Known:
+    """Runs that must not be learned: of `ngram` words, and whole texts that are shorter."""
+
+    def __init__(self, ngram: int, shortest: int) -> None:
+        self._ngram = ngram
+        self.shortest = min(shortest, ngram)
+        """Words of the shortest text that counts."""
+        self._parts: dict[int, list[tuple[Hashes, npt.NDArray[np.int32]]]] = {}
+        self._halves: list[tuple[Hashes, Hashes]] = []
+        """The first and the last half of each run of `ngram` words, in the order of the parts."""
+        self._sets: dict[int, _Set] = {}
+
+    def __len__(self) -> int:
+        return sum(len(found.hashes) for found in self._sets.values())
+
+    def add(self, words: Words, items: Index) -> None:
+        """Take in the texts of `words`; `items` is the item of each row of their table."""
+        counts = np.bincount(words.text, minlength=len(words.row))
+        sizes = np.unique(counts[(counts >= self.shortest) & (counts < self._ngram)]).tolist()
+        for size in (*sizes, self._ngram):
+            hashes, first = _runs(words, size)
+            if size < self._ngram:
+                hashes, first = _whole(words, counts, size, hashes, first)
+            if len(first):
+                owner = items[words.row[words.text[first]]].astype(np.int32)
+                self._parts.setdefault(size, []).append((hashes, owner))
+            if len(first) and size == self._ngram:
+                self._add_halves(words, first)
+
+    def _add_halves(self, words: Words, first: Index) -> None:
+        half = (self._ngram + 1) // 2
+        hashes, starts = _runs(words, half)
+        at = np.zeros(len(words.hashes), dtype=np.uint64)
+        at[starts] = hashes
+        self._halves.append((at[first], at[first + self._ngram - half]))
+
+    def close(self, items: int) -> None:
+        """End the adding; `items` were added. Templates are left out."""
+        most = min(max(FEW, int(SHARE * items)), max(2, items // 2))
+        for size, parts in self._parts.items():
+            hashes, owner = (np.concatenate(column) for column in zip(*parts, strict=True))
+            if size == self._ngram:
+                own = self._own(owner, most)
+                hashes, owner = hashes[own], owner[own]
+            self._sets[size] = _Set.of(hashes, owner)
+        self._parts.clear()
+        self._halves.clear()
+
+    def _own(self, owner: npt.NDArray[np.int32], most: int) -> npt.NDArray[np.bool_]:
+        """Which runs have neither half in more than `most` items."""
+        head, tail = (np.concatenate(column) for column in zip(*self._halves, strict=True))
+        hashes, owner = np.concatenate([head, tail]), np.concatenate([owner, owner])
+        order = np.lexsort((owner, hashes))
+        hashes, owner = hashes[order], owner[order]
+        new = np.ones(len(hashes), dtype=bool)
+        new[1:] = hashes[1:] != hashes[:-1]
+        other = new.copy()
+        other[1:] |= owner[1:] != owner[:-1]
+        held = np.add.reduceat(other, np.flatnonzero(new), dtype=np.int64)
+        template = hashes[new][held > most]
+        if not len(template):
+            return np.ones(len(head), dtype=bool)
+        return ~np.isin(head, template) & ~np.isin(tail, template)
+
+    def find(self, words: Words) -> Iterator[Hits]:
+        """The known runs in `words`, one size after another."""
+        counts = None
+        for size, known in sorted(self._sets.items()):
+            hashes, first = _runs(words, size)
+            if size < WITHIN and size < self._ngram:
+                if counts is None:
+                    counts = np.bincount(words.text, minlength=len(words.row))
+                hashes, first = _whole(words, counts, size, hashes, first)
+            place, found = known.find(hashes)
+            if len(place):
+                yield Hits(first[place], np.full(len(place), size), known.items[found])
+
+
+class _Set(NamedTuple):
+    """Hashes of runs of one size, sorted, each with the first item that holds it."""
+
+    hashes: Hashes
+    items: Index
+    table: npt.NDArray[np.bool_]
+    shift: np.uint64
+
+    @classmethod
+    def of(cls, hashes: Hashes, owner: npt.NDArray[np.int32]) -> _Set:
+        order = np.lexsort((owner, hashes))
+        hashes, owner = hashes[order], owner[order]
+        new = np.ones(len(hashes), dtype=bool)
+        new[1:] = hashes[1:] != hashes[:-1]
+        hashes, owner = hashes[new], owner[new]
+        bits = min(max(len(hashes).bit_length() + 3, FILTER_BITS[0]), FILTER_BITS[-1])
+        shift = np.uint64(64 - bits)
+        table = np.zeros(1 << bits, dtype=bool)
+        table[hashes >> shift] = True
+        return cls(hashes, owner.astype(np.int64), table, shift)
+
+    def find(self, hashes: Hashes) -> tuple[Index, Index]:
+        """Which of `hashes` are in the set, and where in it."""
+        place = np.flatnonzero(self.table[hashes >> self.shift])
+        if not len(place):
+            return place, place
+        at = np.minimum(np.searchsorted(self.hashes, hashes[place]), len(self.hashes) - 1)
+        same = self.hashes[at] == hashes[place]
+        return place[same], at[same]
+
+
+def _runs(words: Words, size: int) -> tuple[Hashes, Index]:
+    """The hash of every run of `size` words within a text, and its first word."""
+    count = len(words.hashes) - size + 1
+    if count <= 0:
+        return words.hashes[:0], words.text[:0]
+    power, length, width = words.hashes, 1, 0
+    total = np.zeros(0, dtype=np.uint64)
+    while True:
+        if size & length:
+            part = power[width : width + count]
+            factor = np.uint64(pow(_BASE, length, 2**64))
+            total = part.copy() if not width else total * factor + part
+            width += length
+        if width == size:
+            break
+        factor = np.uint64(pow(_BASE, length, 2**64))
+        power = power[:-length] * factor + power[length:]
+        length *= 2
+    first = np.flatnonzero(words.text[:count] == words.text[size - 1 :])
+    return mix(total[first]), first
+
+
+def _whole(
+    words: Words, counts: Index, size: int, hashes: Hashes, first: Index
+) -> tuple[Hashes, Index]:
+    """Of these runs those that are a text of exactly `size` words."""
+    whole = counts[words.text[first]] == size
+    return hashes[whole], first[whole]
