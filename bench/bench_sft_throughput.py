@@ -200,13 +200,13 @@ def run_oikyo(folder: Path, method: str) -> dict[str, float]:
 
     from oikyo.api.stages import TrainSpec
     from oikyo.api.training import TrainingSpec
-    from oikyo_trainer.training.callbacks import TokenCounter
     from oikyo_trainer.training.distributed import World
     from oikyo_trainer.training.hyperparameters import Facts, resolve
     from oikyo_trainer.training.microbatch import build
     from oikyo_trainer.training.precision import Precision
     from oikyo_trainer.training.probe import summed_loss
     from oikyo_trainer.training.supervised import make_supervised
+    from oikyo_trainer.training.throughput import Throughput
     from oikyo_trainer.training.tokenfiles import open_rows, write_rows
     from oikyo_trainer.training.trainers import make_arguments
 
@@ -241,10 +241,10 @@ def run_oikyo(folder: Path, method: str) -> dict[str, float]:
     plan, world, clock = resolve(training, "TextGeneration", facts), World(), Clock()
     counted: list[int] = []
 
-    class Counter(TokenCounter):
-        def count(self, *, tokens: int, slots: int, labels: int) -> None:
+    class Counter(Throughput):
+        def count(self, *, tokens: int, slots: int, labels: int, squares: int) -> None:
             counted.append(tokens)
-            super().count(tokens=tokens, slots=slots, labels=labels)
+            super().count(tokens=tokens, slots=slots, labels=labels, squares=squares)
 
     arguments = make_arguments(spec, plan, world, folder, cuda=False)
     trainer, _ = make_supervised(

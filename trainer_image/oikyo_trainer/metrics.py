@@ -17,6 +17,14 @@ SERIES = {
         "oikyo_train_tokens_per_second",
         "Real tokens trained in a second, all ranks",
     ),
+    "padding_share": (
+        "oikyo_train_padding_ratio",
+        "Share of the computed tokens that is padding, 0 to 1",
+    ),
+    "flops_utilization": (
+        "oikyo_train_flops_utilization_ratio",
+        "Useful floating-point operations as a share of the peak of all processes",
+    ),
     "peak_memory_bytes": (
         "oikyo_train_memory_peak_bytes",
         "Largest resident memory of rank 0",
@@ -37,6 +45,8 @@ SERIES = {
     "bad_rows": ("oikyo_prepare_bad_rows", "Rows that could not be used, so far"),
 }
 """Value name given to `Reporter.update` -> series and help."""
+STEP_PARTS = ("data", "forward", "backward", "optimizer", "save", "other")
+"""Of a step, told as step_<part>_seconds; `save` is waiting for checkpoints, `other` logging and validation."""
 
 
 class StageMetrics:
@@ -57,6 +67,12 @@ class StageMetrics:
             "oikyo_checkpoint_last_success_timestamp_seconds",
             "When the newest checkpoint was committed",
         )
+        self._parts = Gauge(
+            "oikyo_train_step_duration_seconds",
+            "Mean seconds of a step, by what they were spent on",
+            ("run", "stage", "part"),
+            registry=self._registry,
+        )
         self._newest_step = -1
 
     def _gauge(self, name: str, documentation: str) -> Gauge:
@@ -74,6 +90,9 @@ class StageMetrics:
         for name, value in values.items():
             if name in self._gauges:
                 self._gauges[name].labels(**self._labels).set(value)
+        for part in STEP_PARTS:
+            if (seconds := values.get(f"step_{part}_seconds")) is not None:
+                self._parts.labels(**self._labels, part=part).set(seconds)
 
     def exposition(self) -> bytes:
         return generate_latest(self._registry)

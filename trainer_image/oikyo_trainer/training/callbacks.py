@@ -24,6 +24,7 @@ from .distributed import World, barrier
 from .divergence import check_finite
 from .history import History
 from .hyperparameters import Plan
+from .throughput import Speed
 from .writebehind import WriteBehind
 
 log = logging.getLogger("oikyo.train")
@@ -126,20 +127,18 @@ class Telling(TrainerCallback):
     """Tells progress, keeps the history, and raises Diverged where a number is none."""
 
     def __init__(
-        self, plan: Plan, world: World, reporter: Reporter, history: History, counter: TokenCounter
+        self, plan: Plan, world: World, reporter: Reporter, history: History, speed: Speed
     ) -> None:
         self._plan = plan
         self._world = world
         self._reporter = reporter
         self._history = history
-        self._counter = counter
+        self.speed = speed
         self._started = self._since = time.monotonic()
         self._printed = 0.0
         self._first_step = 0
         self.newest: dict[str, float] = {}
         """The newest value of everything that was told."""
-        self.tokens = 0
-        self.seconds = 0.0
 
     def on_train_begin(self, args: Any, state: State, control: Control, **_: Any) -> None:
         self._started = self._since = time.monotonic()
@@ -157,9 +156,7 @@ class Telling(TrainerCallback):
             return
         values = {name: float(logs[name]) for name in VALUES if name in logs}
         check_finite(values, state.global_step, self._world, args.device)
-        seconds, tokens = time.monotonic() - self._since, self._counter.take(args.device)
-        self.tokens, self.seconds = self.tokens + tokens, self.seconds + seconds
-        values["tokens_per_second"] = tokens / max(seconds, 1e-9)
+        values |= self.speed.take(args.device, time.monotonic() - self._since)
         self._since = time.monotonic()
         self._tell(state.global_step, values)
 
@@ -278,32 +275,6 @@ class Committing(TrainerCallback):
     def _rows_seen(self, step: int) -> int:
         epochs, steps = divmod(step, self._plan.steps_per_epoch)
         return epochs * self._train_rows + min(steps * self._plan.batch, self._train_rows)
-
-
-class TokenCounter:
-    """Real tokens that went through the model, counted without waiting for the device."""
-
-    def __init__(self) -> None:
-        self._tokens: torch.Tensor | None = None
-        self._known = 0
-
-    def add(self, mask: torch.Tensor) -> None:
-        count = mask.sum()
-        self._tokens = count if self._tokens is None else self._tokens + count
-
-    def count(self, *, tokens: int, slots: int, labels: int) -> None:
-        """Add what the host counted: real tokens, computed ones with padding, and labelled ones."""
-        self._known += tokens
-
-    def take(self, device: torch.device) -> int:
-        """Tokens of all ranks since the last call, which every rank makes at the same step."""
-        count = torch.full((), self._known, dtype=torch.long, device=device)
-        if self._tokens is not None:
-            count += self._tokens.to(device)
-        self._tokens, self._known = None, 0
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(count)
-        return int(count)
 
 
 def eval_loss_at(state: State, step: int) -> float | None:

@@ -7,7 +7,7 @@ where rows begin) is counted here, on the host, before the tensors leave it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ class MicroBatch:
     slots: int
     """Tokens that are computed, padding included."""
     labels: int
+    squares: int
+    """Sum of the squared lengths of the rows: what attention costs."""
 
     def to(self, device: torch.device) -> MicroBatch:
         if self.targets.device == device:
@@ -54,13 +56,13 @@ class MicroBatch:
         }
         positions = self.positions.to(device, non_blocking=True)
         targets = self.targets.to(device, non_blocking=True)
-        return MicroBatch(moved, positions, targets, self.tokens, self.slots, self.labels)
+        return replace(self, inputs=moved, positions=positions, targets=targets)
 
     def pin_memory(self) -> MicroBatch:
         """What torch's DataLoader calls where a GPU copies faster from pinned memory."""
         pinned = {k: v.pin_memory() if torch.is_tensor(v) else v for k, v in self.inputs.items()}
         positions, targets = self.positions.pin_memory(), self.targets.pin_memory()
-        return MicroBatch(pinned, positions, targets, self.tokens, self.slots, self.labels)
+        return replace(self, inputs=pinned, positions=positions, targets=targets)
 
 
 def build(rows: Any, bin_: Sequence[int], layout: Layout) -> MicroBatch:
@@ -84,7 +86,7 @@ def _packed(tokens: list[Any], labels: list[Any], layout: Layout) -> MicroBatch:
         **_boundaries(lengths, layout.attention),
     }
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    return _labelled(inputs, labels, starts, sum(lengths), sum(lengths))
+    return _labelled(inputs, labels, starts, lengths, sum(lengths))
 
 
 def _boundaries(lengths: list[int], attention: str) -> Tensors:
@@ -108,11 +110,11 @@ def _padded(tokens: list[Any], labels: list[Any], layout: Layout) -> MicroBatch:
         ids[row, : len(part)], mask[row, : len(part)] = part, 1
     inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
     starts = np.arange(len(tokens)) * width
-    return _labelled(inputs, labels, starts, sum(lengths), ids.size)
+    return _labelled(inputs, labels, starts, lengths, ids.size)
 
 
 def _labelled(
-    inputs: Tensors, labels: list[Any], starts: Any, tokens: int, slots: int
+    inputs: Tensors, labels: list[Any], starts: Any, lengths: list[int], slots: int
 ) -> MicroBatch:
     """A label is predicted one position before it; the first token of a row is never predicted."""
     where = [np.flatnonzero(row[1:] != IGNORED) for row in labels]
@@ -122,9 +124,10 @@ def _labelled(
         inputs,
         torch.from_numpy(positions),
         torch.from_numpy(targets),
-        tokens=tokens,
+        tokens=sum(lengths),
         slots=slots,
         labels=len(targets),
+        squares=sum(length * length for length in lengths),
     )
 
 

@@ -45,7 +45,7 @@ class Supervised(Steady):
         return batches, sum(step.labels for step in batches)
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Counted by Throughput, not by walking over all parameters at every step."""
+        """Counted by throughput.py, not by walking over all parameters at every step."""
         return 0
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
@@ -62,7 +62,9 @@ class Supervised(Steady):
                 loss = self._summed(model, part.to(self.args.device)) * scale
                 self._backward(loss)
             total += loss.detach()
-            self.counter.count(tokens=part.tokens, slots=part.slots, labels=part.labels)
+            self.counter.count(
+                tokens=part.tokens, slots=part.slots, labels=part.labels, squares=part.squares
+            )
         return total
 
     def _summed(self, model: Any, part: Any) -> torch.Tensor:

@@ -30,7 +30,7 @@ from ..errors import Refused, Retry
 from ..planning.road import against, expected
 from ..progress import text
 from .batches import GroupedSampler
-from .callbacks import Committing, Rhythm, Telling, TokenCounter, peak_memory_bytes
+from .callbacks import Committing, Rhythm, Telling, peak_memory_bytes
 from .checkpoint import Checkpoints, Manifest
 from .curve import read
 from .deepspeed import join_deepspeed, prepare_deepspeed
@@ -49,6 +49,7 @@ from .pulse import Pulse
 from .release import Released, release
 from .rows import Source, Tokens, open_source, tokenise
 from .supervised import make_supervised
+from .throughput import Stopwatch, Throughput, open_speed, peak_of
 from .trainers import make_arguments, make_trainer, quiet
 from .writebehind import WriteBehind, fits_in_memory, free_memory
 
@@ -236,7 +237,7 @@ def _make_run(
     from transformers import set_seed
 
     spec, plan, world = setting.spec, setting.plan, setting.world
-    reporter, counter = setting.context.reporter, TokenCounter()
+    reporter, counter, stopwatch = setting.context.reporter, Throughput(), Stopwatch()
     stopping = spec.training.early_stopping
     rhythm = Rhythm(
         plan,
@@ -246,7 +247,15 @@ def _make_run(
         seconds_between_saves=60.0 * spec.training.checkpoints.every_minutes,
     )
     history = History(setting.folder / HISTORY)
-    telling = Telling(plan, world, reporter, history, counter)
+    speed = open_speed(
+        counter,
+        stopwatch,
+        setting.base.folder,
+        frozen=METHODS[spec.training.method].adapter,
+        peak=peak_of(arguments.device, bf16=plan.bf16),
+        processes=world.size,
+    )
+    telling = Telling(plan, world, reporter, history, speed)
     rows = len(tokens.train)
     committing = Committing(
         plan, world, checkpoints, rhythm, reporter, rows, setting.context.remember
@@ -276,6 +285,7 @@ def _make_run(
     trainer.world, trainer.committing = world, committing
     trainer.pulse = Pulse(setting.context.end)
     trainer.pulse.listen(trainer.model)
+    stopwatch.listen(trainer)
     trainer.behind = committing.behind = _behind(setting, trainer.model)
     _log_choices(world, resolved)
     return Run(trainer, rhythm, telling, history, resolved, rollbacks)
@@ -461,8 +471,7 @@ def _metrics(run: Run, newest: Manifest | None) -> dict[str, float]:
     metrics = {"train_loss": told["loss"]} if "loss" in told else {}
     if "eval_loss" in told:
         metrics["eval_loss"] = told["eval_loss"]
-    if run.telling.seconds > 0:
-        metrics["tokens_per_second"] = run.telling.tokens / run.telling.seconds
+    metrics |= run.telling.speed.overall()
     metrics["peak_memory_bytes"] = float(peak_memory_bytes())
     if run.rollbacks.done:
         metrics["rollbacks"] = float(len(run.rollbacks.done))

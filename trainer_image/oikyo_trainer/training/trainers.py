@@ -21,12 +21,13 @@ from oikyo.api.stages import TrainSpec
 from oikyo.api.training import TrainingSpec
 
 from .batches import IGNORED, Collator, GroupedSampler
-from .callbacks import Committing, TokenCounter
+from .callbacks import Committing
 from .checkpoint import Checkpoints
 from .deepspeed import zero_settings
 from .distributed import World, barrier
 from .hyperparameters import Plan
 from .pulse import Pulse
+from .throughput import Throughput
 from .writebehind import WriteBehind
 
 SCHEDULERS = {
@@ -45,7 +46,7 @@ class Steady:
     """Mixed into a Trainer class; see the module's docstring."""
 
     order: Any  # the sampler: GroupedSampler, or packing's StepSampler
-    counter: TokenCounter
+    counter: Throughput
     checkpoints: Checkpoints
     world: World
     committing: Committing
