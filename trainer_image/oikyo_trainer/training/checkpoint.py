@@ -2,61 +2,53 @@
 
 checkpoints/checkpoint-<step>/ is written by transformers (and DeepSpeed); its manifest.json is ours
 and is written last, by rank 0, when every rank has written its part. Optimizer and random states
-are pickled by torch, so nothing in a folder is opened before the folder has verified.
+are pickled by torch, so nothing in a folder is opened before the folder has verified. The manifest
+ends in a hash of itself: an edited one is no proof of anything.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from oikyo.api import workspace as layout
 
-from ..files import file_digest, sync_folder, write_atomic
+from .manifest import (
+    PREFIX,
+    Damaged,
+    Manifest,
+    Stamps,
+    entries,
+    read_manifest,
+    stamps,
+    verify,
+    write_manifest,
+)
+
+__all__ = [
+    "Checkpoints",
+    "Damaged",
+    "Manifest",
+    "Saved",
+    "in_use",
+    "ranked",
+    "reading",
+    "to_remove",
+    "verify",
+]
 
 log = logging.getLogger("oikyo.train")
 
-PREFIX = "checkpoint-"
 LEAST_KEPT = 2
 """Good checkpoints that retention never touches, whatever it is told to keep."""
 NEEDLESS = ("training_args.bin", "README.md", "zero_to_fp32.py", "zero_to_torch.py")
 """Written by the libraries, read by nobody; the first is a pickle, the last are programs."""
-
-
-class Entry(BaseModel):
-    """One file of a checkpoint."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
-    size: int
-    sha256: str
-
-
-class Manifest(BaseModel):
-    """What a checkpoint is, and the proof that it is whole."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    step: int
-    attempt: int
-    world_size: int
-    epoch: float
-    """Passes over the training rows that are done; with the seed it is the position in the data."""
-    rows_seen: int
-    final: bool
-    """Whether training ended here, by its steps or by early stopping."""
-    eval_loss: float | None = None
-    libraries: dict[str, str] = {}
-    files: tuple[Entry, ...]
-
-
-class Damaged(Exception):
-    """A checkpoint does not match its manifest; the text says how."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +68,7 @@ class Checkpoints:
 
     folder: Path
     keep: int
+    run: str = ""
     attempt: int = 1
     world_size: int = 1
     libraries: Mapping[str, str] = field(default_factory=dict)
@@ -83,6 +76,8 @@ class Checkpoints:
     """Raises when this attempt has been replaced and must not write."""
     damaged: dict[int, str] = field(default_factory=dict)
     """Steps that were skipped, and why."""
+    _stamps: dict[int, Stamps] = field(default_factory=dict)
+    """Of each checkpoint that verified: its files' stamps then. While they stay, it is not read again."""
 
     def path(self, step: int) -> Path:
         return self.folder / f"{PREFIX}{step}"
@@ -99,6 +94,7 @@ class Checkpoints:
         for name in NEEDLESS:
             (folder / name).unlink(missing_ok=True)
         manifest = Manifest(
+            run=self.run,
             step=saved.step,
             attempt=self.attempt,
             world_size=self.world_size,
@@ -107,38 +103,50 @@ class Checkpoints:
             final=saved.final,
             eval_loss=saved.eval_loss,
             libraries=dict(self.libraries),
-            files=tuple(_entries(folder)),
+            files=tuple(entries(folder)),
         )
-        write_atomic(folder / layout.MANIFEST, manifest.model_dump_json(indent=1))
-        sync_folder(self.folder)
+        write_manifest(folder, manifest)
         self.damaged.pop(saved.step, None)
-        self._retain(saved.step)
+        self._stamps[saved.step] = stamps(folder)
+        self._retain(saved.step, self.keep)
+
+    def give_up(self, step: int) -> None:
+        """Remove what could not be written whole, and all that retention may spare to make room."""
+        self.before_commit()
+        _remove(self.path(step))
+        self._retain(step, LEAST_KEPT)
+
+    def bytes_of_last(self) -> int:
+        """How much the newest committed checkpoint takes; 0 when there is none."""
+        losses = self._committed()
+        return read_manifest(self.path(max(losses))).size if losses else 0
 
     def set_eval_loss(self, step: int, loss: float) -> None:
         """Add a validation loss that was measured after the checkpoint was committed."""
         manifest = read_manifest(self.path(step)).model_copy(update={"eval_loss": loss})
         self.before_commit()
-        write_atomic(self.path(step) / layout.MANIFEST, manifest.model_dump_json(indent=1))
+        write_manifest(self.path(step), manifest)
+        self._stamps[step] = stamps(self.path(step))
 
     def newest_good(self) -> Manifest | None:
         """The newest checkpoint that verifies; the ones skipped on the way are kept in `damaged`."""
-        for step in sorted(self._steps(), reverse=True):
-            try:
-                return verify(self.path(step))
-            except Damaged as reason:
-                log.warning("skipped checkpoint-%d: %s", step, reason)
-                self.damaged[step] = str(reason)
-        return None
+        newest_first = sorted(self._steps(), reverse=True)
+        return next((found for step in newest_first if (found := self._verified(step))), None)
 
     def best_good(self) -> Manifest | None:
         """The checkpoint of the least validation loss that verifies; the newest without any loss."""
-        for step in ranked(self._committed()):
-            try:
-                return verify(self.path(step))
-            except Damaged as reason:
-                log.warning("skipped checkpoint-%d: %s", step, reason)
-                self.damaged[step] = str(reason)
-        return None
+        best_first = ranked(self._committed())
+        return next((found for step in best_first if (found := self._verified(step))), None)
+
+    def _verified(self, step: int) -> Manifest | None:
+        try:
+            manifest = verify(self.path(step), run=self.run)
+        except Damaged as reason:
+            log.warning("skipped checkpoint-%d: %s", step, reason)
+            self.damaged[step] = str(reason)
+            return None
+        self._stamps[step] = stamps(self.path(step))
+        return manifest
 
     def _steps(self) -> list[int]:
         names = (path.name.removeprefix(PREFIX) for path in self.folder.glob(f"{PREFIX}*"))
@@ -156,13 +164,23 @@ class Checkpoints:
                 continue
         return losses
 
-    def _retain(self, newest: int) -> None:
-        losses = self._committed()
-        doomed = to_remove(losses, keep=self.keep)
+    def _retain(self, newest: int, keep: int) -> None:
+        losses = {step: loss for step, loss in self._committed().items() if self._still_good(step)}
+        doomed = to_remove(losses, keep=keep)
         # Half-written and damaged folders of the past are of no use to anyone.
         doomed |= {step for step in self._steps() if step not in losses and step < newest}
         for step in sorted(doomed):
-            _remove(self.path(step))
+            if in_use(self.path(step)):
+                log.info("checkpoint-%d is being read: it stays for now", step)
+            else:
+                _remove(self.path(step))
+
+    def _still_good(self, step: int) -> bool:
+        """Only good checkpoints may count as the ones kept; one that nobody has touched stays good."""
+        with contextlib.suppress(OSError):
+            if self._stamps.get(step) == stamps(self.path(step)):
+                return True
+        return self._verified(step) is not None
 
 
 def ranked(losses: Mapping[int, float | None]) -> list[int]:
@@ -182,57 +200,34 @@ def to_remove(losses: Mapping[int, float | None], *, keep: int) -> set[int]:
     return set(losses) - set(newest) - set(measured[:1])
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a checkpoint; raises Damaged where it is absent or unreadable."""
+@contextlib.contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Keep retention from removing `folder` while it is read, wherever the file system has locks."""
+    with _descriptor(folder) as opened:
+        with contextlib.suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_SH)
+        yield
+
+
+def in_use(folder: Path) -> bool:
+    """Whether somebody is reading it. A file system without locks cannot tell, and says no."""
     try:
-        return Manifest.model_validate_json((folder / layout.MANIFEST).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise Damaged(f"it has no {layout.MANIFEST}: it was never finished") from None
-    except ValueError as error:
-        first = str(error).splitlines()[0]
-        raise Damaged(f"{layout.MANIFEST} cannot be read: {first}") from None
+        with _descriptor(folder) as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
-def verify(folder: Path) -> Manifest:
-    """The manifest, once every file is of its size and content; raises Damaged otherwise."""
-    manifest = read_manifest(folder)
-    if folder.name != f"{PREFIX}{manifest.step}":
-        raise Damaged(f"{layout.MANIFEST} is of step {manifest.step}")
-    present = set(_names(folder))
-    for entry in manifest.files:
-        if entry.name not in present:
-            raise Damaged(f"{entry.name} is missing")
-        path = folder / entry.name
-        if (size := path.stat().st_size) != entry.size:
-            raise Damaged(f"{entry.name} has {size} bytes, {entry.size} were written")
-        if file_digest(path) != entry.sha256:
-            raise Damaged(f"{entry.name} has another content than was written")
-    if extra := sorted(present - {entry.name for entry in manifest.files}):
-        raise Damaged(f"{extra[0]} does not belong to it")
-    return manifest
-
-
-def _names(folder: Path) -> Iterable[str]:
-    """Every file but the manifest; a link would point out of what was hashed."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink():
-            raise Damaged(f"{path.name} is a symbolic link")
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != layout.MANIFEST:
-            yield name
-
-
-def _entries(folder: Path) -> Iterable[Entry]:
-    """Hash every file and flush it: the manifest may not be durable before what it vouches for."""
-    for name in _names(folder):
-        path = folder / name
-        with path.open("rb") as opened:
-            os.fsync(opened.fileno())
-        yield Entry(name=name, size=path.stat().st_size, sha256=file_digest(path))
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            sync_folder(path)
-    sync_folder(folder)
+@contextlib.contextmanager
+def _descriptor(folder: Path) -> Iterator[int]:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
 
 
 def _remove(folder: Path) -> None:

@@ -192,6 +192,7 @@ def _open_checkpoints(setting: Setting, folder: Path) -> Checkpoints:
     return Checkpoints(
         folder=folder,
         keep=setting.spec.training.checkpoints.keep,
+        run=setting.spec.run,
         attempt=setting.spec.attempt,
         world_size=setting.world.size,
         libraries=_libraries(),

@@ -116,7 +116,7 @@ def garble(folder: Path) -> None:
         (lose, "global_step/rank0.pt is missing"),
         (add, "pytorch_model.bin does not belong to it"),
         (link, "model.safetensors is a symbolic link"),
-        (garble, "manifest.json cannot be read: 1 validation error for Manifest"),
+        (garble, "manifest.json cannot be read: Expecting property name enclosed in double quotes"),
     ],
 )
 def test_damage_is_found_said_and_passed_over(
@@ -131,7 +131,7 @@ def test_damage_is_found_said_and_passed_over(
     found = checkpoints.newest_good()
     assert found is not None
     assert found.step == 4
-    assert checkpoints.damaged == {5: sentence}
+    assert checkpoints.damaged[5].startswith(sentence)
 
 
 @given(st.data())
