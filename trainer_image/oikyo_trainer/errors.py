@@ -11,6 +11,10 @@ Anything else that is raised is a crash, retried within backoffLimit.
 from __future__ import annotations
 
 import errno
+import os
+import re
+import shutil
+from pathlib import Path
 
 from oikyo.api.jobstatus import DataFinding
 
@@ -78,11 +82,44 @@ STORAGE_STEPS = {
 }
 
 
-def storage_fault(error: OSError) -> Retry | None:
+SMALLEST_PART = 1 << 20
+"""Free bytes under which a failed write of a small file is one of a full volume."""
+_ARCHIVE = ("inline_container.cc", "iostream error")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+MIB = 1 << 20
+
+
+def storage_fault(error: BaseException, workspace: Path | None = None) -> Retry | None:
     """The sentence for a fault of the storage; None when `error` is about something else."""
-    if error.errno not in STORAGE_FAULTS:
+    found = as_os_error(error, workspace)
+    if not isinstance(found, OSError) or found.errno not in STORAGE_FAULTS:
         return None
-    reason, sentence = STORAGE_FAULTS[error.errno]
-    where = f": {error.filename}" if error.filename else ""
+    reason, sentence = STORAGE_FAULTS[found.errno]
+    where = f": {found.filename}" if found.filename else ""
     step = f"{STORAGE_STEPS[reason]}; the stage is tried again"
-    return Retry(reason, f"{sentence}{where}", evidence=str(error), next_step=step)
+    evidence = f"{room(workspace)}{error}" if reason == "WorkspaceFull" else str(error)
+    return Retry(reason, f"{sentence}{where}", evidence=evidence, next_step=step)
+
+
+def room(folder: Path | None) -> str:
+    """How full the volume of `folder` is, as the beginning of a sentence."""
+    try:
+        usage = shutil.disk_usage(folder or "")
+    except OSError:
+        return ""
+    return f"{usage.free // MIB} MiB of {usage.total // MIB} MiB are free on {folder}: "
+
+
+def as_os_error(fault: BaseException, folder: Path | None = None) -> BaseException:
+    """A fault of the storage met in Rust or C++ code, as the OSError that Python would have raised.
+
+    torch's writer of archives keeps the reason to itself: then the room left on `folder` tells.
+    """
+    found = _OS_ERROR.search(str(fault))
+    if found:
+        number = int(found[1])
+        return OSError(number, os.strerror(number))
+    silent = isinstance(fault, RuntimeError) and any(said in str(fault) for said in _ARCHIVE)
+    if silent and folder is not None and shutil.disk_usage(folder).free < SMALLEST_PART:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    return fault

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from oikyo.api.meta import Metric
-from oikyo.api.stages import Stage, StageProgress
+from oikyo.api.stages import Failure, Stage, StageProgress
 
 from .listening import listening
 from .metrics import StageMetrics
@@ -66,6 +66,11 @@ class Reporter:
                 update={"notice_reason": reason, "notice": sentence, "updated": now()}
             )
 
+    def tell(self, trouble: Failure | None) -> None:
+        """Say what a person should know while the stage goes on; None: it is over."""
+        with self._lock:
+            self.current = self.current.model_copy(update={"trouble": trouble, "updated": now()})
+
     def _update(
         self,
         percentage: float | None,
@@ -91,6 +96,7 @@ class Reporter:
             metrics=tuple(Metric(name=name, value=value) for name, value in self._values.items()),
             notice_reason=self.current.notice_reason,
             notice=self.current.notice,
+            trouble=self.current.trouble,
             updated=now(),
         )
         self.metrics.observe(self.current, values)

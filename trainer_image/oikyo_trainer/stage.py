@@ -94,7 +94,9 @@ def _run(spec: RunSpec, work: StageFunction, context: Context) -> LastWords:
                 write_atomic(context.folder(spec) / layout.RESULT, words.json_line())
             return words
     except (Exception, Stopped, KeyboardInterrupt) as error:
-        return words.model_copy(update={"result": None, "failure": failure_of(error)})
+        return words.model_copy(
+            update={"result": None, "failure": failure_of(error, context.workspace)}
+        )
 
 
 def find_result(spec: RunSpec, context: Context) -> LastWords | None:

@@ -64,8 +64,8 @@ class Speaker:
         os._exit(exit_code(words))
 
 
-def failure_of(error: BaseException) -> Failure:
-    """Say `error` in the words of the contract."""
+def failure_of(error: BaseException, workspace: Path | None = None) -> Failure:
+    """Say `error` in the words of the contract; `workspace` is looked at where the storage failed."""
     if isinstance(error, Stopped | KeyboardInterrupt):
         log.info("stopped")
         return Failure(
@@ -75,7 +75,7 @@ def failure_of(error: BaseException) -> Failure:
             evidence=str(error),
             next_step="Nothing: the stage is run again and goes on where it was",
         )
-    if isinstance(error, OSError) and (fault := storage_fault(error)) is not None:
+    if not isinstance(error, StageFailed) and (fault := storage_fault(error, workspace)):
         error = fault
     if out_of_memory(error):
         error = Retry(

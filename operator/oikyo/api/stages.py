@@ -48,6 +48,10 @@ TERMINATION_LIMIT = 4096
 
 OUT_OF_MEMORY = "OutOfMemory"
 """Reason of a stage's failure: it, or its GPU, got no more memory."""
+WORKSPACE_FULL = "WorkspaceFull"
+"""Reason of a failure, or of a trouble that a training goes on with: no room on the volume."""
+SLOW_WORKER = "SlowWorker"
+"""Reason of a trouble: one worker of a gang computes longer than the others, who wait for it."""
 
 
 class Source(Model):
@@ -293,5 +297,7 @@ class StageProgress(Report):
     """CamelCase word for `notice`: RolledBack, OverFitting, Plateau, Diverging, Converged, StillImproving."""
     notice: str = ""
     """One sentence: what was done, or what the curves show."""
+    trouble: Failure | None = None
+    """What a person should know or mend while the stage goes on; None while all is well."""
     updated: str = ""
     """RFC 3339, UTC."""

@@ -101,10 +101,17 @@ def _taken(run: StageRun) -> str:
 
 def _note(job: FineTuneJob, seen: Observed, stop: Stop) -> str:
     if not stop.asked:
-        return "Ctrl-C suspends"
+        trouble = _trouble(seen)
+        return f"{trouble}\nCtrl-C suspends" if trouble else "Ctrl-C suspends"
     if any(run.state == "Running" for run in seen.runs):
         return "suspending: a checkpoint is being saved (Ctrl-C again ends at once, without one)"
     return ""
+
+
+def _trouble(seen: Observed) -> str:
+    """What the running stage lives with, and what would mend it."""
+    told = (run.progress.trouble for run in seen.runs if run.state == "Running" and run.progress)
+    return next((f"{one.message}. {one.next_step}" for one in told if one), "")
 
 
 class Lines:
@@ -114,6 +121,7 @@ class Lines:
         self._console = console
         self._told: dict[tuple[str, int], str] = {}
         self._last_line: dict[str, datetime] = {}
+        self._trouble = ""
 
     def __call__(self, job: FineTuneJob, seen: Observed) -> None:
         for run in seen.runs:
@@ -123,6 +131,9 @@ class Lines:
                 self._last_line[run.stage] = datetime.now(UTC)
             elif run.state == "Running" and run.progress is not None:
                 self._advance(run, run.progress)
+        if (trouble := _trouble(seen)) != self._trouble:
+            self._trouble = trouble
+            self._print(trouble or "the trouble is over")
 
     def _advance(self, run: StageRun, progress: StageProgress) -> None:
         now = datetime.now(UTC)

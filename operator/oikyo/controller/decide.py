@@ -245,7 +245,13 @@ def _run(
     if (stuck := attempts.blocked(job, run)) is not None:
         conditions.set("Stalled", "True", reasons.POD_BLOCKED, stuck[1].cause)
         return _finish(job, seen, now, conditions, children, stuck[1], PATIENCE)
-    return _finish(job, seen, now, conditions, children, wake_after=POLL)
+    trouble = run.progress.trouble if run.progress is not None else None
+    if trouble is None:
+        return _finish(job, seen, now, conditions, children, wake_after=POLL)
+    reason = trouble.reason if trouble.reason in reasons.TROUBLES else reason
+    conditions.set(STAGE_CONDITION[stage], "Unknown", reason, trouble.message[: attempts.LIMIT])
+    diagnosis = attempts.going_on(run, trouble)
+    return _finish(job, seen, now, conditions, children, diagnosis, wake_after=POLL)
 
 
 def _noticed(job: FineTuneJob, run: StageRun | None, stage: str) -> tuple[str, str] | None:

@@ -40,6 +40,11 @@ BACKOFF_LIMIT_EXCEEDED: Final = "BackoffLimitExceeded"
 DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
 MEMORY_EXHAUSTED: Final = "MemoryExhausted"
 
+# What a training goes on with.
+WORKSPACE_FULL: Final = "WorkspaceFull"
+SLOW_WORKER: Final = "SlowWorker"
+TROUBLES: Final = frozenset({WORKSPACE_FULL, SLOW_WORKER})
+
 # Why a job waits for a person.
 REFERENCE_MISSING: Final = "ReferenceMissing"
 POD_BLOCKED: Final = "PodBlocked"

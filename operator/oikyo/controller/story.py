@@ -5,6 +5,7 @@ from __future__ import annotations
 from oikyo.api.checks import next_step
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import FineTuneJobStatus, StageStatus
+from oikyo.api.meta import Condition
 
 from . import reasons
 from .conditions import Status, find, holds
@@ -21,6 +22,7 @@ def events(job: FineTuneJob, new: FineTuneJobStatus) -> tuple[Event, ...]:
         *_notices(job, new),
         *_retries(job, new),
         *_stops(job, new),
+        *_troubles(job.status, new),
     )
 
 
@@ -84,6 +86,29 @@ def _retries(job: FineTuneJob, new: FineTuneJobStatus) -> list[Event]:
 
 def _differs(old: StageStatus | None, new: StageStatus) -> bool:
     return old is None or (old.attempt, old.state) != (new.attempt, new.state)
+
+
+def _troubles(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
+    """What the running stage lives with, told once for each kind of it and once when it is over."""
+    told = []
+    for kind in TOLD:
+        was, now = (_trouble(status, kind) for status in (old, new))
+        if now is not None and (was is None or was.reason != now.reason) and new.diagnosis:
+            words = f"{now.message} Next: {new.diagnosis.next_step}"
+            told.append(Event("Warning", now.reason, words))
+        elif was is not None and _goes_on(new, kind):
+            told.append(Event("Normal", "TroubleOver", f"{kind}: {was.reason} is over"))
+    return told
+
+
+def _trouble(status: FineTuneJobStatus, kind: str) -> Condition | None:
+    found = find(status.conditions, kind)
+    return found if found is not None and found.reason in reasons.TROUBLES else None
+
+
+def _goes_on(status: FineTuneJobStatus, kind: str) -> bool:
+    found = find(status.conditions, kind)
+    return found is not None and found.reason in (reasons.RUNNING, reasons.RETRYING)
 
 
 def _stops(job: FineTuneJob, new: FineTuneJobStatus) -> list[Event]:

@@ -6,6 +6,7 @@ Rhythm decides (the same on every rank), Telling reports, Committing makes check
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import resource
@@ -17,11 +18,14 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from oikyo.api.stages import Failure
+
 from ..progress import Reporter
 from .checkpoint import Checkpoints, Saved
 from .curve import read
-from .distributed import World, barrier
+from .distributed import World
 from .divergence import check_finite
+from .fullvolume import TRY_AGAIN_SECONDS, Ending, free_bytes, is_full, told
 from .history import History
 from .hyperparameters import Plan
 from .throughput import Speed
@@ -89,6 +93,10 @@ class Rhythm(TrainerCallback):
 
     def on_save(self, args: Any, state: State, control: Control, **_: Any) -> None:
         self._saved, self._overdue = time.monotonic(), False
+
+    def save_again_in(self, seconds: float) -> None:
+        """Let all ranks save once more after so long; asked by rank 0, from any of its threads."""
+        self._saved = min(self._saved, time.monotonic() - self._seconds_between_saves + seconds)
 
     def _agree(self, device: torch.device, step: int) -> bool:
         """Share what only one rank may know; returns whether a log is due. Skips most fast steps."""
@@ -223,20 +231,28 @@ class Committing(TrainerCallback):
         self._train_rows = train_rows
         self.save_started = time.monotonic()
         self._remember = remember
-        self._earlier = 0
         self.behind: WriteBehind | None = None
+        self.committed = 0
+        """Newest step whose checkpoint counts, of this attempt; the other ranks hear it a save later."""
+        self.unwritten: OSError | None = None
+        """Why this process could not write its part of the checkpoint at hand."""
+        self.trouble: Failure | None = None
+        """Why the last checkpoint was given up, until one is written again."""
         self.stalls = 0.0
         """Seconds that the steps waited for checkpoints, all together."""
         self.saves = 0
 
     def on_save(self, args: Any, state: State, control: Control, **_: Any) -> None:
-        barrier(self._world)
+        failed, committed = self._agree(args.device)
         step = state.global_step
         if not self._world.is_first:
-            # The first process has waited for its earlier checkpoint before it came to the barrier.
-            if self._earlier:
-                self._remember(self._earlier)
-            self._earlier = step
+            # The first process has waited for its earlier checkpoint before it came here.
+            if committed > self.committed:
+                self._remember(committed)
+                self.committed = committed
+            return
+        if failed:
+            self.give_up(step, self.unwritten or OSError(errno.ENOSPC, "no room for a part"))
             return
         saved = Saved(
             step=step,
@@ -247,16 +263,58 @@ class Committing(TrainerCallback):
         )
         commit = partial(self._commit, saved, self.save_started)
         if self.behind is None:
-            commit()
+            self._now(step, commit)
         else:
-            self.behind.submit(commit)
+            self.behind.submit(commit, partial(self.give_up, step))
         self.stalls += time.monotonic() - self.save_started
         self.saves += 1
+
+    def _agree(self, device: torch.device) -> tuple[bool, int]:
+        """Wait for all ranks: whether one had no room for its part, and the newest step that counts."""
+        known = [int(self.unwritten is not None), self.committed]
+        if self._world.size > 1:
+            shared = torch.tensor(known, dtype=torch.long, device=device)
+            torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+            known = shared.tolist()
+        return known[0] > 0, known[1]
+
+    def give_up(self, step: int, fault: BaseException) -> bool:
+        """Live without this checkpoint where only room was missing; False: another fault."""
+        if not is_full(fault):
+            return False
+        folder = self._checkpoints.folder
+        needed = self._checkpoints.bytes_of_last() or (self.behind.size() if self.behind else 0)
+        self._checkpoints.give_up(step)
+        self.unwritten = None
+        kept = self._checkpoints.newest_step()
+        self.trouble = told(folder, step, needed=needed, free=free_bytes(folder), kept=kept)
+        log.warning("%s", self.trouble.message)
+        self._reporter.tell(self.trouble)
+        self._rhythm.save_again_in(TRY_AGAIN_SECONDS)
+        return True
+
+    def _now(self, step: int, commit: Callable[[], None]) -> None:
+        try:
+            commit()
+        except OSError as fault:
+            if not self.give_up(step, fault):
+                raise
+
+    def ending(self) -> Ending:
+        """Where the checkpoints stand, once nothing is being written."""
+        if self.behind is not None:
+            self.behind.wait()
+        return Ending(self.committed, self.trouble, self._rhythm.stop_requested)
 
     def _commit(self, saved: Saved, started: float) -> None:
         """Make the checkpoint count; on the writing thread where there is one."""
         self._checkpoints.commit(saved)
         self._remember(saved.step)
+        self.committed = saved.step
+        if self.trouble is not None:
+            log.info("there is room again")
+            self.trouble = None
+            self._reporter.tell(None)
         seconds = time.monotonic() - started
         self._reporter.update(checkpoint_step=saved.step, checkpoint_seconds=seconds)
         log.info("checkpoint step=%d seconds=%.2f", saved.step, seconds)

@@ -116,6 +116,10 @@ class Checkpoints:
         _remove(self.path(step))
         self._retain(step, LEAST_KEPT)
 
+    def newest_step(self) -> int | None:
+        """Step of the newest checkpoint that has its manifest."""
+        return max(self._committed(), default=None)
+
     def bytes_of_last(self) -> int:
         """How much the newest committed checkpoint takes; 0 when there is none."""
         losses = self._committed()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 from ..files import write_atomic
+from .fullvolume import is_full
+
+log = logging.getLogger("oikyo.train")
 
 NAME = "history.jsonl"
 Line = dict[str, Any]  # step, time and the values logged at that step
@@ -37,6 +42,17 @@ class History:
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def add(self, step: int, **values: float) -> None:
+        """Append a line. A full volume costs the line, not the training, and leaves no half of it."""
         line = {"step": step, "time": round(time.time(), 3), **values}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        body = (json.dumps(line) + "\n").encode()
+        with self._path.open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                written = file.write(body)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                written = 0
+            if written < len(body):
+                file.truncate(end)
+                log.warning("no room for the history of step %d", step)

@@ -36,6 +36,7 @@ from .curve import read
 from .deepspeed import join_deepspeed, prepare_deepspeed
 from .distributed import World, barrier, from_first, prepare_process, read_world
 from .divergence import FACTOR, Diverged, Rollback, Rollbacks, SmallerRate, refuse, slowed
+from .fullvolume import await_last
 from .history import NAME as HISTORY
 from .history import History
 from .hyperparameters import Facts, Plan, resolve
@@ -339,20 +340,36 @@ def _run(
     if newest is not None and newest.eval_loss is None and (due or last):
         trainer.args.eval_on_start = trainer.eval_dataset is not None
     resume = str(checkpoints.path(newest.step)) if newest else None
+    trainer.committing.committed = newest.step if newest else 0
     pulse = trainer.pulse.watching()
     try:
-        with _stop_after_step(run.rhythm), pulse, _written(trainer.behind):
-            trainer.train(resume_from_checkpoint=resume)
+        with _stop_after_step(run.rhythm), pulse:
+            with _written(trainer.behind):
+                trainer.train(resume_from_checkpoint=resume)
+            saved = _await_last(run, setting)
     except Diverged as diverged:
         return diverged.with_traceback(None)  # its frames would hold the whole trainer
     if run.rhythm.stopped:
         step = trainer.state.global_step
+        found = "with a checkpoint" if saved >= step else f"the checkpoint is of step {saved}"
         raise Retry(
             "Stopped",
-            f"stopped at step {step} of {setting.plan.total_steps}, with a checkpoint",
-            next_step="Nothing: the next attempt goes on from this step.",
+            f"stopped at step {step} of {setting.plan.total_steps}, {found}",
+            next_step="Nothing: the next attempt goes on from the checkpoint.",
         )
     return None
+
+
+def _await_last(run: Run, setting: Setting) -> int:
+    """Newest step whose checkpoint counts, once the last one is written or given up."""
+    trainer = run.trainer
+    return await_last(
+        setting.world,
+        trainer.state.global_step,
+        ending=trainer.committing.ending,
+        save_again=trainer.save_again,
+        beat=trainer.pulse.beat,
+    )
 
 
 def _roll_back(

@@ -20,11 +20,13 @@ import torch
 from oikyo.api.stages import TrainSpec
 from oikyo.api.training import TrainingSpec
 
+from ..errors import as_os_error
 from .batches import IGNORED, Collator, GroupedSampler
 from .callbacks import Committing
 from .checkpoint import Checkpoints
 from .deepspeed import zero_settings
 from .distributed import World, barrier
+from .fullvolume import is_full
 from .hyperparameters import Plan
 from .pulse import Pulse
 from .throughput import Throughput
@@ -124,7 +126,23 @@ class Steady:
             if self.world.is_first:
                 self.checkpoints.clear(self.state.global_step)
             barrier(self.world)
+            self._write_part(model, trial)
+
+    def _write_part(self, model: Any, trial: Any) -> None:
+        """This process's part; where the ranks meet while they write, a fault ends the attempt."""
+        try:
             super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        except (OSError, RuntimeError) as fault:
+            found = as_os_error(fault, self.checkpoints.folder)
+            if self.is_deepspeed_enabled or not is_full(found):
+                raise
+            assert isinstance(found, OSError)
+            self.committing.unwritten = found
+
+    def save_again(self) -> None:
+        """Write the checkpoint of the step at hand once more, and count it as the first time."""
+        self._save_checkpoint(self.model, None)
+        self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if self.behind is None or output_dir is None:

@@ -7,8 +7,6 @@ writing, hashing and committing to one thread. A fault of that thread is raised 
 
 from __future__ import annotations
 
-import os
-import re
 import threading
 from collections.abc import Callable, Iterable
 from copy import copy
@@ -18,12 +16,13 @@ from typing import Any
 import psutil
 import torch
 
+from ..errors import as_os_error
+
 OPTIMIZER = "optimizer.pt"
 ADAPTER = "adapter_model.safetensors"
 SHARE_OF_MEMORY = 0.25
 """Most of the free memory that the buffers may take; above it a checkpoint is written in the step."""
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
-
+Bear = Callable[[BaseException], bool]
 Tree = Any  # tensors, numbers and texts in dicts, lists and tuples, as state_dict() gives them
 
 
@@ -43,6 +42,9 @@ class Buffers:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return held
+
+    def size(self) -> int:
+        return sum(buffer.numel() * buffer.element_size() for buffer in self._kept)
 
     def _hold(self, value: Tree) -> Tree:
         if isinstance(value, torch.Tensor):
@@ -93,18 +95,30 @@ class WriteBehind:
             lambda: write_state(state, folder / OPTIMIZER),
         ]
 
-    def submit(self, commit: Callable[[], None]) -> None:
-        """Write what is held, then `commit`, while the training goes on."""
+    def submit(self, commit: Callable[[], None], bear: Bear = lambda fault: False) -> None:
+        """Write what is held, then `commit`, while the training goes on.
+
+        `bear` is asked about a fault, on the writing thread: one that it can live with is not told.
+        """
         parts, self._parts = [*self._parts, commit], []
-        self._thread = threading.Thread(target=self._write, args=(parts,), name="checkpoint")
+        self._thread = threading.Thread(target=self._write, args=(parts, bear), name="checkpoint")
         self._thread.start()
 
-    def _write(self, parts: list[Callable[[], None]]) -> None:
+    def _write(self, parts: list[Callable[[], None]], bear: Bear) -> None:
         try:
-            for part in parts:
-                part()
+            try:
+                for part in parts:
+                    part()
+            except Exception as fault:
+                found = as_os_error(fault)
+                if not bear(found):
+                    raise found from fault
         except BaseException as fault:  # told by wait(), in the thread that can end the training
-            self._fault = as_os_error(fault)
+            self._fault = fault
+
+    def size(self) -> int:
+        """Bytes of the weights and the optimizer state that were copied last."""
+        return self._buffers.size()
 
     def wait(self) -> None:
         """Return once nothing is being written; raises what the writing met."""
@@ -171,12 +185,3 @@ CGROUPS = (
         "/sys/fs/cgroup/memory/memory.usage_in_bytes",
     ),
 )
-
-
-def as_os_error(fault: BaseException) -> BaseException:
-    """A full volume met in Rust or C++ code, as the OSError that Python would have raised."""
-    found = _OS_ERROR.search(str(fault))
-    if found:
-        number = int(found[1])
-        return OSError(number, os.strerror(number))
-    return fault

@@ -183,13 +183,28 @@ def _give_up(job: FineTuneJob, last: StageRun, failed: int) -> Diagnosis:
         cause=f"the {last.stage} stage failed {failed} times: {root_cause(last)}"[:LIMIT],
         evidence=evidence(last),
         tried=f"{failed} attempts, spec.backoffLimit is {job.spec.backoff_limit}",
-        next_step=_advice(worker)
-        if worker
-        else f"read the log: kubectl logs job/{job.metadata.name}",
+        next_step=_advice(job, last, worker)[:LIMIT],
     )
 
 
-def _advice(worker: Worker) -> str:
+def going_on(run: StageRun, trouble: Failure) -> Diagnosis:
+    """A trouble that a running stage lives with, for the person who can mend it."""
+    first = next((worker for worker in run.workers if worker.rank == 0), None)
+    where = f"pod {first.name}: " if first else ""
+    return Diagnosis(
+        cause=trouble.message[:LIMIT],
+        evidence=f"{where}{trouble.evidence}"[:LIMIT],
+        tried=f"attempt {run.attempt} of {run.stage} goes on",
+        next_step=trouble.next_step[:LIMIT],
+    )
+
+
+def _advice(job: FineTuneJob, last: StageRun, worker: Worker | None) -> str:
+    failure = said(last)
+    if failure is not None and failure.next_step and failure.kind == "Retry":
+        return failure.next_step
+    if worker is None:
+        return f"read the log: kubectl logs job/{job.metadata.name}"
     if worker.reason == "OOMKilled":
         return "raise training.resources.memory or lower training.microBatchSize in a job with a new name"
     return f"read the log: {worker.log}"

@@ -156,7 +156,7 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_holds_nobody_up(tmp_path: Path
     folder = save(Checkpoints(tmp_path, keep=2), 9)
     (folder / "optimizer.pt").unlink()
     os.mkfifo(folder / "optimizer.pt")
-    with pytest.raises(Damaged, match="optimizer.pt is no file"):
+    with pytest.raises(Damaged, match=r"optimizer\.pt is no file"):
         verify(folder)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from oikyo_trainer.errors import storage_fault
+from oikyo_trainer.errors import as_os_error, storage_fault
 
 pytestmark = pytest.mark.slow
 
@@ -108,8 +108,6 @@ def test_the_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> N
     ],
 )
 def test_faults_of_rust_code_become_those_of_the_system(text: str, number: int) -> None:
-    from oikyo_trainer.training.writebehind import as_os_error
-
     fault = as_os_error(RuntimeError(text))
     assert isinstance(fault, OSError)
     assert fault.errno == number

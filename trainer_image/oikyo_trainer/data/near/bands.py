@@ -6,6 +6,7 @@ similarity s share one of b bands of r minima with the probability 1 - (1 - s^r)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,11 @@ def write(
 
     `places` says where the rows of the slices, counted through, belong.
     """
-    mapped = np.memmap(path, dtype=np.uint64, mode="w+", shape=(form.bands, len(places)))
+    shape = (form.bands, len(places))
+    with path.open("wb") as file:
+        # A hole in a mapped file would end the process by a signal once the volume is full.
+        os.posix_fallocate(file.fileno(), 0, 8 * shape[0] * shape[1])
+    mapped = np.memmap(path, dtype=np.uint64, mode="r+", shape=shape)
     factors = _factors(form)
     for start, (flat, counts) in slices:
         filled = np.flatnonzero(counts)
