@@ -8,7 +8,7 @@ import typer
 
 from oikyo.errors import OikyoError, SpecError
 
-from . import data, delete, get, listing, logs, plan, report, run, serve, validate, watch
+from . import data, delete, get, history, listing, logs, plan, report, run, serve, validate, watch
 from .exits import FAILED, REFUSED
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("watch")(watch.watch)
 app.command("logs")(logs.logs)
+app.command("history")(history.history)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command(

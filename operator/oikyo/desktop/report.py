@@ -20,7 +20,7 @@ from oikyo.controller.conditions import find, parse
 from oikyo.controller.resolve import run_id
 
 from . import curves, figures
-from .home import Home, write_atomic
+from .home import Home, read_json_lines, write_atomic
 from .jobs import ending
 from .objects import Store
 
@@ -55,7 +55,7 @@ def render(job: FineTuneJob, home: Home) -> str:
         verdict=_verdict(job),
         sentence=condition.message if condition is not None else "",
         metrics=_metrics(job),
-        charts=_charts(home.workspace / layout.stage(run_id(job), "train") / "history.jsonl"),
+        charts=_charts(home.workspace / layout.stage(run_id(job), "train") / layout.HISTORY),
         data=_data(job, home),
         stages=[_timing(stage) for stage in job.status.stages],
         notes=_trained(job, home).get("notes", []),
@@ -106,7 +106,7 @@ class Chart:
 
 def _charts(history: Path) -> list[Chart]:
     """Loss, learning rate, gradient norm and speed over the steps, as far as they were logged."""
-    lines = _json_lines(history)
+    lines = read_json_lines(history)
 
     def points(key: str) -> list[curves.Point]:
         return [
@@ -141,20 +141,6 @@ def _chart(title: str, *lines: curves.Line) -> Chart:
     return Chart(
         title, legend, Markup(curves.chart(lines, "step", SMALL if len(lines) == 1 else LARGE))
     )
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:  # JSON
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    lines = []
-    for line in text.splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue  # a line that a crash cut short
-    return lines
 
 
 def _data(job: FineTuneJob, home: Home) -> dict[str, Any] | None:  # JSON of the prepare stage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from oikyo.api.finetunejob import FineTuneJob
 from oikyo.controller.decide import finished
 from oikyo.controller.resolve import run_id
 from oikyo.desktop.finding import the_job
-from oikyo.desktop.home import Home
+from oikyo.desktop.home import Home, read_json_lines
 
 from .lines import LogLine, merged, stamped
 from .place import Point, Wanted
@@ -31,7 +30,7 @@ class Here:
 
     def curve(self, job: FineTuneJob) -> list[Point]:
         path = self._home.workspace / layout.stage(run_id(job), "train") / layout.HISTORY
-        return read_history(path)
+        return read_json_lines(path)
 
     async def lines(
         self, job: FineTuneJob, wanted: Wanted, *, follow: bool
@@ -55,19 +54,6 @@ class Here:
 
     async def close(self) -> None:
         """Nothing is open."""
-
-
-def read_history(path: Path) -> list[Point]:
-    """The whole lines of a history.jsonl; the last one may just be being written."""
-    if not path.exists():
-        return []
-    points: list[Point] = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            points.append(json.loads(text))
-        except ValueError:
-            continue
-    return points
 
 
 def _wanted(path: Path, wanted: Wanted) -> bool:

@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from oikyo.api.evaluation import Task
 from oikyo.api.meta import Metric
+from oikyo.api.workspace import HISTORY
 
 from .record import VersionRecord
 
@@ -54,7 +55,7 @@ def _data(record: VersionRecord) -> ModelCardData:
 def _body(record: VersionRecord) -> str:
     sections = {
         "Data": _data_section(record),
-        "Training": _table(("Setting", "Value"), _pairs(record.lineage.hyperparameters)),
+        "Training": _training(record),
         "Evaluation": _evaluation(record),
         "Verdict": _verdict(record),
         "Lineage": _lineage(record),
@@ -80,6 +81,12 @@ def _data_section(record: VersionRecord) -> str:
         f"Prepared rows with the digest `{record.lineage.dataset_digest}`. "
         f"{record.rows} rows of the test split, which training never saw, were scored.{generated}"
     )
+
+
+def _training(record: VersionRecord) -> str:
+    settings = _table(("Setting", "Value"), _pairs(record.lineage.hyperparameters))
+    measured = _table(("Measured", "Value"), _pairs(record.training))
+    return f"{settings}\n\n{measured}\n\nThe curve stands in `{HISTORY}`."
 
 
 def _evaluation(record: VersionRecord) -> str:

@@ -101,6 +101,7 @@ def _draft(spec: EvaluateSpec, training: TrainResult, measured: Measured) -> Ver
         baseline=_as_metrics(measured.baseline),
         baseline_method=measured.baseline_method,
         gates=gates,
+        training=training.metrics,
         rows=measured.rows,
         generated_rows=measured.generated_rows,
         lineage=_lineage(spec, training),

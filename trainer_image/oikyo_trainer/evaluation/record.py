@@ -14,13 +14,13 @@ from oikyo.api.base import Digest, Report
 from oikyo.api.evaluation import Task
 from oikyo.api.jobstatus import GateResult
 from oikyo.api.meta import Metric
-from oikyo.api.workspace import RECORD
+from oikyo.api.workspace import HISTORY, RECORD
 
 from ..errors import Refused
 from ..files import file_digest
 
 CARD = "README.md"
-NOT_THE_MODEL = frozenset({CARD, RECORD})
+NOT_THE_MODEL = frozenset({CARD, HISTORY, RECORD})
 """Files of a version that its digest does not cover."""
 
 
@@ -61,6 +61,8 @@ class VersionRecord(Report):
     baseline_method: str
     """What "base" means in this comparison."""
     gates: tuple[GateResult, ...]
+    training: tuple[Metric, ...] = ()
+    """What the training measured of itself: losses, speed, memory."""
     rows: int
     """Test rows that were scored."""
     generated_rows: int = 0

@@ -44,6 +44,7 @@ def release(
         staging = _staged(source, shelf, draft.lineage.run)
         try:
             number = max([min_version, *(taken + 1 for taken in _numbers(workspace, draft.model))])
+            _keep_history(workspace, draft.lineage.run, staging)
             record = _described(staging, draft, number)
             if commit_folder(staging, workspace / layout.version(draft.model, number)):
                 return record
@@ -52,6 +53,13 @@ def release(
     raise Retry(
         "VersionTaken", f"{TRIES} version numbers of {draft.model} were taken while releasing"
     )
+
+
+def _keep_history(workspace: Path, run: str, staging: Path) -> None:
+    """The run's folder may be removed; the curve belongs to the result."""
+    history = workspace / layout.stage(run, "train") / layout.HISTORY
+    if history.exists():
+        shutil.copyfile(history, staging / layout.HISTORY)
 
 
 def _described(staging: Path, draft: VersionRecord, number: int) -> VersionRecord:

@@ -14,7 +14,6 @@ from .fullvolume import is_full
 
 log = logging.getLogger("oikyo.train")
 
-NAME = "history.jsonl"
 Line = dict[str, Any]  # step, time and the values logged at that step
 
 

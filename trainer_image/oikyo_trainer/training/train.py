@@ -37,7 +37,6 @@ from .deepspeed import join_deepspeed, prepare_deepspeed
 from .distributed import World, barrier, from_first, prepare_process, read_world
 from .divergence import FACTOR, Diverged, Rollback, Rollbacks, SmallerRate, refuse, slowed
 from .fullvolume import await_last
-from .history import NAME as HISTORY
 from .history import History
 from .hyperparameters import Facts, Plan, resolve
 from .methods.adapters import add_adapter
@@ -248,7 +247,7 @@ def _make_run(
         patience=stopping.patience if stopping else None,
         seconds_between_saves=60.0 * spec.training.checkpoints.every_minutes,
     )
-    history = History(setting.folder / HISTORY)
+    history = History(setting.folder / layout.HISTORY)
     speed = open_speed(
         counter,
         stopwatch,
