@@ -76,6 +76,12 @@ class Steady:
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupedSampler:
         return self.order
 
+    def _run_epoch(self, *args: Any, epoch: int, **options: Any) -> Any:
+        # Where a gang resumes within an epoch, accelerate wraps the sampler once more than its own
+        # set_epoch looks through, and the rows would come in the order of the first epoch.
+        self.order.set_epoch(epoch)
+        return super()._run_epoch(*args, epoch=epoch, **options)  # type: ignore[misc]
+
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
         self.counter.add(inputs["attention_mask"])
         loss: torch.Tensor = super().training_step(model, inputs, *args)  # type: ignore[misc]

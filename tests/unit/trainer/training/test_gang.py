@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[4]
 SETTINGS: dict[str, Any] = {
     "epochs": 2,
     "learning_rate": "3e-3",
-    "checkpoints": {"every_steps": 8},
+    "checkpoints": {"every_steps": 8, "keep": 3},
 }
 
 
@@ -63,6 +64,36 @@ def test_two_processes_reach_the_loss_of_one(lab: Any, task: str, method: str) -
     # Softmax takes no notice of a key's bias: its gradient is rounding alone, which Adam enlarges.
     for name, value in ((n, v) for n, v in left.items() if not n.endswith("key.bias")):
         assert torch.allclose(value, right[name], atol=1e-4), name
+
+
+@pytest.mark.parametrize(("strategy", "others"), [("DDP", ())])
+def test_a_gang_goes_on_as_if_nothing_had_happened(
+    lab: Any, strategy: str, others: tuple[tuple[int, int], ...]
+) -> None:
+    """Bit for bit with as many processes, within an epoch; with `others`, to rounding."""
+    import torch
+
+    settings = {**SETTINGS, "method": "Full", "gradient_checkpointing": "Always"}
+    spec = lab.spec("TextGeneration", run="parts", strategy=strategy, **settings)
+    without_dropout(lab, spec.model_digest)
+    whole = torchrun(lab, spec)
+    weights = lab.weights(whole)
+
+    def again(processes: int, step: int) -> dict[str, torch.Tensor]:
+        """The training from the checkpoint of `step` on, by so many processes."""
+        for later in range(step + 8, 25, 8):
+            shutil.rmtree(lab.workspace / layout.checkpoints("parts") / f"checkpoint-{later}")
+        (lab.workspace / layout.stage("parts", "train") / layout.RESULT).unlink(missing_ok=True)
+        result = torchrun(lab, spec, processes) if processes > 1 else lab.train(spec)
+        assert values(result)["resumed_from_step"] == step
+        assert values(result)["eval_loss"] == pytest.approx(values(whole)["eval_loss"], abs=1e-4)
+        return dict(lab.weights(result))
+
+    for name, value in again(2, 16).items():
+        assert torch.equal(value, weights[name]), name
+    for processes, step in others:  # by one what two began, by two what one went on with
+        for name, value in again(processes, step).items():
+            assert torch.allclose(value, weights[name], atol=1e-4), name
 
 
 def without_dropout(lab: Any, digest: str) -> None:
