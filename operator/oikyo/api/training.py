@@ -335,12 +335,21 @@ class TrainingSpec(Model):
         ),
     ] = None
     strategy: Annotated[
-        Literal["DDP", "ZeRO1", "ZeRO2", "ZeRO3"],
+        Literal["DDP", "FSDP", "ZeRO1", "ZeRO2", "ZeRO3"],
         Field(
-            description="How processes share the work: PyTorch DDP, or DeepSpeed ZeRO stage 1 to 3. "
-            "Default: DDP."
+            description="How processes share the work. DDP: each holds everything. FSDP (PyTorch FSDP2): "
+            "each holds a part of weights, gradients and moments, and goes on with another number of "
+            "processes. ZeRO1 to ZeRO3: DeepSpeed's stages. Default: DDP."
         ),
     ] = "DDP"
+    offload: Annotated[
+        Literal["None", "Optimizer", "Parameters"],
+        Field(
+            description="What the GPUs leave to the memory of the host between steps, slower and smaller: "
+            "Optimizer (ZeRO1 to ZeRO3) the moments, Parameters (FSDP, ZeRO3) weights and moments. "
+            "Default: None."
+        ),
+    ] = "None"
     resources: Annotated[
         WorkerResources, Field(description="What one worker pod asks for. Default: 1 CPU, no GPU.")
     ] = WorkerResources()
@@ -363,13 +372,30 @@ class TrainingSpec(Model):
             ".method",
         ),
         Rule(
-            "self.method != 'QLoRA' || self.strategy != 'ZeRO3'",
-            "ZeRO3 cannot shard a base that is held in 4 or 8 bits: write strategy: DDP or ZeRO2",
+            "self.method != 'QLoRA' || !(self.strategy in ['ZeRO3', 'FSDP'])",
+            "ZeRO3 and FSDP cannot shard a base that is held in 4 or 8 bits: write strategy: DDP or ZeRO2",
             ".strategy",
         ),
         Rule(
-            "self.objective == 'Supervised' || self.strategy != 'ZeRO3'",
-            "preferences are compared before ZeRO3 gathers a model: write strategy: DDP or ZeRO2",
+            "self.objective == 'Supervised' || !(self.strategy in ['ZeRO3', 'FSDP'])",
+            "preferences are compared before ZeRO3 or FSDP gathers a model: write strategy: DDP or ZeRO2",
             ".strategy",
+        ),
+        Rule(
+            "self.offload == 'None' || self.resources.gpus > 0",
+            "offload moves state from a GPU to its host, and a CPU has nowhere to move it: leave offload "
+            "out, or write training.resources.gpus: 1 or more",
+            ".offload",
+        ),
+        Rule(
+            "self.offload != 'Optimizer' || self.strategy in ['ZeRO1', 'ZeRO2', 'ZeRO3']",
+            "only ZeRO offloads the optimizer alone: write strategy: ZeRO1, ZeRO2 or ZeRO3, or, with "
+            "FSDP, offload: Parameters",
+            ".offload",
+        ),
+        Rule(
+            "self.offload != 'Parameters' || self.strategy in ['FSDP', 'ZeRO3']",
+            "weights are offloaded by FSDP and ZeRO3 only: write one of them as strategy, or offload: None",
+            ".offload",
         ),
     )

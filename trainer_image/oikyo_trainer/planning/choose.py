@@ -21,7 +21,7 @@ HEADROOM = 0.92
 MOST_ROWS = 32
 MOST_TOKENS = {False: 4096, True: 16384}
 """Packed rows never fill more of one forward pass, on a CPU and on a GPU (training/supervised.py)."""
-STRATEGIES: tuple[Strategy, ...] = ("ZeRO1", "ZeRO2", "ZeRO3")
+STRATEGIES: tuple[Strategy, ...] = ("ZeRO1", "ZeRO2", "FSDP", "ZeRO3")
 LENGTHS = (4096, 2048, 1024, 512, 384, 256, 192, 128, 64, 32, 16, 8)
 
 
@@ -70,6 +70,7 @@ def setup_of(
         targets=training.lora.target_modules,
         dora=training.lora.variant == "DoRA",
         bits=training.quantization.bits,
+        offload=training.offload,
     )
 
 

@@ -13,7 +13,8 @@ from typing import Literal
 from .activations import FULL, layer_bytes
 from .shape import Linear, ModelShape
 
-Strategy = Literal["Single", "DDP", "ZeRO1", "ZeRO2", "ZeRO3"]
+Strategy = Literal["Single", "DDP", "FSDP", "ZeRO1", "ZeRO2", "ZeRO3"]
+Offload = Literal["None", "Optimizer", "Parameters"]
 Loss = Literal["LabelledTokens", "AllLogits", "Classes"]
 
 BASE_CPU = 960 << 20
@@ -53,6 +54,7 @@ class Setup:
     targets: tuple[str, ...] = ()
     dora: bool = False
     bits: int = 4
+    offload: Offload = "None"
     copies_checkpoint: bool = False
     """Whether a checkpoint is copied into a buffer and written behind the training."""
 
@@ -88,7 +90,9 @@ def predict(shape: ModelShape, setup: Setup) -> Prediction:
     if setup.copies_checkpoint:
         copied = 12 * trained(shape, setup)
         fixed.append(Term("checkpoint copy", copied, "weights and moments, copied to be written"))
-    moments = (_turning(shape, setup), _updating(shape, setup))
+    moments = [_turning(shape, setup), _updating(shape, setup)]
+    if setup.strategy == "FSDP":
+        moments.append(_parting(shape, setup, sum(term.size for term in fixed[1:])))
     worst = max(moments, key=lambda terms: sum(term.size for term in terms))
     return Prediction((*fixed, *worst))
 
@@ -121,8 +125,9 @@ def _framework(setup: Setup) -> Term:
 
 
 def _shared(size: float, setup: Setup, least_stage: int) -> int:
-    """Bytes of one process of what ZeRO shares from `least_stage` on."""
+    """Bytes of one process of what ZeRO shares from `least_stage` on; FSDP shares what stage 3 does."""
     stage = int(setup.strategy[4:]) if setup.strategy.startswith("ZeRO") else 0
+    stage = 3 if setup.strategy == "FSDP" else stage
     return int(size / setup.processes) if stage >= least_stage else int(size)
 
 
@@ -137,18 +142,46 @@ def _weights(shape: ModelShape, setup: Setup) -> Term:
     else:
         size = float(FULL * shape.parameters)
     size += FULL * trained(shape, setup) if is_adapter(setup) else 0
-    return Term("weights", _shared(size, setup, 3), "number of weights x bytes of one")
+    held = 0 if setup.offload == "Parameters" else _shared(size, setup, 3)
+    held += _gathered(shape, setup)
+    return Term("weights", held, "number of weights x bytes of one, and what FSDP gathers")
+
+
+def _whole(shape: ModelShape, setup: Setup) -> int:
+    """Bytes of the weights before they are parted."""
+    half = is_adapter(setup) and setup.bf16 and shape.saved_bytes == 2
+    return (2 if half else FULL) * shape.parameters
+
+
+def _gathered(shape: ModelShape, setup: Setup) -> int:
+    """Whole weights that a process of FSDP holds at once: two layers, and what is in no layer."""
+    if setup.strategy != "FSDP":
+        return 0
+    layer = shape.linear_parameters / max(1, shape.layers)
+    around = shape.parameters - shape.linear_parameters
+    return int((2 if setup.bf16 and setup.cuda else FULL) * (2 * layer + around))
+
+
+def _parting(shape: ModelShape, setup: Setup, held: int) -> tuple[Term, ...]:
+    """While the model is loaded whole, before FSDP parts it; on a GPU's host, not on the GPU."""
+    more = 0 if setup.cuda else max(0, _whole(shape, setup) - held)
+    return (
+        Term("gradients", 0, "none yet"),
+        Term("activations", 0, "none yet"),
+        Term("loss", more, "whole weights, loaded before they are parted"),
+    )
 
 
 def _optimizer(shape: ModelShape, setup: Setup) -> Term:
     size = _shared(2 * FULL * trained(shape, setup), setup, 1)
+    size = size if setup.offload == "None" else 0
     return Term("optimizer state", size, "AdamW: two float32 moments of each trained weight")
 
 
 def _gradients(shape: ModelShape, setup: Setup) -> int:
     size = FULL * trained(shape, setup)
     buckets = DDP_BUCKETS * size if setup.strategy == "DDP" and setup.processes > 1 else 0
-    return int(_shared(size, setup, 2) + buckets)
+    return int(_shared(size, setup, 2) + buckets) if setup.offload != "Parameters" else 0
 
 
 def _turning(shape: ModelShape, setup: Setup) -> tuple[Term, ...]:

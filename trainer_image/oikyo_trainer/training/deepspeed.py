@@ -16,8 +16,14 @@ SHM_OP = "deepspeed_shm_comm"
 Settings = dict[str, Any]  # DeepSpeed's own JSON
 
 
-def zero_settings(stage: int, *, cuda: bool) -> Settings:
-    """The settings of ZeRO `stage` (Rajbhandari et al. 2020), optimizer and schedule left to torch."""
+HOST = {"device": "cpu", "pin_memory": True}
+
+
+def zero_settings(stage: int, *, cuda: bool, offload: str = "None") -> Settings:
+    """The settings of ZeRO `stage` (Rajbhandari et al. 2020), optimizer and schedule left to torch.
+
+    `offload` as in training.offload: what a GPU leaves to its host (Ren et al. 2021).
+    """
     zero: Settings = {
         "stage": stage,
         "contiguous_gradients": True,
@@ -29,6 +35,10 @@ def zero_settings(stage: int, *, cuda: bool) -> Settings:
         zero["stage3_param_persistence_threshold"] = "auto"
         zero["reduce_bucket_size"] = "auto"
         zero["stage3_prefetch_bucket_size"] = "auto"
+    if offload != "None":
+        zero["offload_optimizer"] = HOST
+    if offload == "Parameters":
+        zero["offload_param"] = HOST
     return {
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",

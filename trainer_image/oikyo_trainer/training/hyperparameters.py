@@ -67,7 +67,9 @@ class Plan:
     every_steps: int
     """Optimizer steps between checkpoints; validation happens at the same steps."""
     zero_stage: int
-    """DeepSpeed ZeRO stage; 0: DDP or a single process."""
+    """DeepSpeed ZeRO stage; 0: DDP, FSDP or a single process."""
+    fsdp: bool
+    """Whether weights, gradients and moments are parted among the processes by FSDP2."""
     bf16: bool
     resolved: tuple[Resolved, ...]
 
@@ -98,6 +100,7 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
         warmup_steps=warmup,
         every_steps=every,
         zero_stage=stage,
+        fsdp=training.strategy == "FSDP" and facts.processes > 1,
         bf16=facts.precision.bf16,
         resolved=(
             _resolved("learningRate", f"{rate:g}", rate_reason),
@@ -113,7 +116,9 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
             _resolved("totalSteps", str(total), total_reason),
             _resolved("warmupSteps", str(warmup), warmup_reason),
             _resolved("checkpoints.everySteps", str(every), every_reason),
-            _resolved("strategy", training.strategy if stage else "DDP", stage_reason),
+            _resolved(
+                "strategy", training.strategy if facts.processes > 1 else "DDP", stage_reason
+            ),
         ),
     )
 
@@ -252,4 +257,5 @@ def _zero_stage(training: TrainingSpec, processes: int) -> tuple[int, str]:
         return 0, "as training.strategy says"
     if processes == 1:
         return 0, f"{training.strategy} shares state among processes, and there is one process"
-    return int(training.strategy.removeprefix("ZeRO")), "as training.strategy says"
+    stage = 0 if training.strategy == "FSDP" else int(training.strategy.removeprefix("ZeRO"))
+    return stage, "as training.strategy says"

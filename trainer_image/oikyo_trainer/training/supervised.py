@@ -19,6 +19,7 @@ from oikyo.api.jobstatus import Resolved
 from oikyo.api.training import TrainingSpec
 
 from .distributed import World
+from .fsdp import shard
 from .hyperparameters import Plan
 from .microbatch import Steps, build, only
 from .packing import Shape, StepSampler, deal
@@ -108,9 +109,14 @@ def make_supervised(
     from transformers import Trainer
 
     cuda = arguments.device.type == "cuda"
-    model.to(arguments.device)  # where rows are tried; the Trainer would move it just after
-    flash = cuda and find_spec("flash_attn") is not None
+    flash = cuda and find_spec("flash_attn") is not None and not plan.fsdp
+    if (
+        not plan.fsdp
+    ):  # a model that needs FSDP may not fit a GPU whole: its rows are tried on the host
+        model.to(arguments.device)  # where rows are tried; the Trainer would move it just after
     choice = choose(model, tokenizer.pad_token_id, sharded=plan.zero_stage == 3, flash=flash)
+    if plan.fsdp:
+        shard(model, bf16=plan.bf16, offload=training.offload != "None", device=arguments.device)
     tokens, reason = micro_tokens(training, plan, cuda=cuda)
     shape = Shape(plan.batch, world.size, choice.layout.packed, tokens, plan.micro_batch)
     trainer: Any = type("SupervisedTrainer", (Supervised, Trainer), {})(

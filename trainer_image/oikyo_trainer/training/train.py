@@ -36,6 +36,7 @@ from .curve import read
 from .deepspeed import join_deepspeed, prepare_deepspeed
 from .distributed import World, barrier, from_first, prepare_process, read_world
 from .divergence import FACTOR, Diverged, Rollback, Rollbacks, SmallerRate, refuse, slowed
+from .fsdp import shard
 from .fullvolume import await_last
 from .history import History
 from .hyperparameters import Facts, Plan, resolve
@@ -150,7 +151,7 @@ def _tokens(setting: Setting) -> Any:
 
 
 def _plan(spec: TrainSpec, source: Source, base: Base, world: World, processor: Processor) -> Plan:
-    sharded = spec.training.strategy != "DDP" and world.size > 1
+    sharded = spec.training.strategy.startswith("ZeRO") and world.size > 1
     facts = Facts(
         train_rows=source.count("train"),
         validation_rows=source.count("validation"),
@@ -280,10 +281,14 @@ def _make_run(
     elif spec.task == "TextGeneration":
         trainer, resolved = make_supervised(spec.training, plan, world, **parts)
     else:
+        if plan.fsdp:
+            offload = spec.training.offload != "None"
+            shard(parts["model"], bf16=plan.bf16, offload=offload, device=arguments.device)
         trainer = make_trainer(**parts)
         trainer.order = GroupedSampler(tokens.lengths, batch=plan.batch, seed=spec.training.seed)
     trainer.counter, trainer.checkpoints = counter, checkpoints
     trainer.world, trainer.committing = world, committing
+    trainer.in_parts = spec.training.strategy == "FSDP"
     trainer.pulse = Pulse(setting.context.end)
     trainer.pulse.listen(trainer.model)
     stopwatch.listen(trainer)
@@ -293,8 +298,9 @@ def _make_run(
 
 
 def _behind(setting: Setting, model: Any) -> WriteBehind | None:
-    """Whether this process writes checkpoints behind the training; sharded state is DeepSpeed's."""
-    if not setting.world.is_first or setting.plan.zero_stage:
+    """Whether this process writes checkpoints behind the training; state in parts, in the step."""
+    in_parts = setting.plan.zero_stage or setting.spec.training.strategy == "FSDP"
+    if not setting.world.is_first or in_parts:
         return None
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     free = free_memory()

@@ -21,6 +21,7 @@ from oikyo.api.stages import TrainSpec
 from oikyo.api.training import TrainingSpec
 
 from ..errors import as_os_error
+from . import fsdp
 from .batches import IGNORED, Collator, GroupedSampler
 from .callbacks import Committing
 from .checkpoint import Checkpoints
@@ -55,6 +56,8 @@ class Steady:
     pulse: Pulse
     behind: WriteBehind | None = None
     """Writes the checkpoints of this process, where it is the one that does; None: in the step."""
+    in_parts: bool = False
+    """Whether checkpoints are written and read by `fsdp`, for any number of processes."""
     validation_batches: list[list[int]]
     """Rows of each validation batch, of like length."""
     # What the Trainer class brings:
@@ -140,7 +143,7 @@ class Steady:
             super()._save_checkpoint(model, trial)  # type: ignore[misc]
         except (OSError, RuntimeError) as fault:
             found = as_os_error(fault, self.checkpoints.folder)
-            if self.is_deepspeed_enabled or not is_full(found):
+            if self.is_deepspeed_enabled or self.in_parts or not is_full(found):
                 raise
             assert isinstance(found, OSError)
             self.committing.unwritten = found
@@ -151,18 +154,44 @@ class Steady:
         self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        if self.behind is None or output_dir is None:
+        if self.in_parts and output_dir is not None:
+            Path(output_dir).mkdir(exist_ok=True)
+            fsdp.save_weights(self.model, Path(output_dir), self.world)
+        elif self.behind is None or output_dir is None:
             super().save_model(output_dir, _internal_call)  # type: ignore[misc]
         else:
             Path(output_dir).mkdir(exist_ok=True)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self.behind is None:
+        folder = Path(output_dir)
+        if self.in_parts:
+            fsdp.save_moments(self.model, self.optimizer.optimizer, folder)
+        elif self.behind is not None:
+            self.behind.hold(self.model, self.optimizer, folder)
+        else:
             super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
             return
-        folder = Path(output_dir)
-        self.behind.hold(self.model, self.optimizer, folder)
-        torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER)
+        if self.world.is_first:
+            torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.in_parts:
+            fsdp.load_weights(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.in_parts or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+            return
+        fsdp.load_moments(self.model, self.optimizer.optimizer, Path(checkpoint))
+        schedule = torch.load(Path(checkpoint) / SCHEDULER, weights_only=True)
+        self.lr_scheduler.load_state_dict(schedule)
+
+    def _clip_grad_norm(self, model: Any) -> torch.Tensor:
+        norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[misc]
+        # Of gradients in parts the norm is in parts too, and a log would show one process's.
+        return fsdp.whole(norm) if self.in_parts else norm
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The model card belongs to the release, not to a checkpoint."""
@@ -195,11 +224,11 @@ def make_arguments(spec: TrainSpec, plan: Plan, world: World, folder: Path, *, c
         "seed": training.seed,
         "bf16": plan.bf16,
         "use_cpu": not cuda,
-        "ddp_backend": None if world.size == 1 else "nccl" if cuda else "gloo",
+        "ddp_backend": None if world.size == 1 else _backend(training, cuda=cuda),
         "ddp_find_unused_parameters": False,
         # The fused one is a CUDA kernel; on a CPU the plain one is as fast and everywhere the same.
         "optim": "adamw_torch_fused" if cuda else "adamw_torch",
-        "deepspeed": zero_settings(plan.zero_stage, cuda=cuda) if plan.zero_stage else None,
+        "deepspeed": _deepspeed(training, plan, cuda=cuda),
         "logging_strategy": "no",
         "eval_strategy": "no",
         "save_strategy": "no",
@@ -221,6 +250,20 @@ def make_arguments(spec: TrainSpec, plan: Plan, world: World, folder: Path, *, c
     from transformers import TrainingArguments
 
     return TrainingArguments(**options)
+
+
+def _deepspeed(training: TrainingSpec, plan: Plan, *, cuda: bool) -> dict[str, Any] | None:
+    if not plan.zero_stage:
+        return None
+    return zero_settings(plan.zero_stage, cuda=cuda, offload=training.offload)
+
+
+def _backend(training: TrainingSpec, *, cuda: bool) -> str:
+    """The collectives of the gang; gradients that are offloaded are summed where they lie."""
+    if not cuda:
+        return "gloo"
+    offloads = training.strategy == "FSDP" and training.offload != "None"
+    return "cpu:gloo,cuda:nccl" if offloads else "nccl"
 
 
 def _schedule(training: TrainingSpec, plan: Plan) -> dict[str, int] | None:

@@ -65,6 +65,28 @@ def test_each_zero_stage_shares_what_the_paper_says(
     assert shared["gradients"] == alone["gradients"] // gradients
 
 
+def test_fsdp_shares_what_zero_3_does_and_gathers_two_layers_and_what_is_in_none() -> None:
+    shape, alone = a_shape(), terms(Setup("Full", 1, 8))
+    parted = terms(replace(Setup("Full", 1, 8), strategy="FSDP", processes=4))
+    around = shape.parameters - shape.linear_parameters
+    gathered = 4 * (shape.linear_parameters + around)  # of two layers both
+    assert parted["weights"] == alone["weights"] // 4 + gathered
+    assert parted["optimizer state"] == alone["optimizer state"] // 4
+
+
+def test_a_model_is_loaded_whole_before_fsdp_parts_it() -> None:
+    shape = a_shape()
+    setup = replace(Setup("LoRA", 1, 8), strategy="FSDP", processes=64)
+    assert predict(shape, setup).above_base >= 4 * shape.parameters
+
+
+def test_what_a_gpu_leaves_to_its_host_is_not_counted_on_it() -> None:
+    zero = replace(Setup("Full", 1, 8, cuda=True), strategy="ZeRO3", processes=4)
+    assert terms(replace(zero, offload="Optimizer"))["optimizer state"] == 0
+    assert terms(replace(zero, offload="Optimizer"))["weights"] == terms(zero)["weights"]
+    assert terms(replace(zero, offload="Parameters"))["weights"] == 0
+
+
 def test_full_training_holds_four_numbers_for_each_weight_and_adapters_hardly_more_than_one() -> (
     None
 ):

@@ -47,9 +47,17 @@ def torchrun(lab: Any, spec: Any, processes: int = 2, script: Path | None = None
 
 
 @pytest.mark.parametrize(
-    ("task", "method"), [("TextClassification", "Full"), ("TextGeneration", "LoRA")]
+    ("task", "method", "strategy"),
+    [
+        ("TextClassification", "Full", "DDP"),
+        ("TextGeneration", "LoRA", "DDP"),
+        ("TextClassification", "LoRA", "FSDP"),
+        ("TextGeneration", "Full", "FSDP"),
+    ],
 )
-def test_two_processes_reach_the_loss_of_one(lab: Any, task: str, method: str) -> None:
+def test_two_processes_reach_the_loss_of_one(
+    lab: Any, task: str, method: str, strategy: str
+) -> None:
     import torch
 
     # Dropout draws differently on two ranks: without it the two must agree to rounding.
@@ -57,7 +65,8 @@ def test_two_processes_reach_the_loss_of_one(lab: Any, task: str, method: str) -
     one = lab.spec(task, run="one", **settings)
     without_dropout(lab, one.model_digest)
     alone = lab.train(one)
-    gang = torchrun(lab, lab.spec(task, run="two", **settings))
+    gang = torchrun(lab, lab.spec(task, run="two", strategy=strategy, **settings))
+    assert {choice.name: choice.value for choice in gang.resolved}["training.strategy"] == strategy
     assert {choice.name: choice.value for choice in gang.resolved}["training.microBatchSize"] == "4"
     assert values(gang)["eval_loss"] == pytest.approx(values(alone)["eval_loss"], abs=1e-4)
     left, right = lab.weights(alone), lab.weights(gang)
@@ -66,7 +75,7 @@ def test_two_processes_reach_the_loss_of_one(lab: Any, task: str, method: str) -
         assert torch.allclose(value, right[name], atol=1e-4), name
 
 
-@pytest.mark.parametrize(("strategy", "others"), [("DDP", ())])
+@pytest.mark.parametrize(("strategy", "others"), [("DDP", ()), ("FSDP", ((1, 8), (2, 16)))])
 def test_a_gang_goes_on_as_if_nothing_had_happened(
     lab: Any, strategy: str, others: tuple[tuple[int, int], ...]
 ) -> None:
