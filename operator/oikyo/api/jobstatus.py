@@ -148,6 +148,16 @@ class StageStatus(Report):
             description="Why the newest failed attempt failed, what was lost and which checkpoint is kept."
         ),
     ] = ""
+    nodes: Annotated[
+        int | None,
+        Field(description="Worker pods of the newest attempt, fewer than training.nodes at times."),
+    ] = None
+    reduced: Annotated[
+        Sentence,
+        Field(
+            description="Since when and why the newest attempt has fewer pods than training.nodes."
+        ),
+    ] = ""
 
 
 class FineTuneJobStatus(Report):

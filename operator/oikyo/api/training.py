@@ -326,6 +326,26 @@ class TrainingSpec(Model):
             description="Worker pods, at most one on a node where possible. Default: 1.",
         ),
     ] = 1
+    min_nodes: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=512,
+            description="Fewest worker pods to go on with: when not all can start, the next attempt has "
+            "as many as can run, resumes from the checkpoint and keeps batchSize; every later attempt "
+            "is tried with all nodes first. For DDP and FSDP. Default: nodes. Example: 1.",
+        ),
+    ] = None
+    start_deadline_seconds: Annotated[
+        int | None,
+        Field(
+            ge=10,
+            le=31_536_000,
+            description="Seconds that a training may wait for all its pods to start. After that it starts "
+            "with fewer where minNodes allows, else the job fails and names who is missing. Time in a "
+            "queue does not count. Default: 120 to start with fewer, and never to fail.",
+        ),
+    ] = None
     processes_per_node: Annotated[
         int | None,
         Field(
@@ -380,6 +400,17 @@ class TrainingSpec(Model):
             "self.objective == 'Supervised' || !(self.strategy in ['ZeRO3', 'FSDP'])",
             "preferences are compared before ZeRO3 or FSDP gathers a model: write strategy: DDP or ZeRO2",
             ".strategy",
+        ),
+        Rule(
+            "!has(self.minNodes) || self.minNodes <= self.nodes",
+            "minNodes is the fewest of nodes: write at most training.nodes",
+            ".minNodes",
+        ),
+        Rule(
+            "!has(self.minNodes) || self.minNodes == self.nodes || self.strategy in ['DDP', 'FSDP']",
+            "only DDP and FSDP go on with another number of processes: write strategy: FSDP, or drop "
+            "minNodes",
+            ".minNodes",
         ),
         Rule(
             "self.offload == 'None' || self.resources.gpus > 0",

@@ -22,7 +22,7 @@ from oikyo.api.stages import (
 from . import reasons, report, story
 from .conditions import STAGE_CONDITION, Conditions, find, holds
 from .observed import Children, ClaimPlan, Decision, Observed, StagePlan, StageRun
-from .policies import attempts, deadline, inputs, release, relief
+from .policies import attempts, deadline, gang, inputs, release, relief
 from .resolve import claim_name, evaluate_spec, prepare_spec, processes_per_node, train_spec
 
 POLL = timedelta(seconds=5)
@@ -232,10 +232,20 @@ def _run(
     stage: str,
     attempt: int,
 ) -> Decision:
-    plan = _plan(job, seen, stage, attempt)
-    run = next((r for r in seen.runs if (r.stage, r.attempt) == plan.key), None)
+    run = next((r for r in seen.runs if (r.stage, r.attempt) == (stage, attempt)), None)
+    if run is not None and gang.late(job, run, now):
+        if (fewer := gang.fewer(job, run)) is not None:
+            children = _children(job, seen, _plan(job, seen, stage, attempt + 1, fewer))
+            message = f"attempt {attempt} waits for {gang.told(run)}"
+            conditions.set(STAGE_CONDITION[stage], "Unknown", reasons.RETRYING, message)
+            return _finish(job, seen, now, conditions, children, wake_after=POLL)
+        if job.spec.training.start_deadline_seconds is not None:
+            missed = gang.given_up(job, run)
+            return _fail(job, seen, now, reasons.START_DEADLINE_EXCEEDED, missed)
+    plan = _plan(job, seen, stage, attempt, run.nodes if run else job.spec.training.nodes)
     reason = reasons.RUNNING if attempt == 1 else reasons.RETRYING
     message = "" if attempt == 1 else f"attempt {attempt}"
+    message = (gang.reduced(job, seen, run) if run else "") or message
     reason, message = _noticed(job, run, stage) or (reason, message)
     conditions.set(STAGE_CONDITION[stage], "Unknown", reason, message)
     children = _children(job, seen, plan)
@@ -266,7 +276,7 @@ def _noticed(job: FineTuneJob, run: StageRun | None, stage: str) -> tuple[str, s
     return (last.reason, last.message) if last is not None and known else None
 
 
-def _plan(job: FineTuneJob, seen: Observed, stage: str, attempt: int) -> StagePlan:
+def _plan(job: FineTuneJob, seen: Observed, stage: str, attempt: int, nodes: int) -> StagePlan:
     data = report.result_of(seen, "prepare")
     spec: RunSpec
     if stage == "prepare" or not isinstance(data, PrepareResult):
@@ -274,7 +284,7 @@ def _plan(job: FineTuneJob, seen: Observed, stage: str, attempt: int) -> StagePl
     if stage == "evaluate":
         return StagePlan(evaluate_spec(job, data, seen, attempt))
     spec = train_spec(job, data, attempt, relief.plan_for(job, seen, attempt))
-    return StagePlan(spec, job.spec.training.nodes, processes_per_node(job.spec))
+    return StagePlan(spec, nodes, processes_per_node(job.spec))
 
 
 def _record(

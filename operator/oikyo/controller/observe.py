@@ -115,6 +115,8 @@ async def _run(item: Object, cache: Cache, every: list[Object], read: ReadProgre
         finished=_finished(item),
         warning=f"{warning['reason']}: {warning['message']}" if warning else "",
         spec_digest=_digest(_annotation(item)),
+        nodes=item.get("spec", {}).get("completions", 1),
+        suspended=bool(item.get("spec", {}).get("suspend")),
     )
 
 

@@ -58,6 +58,10 @@ class StageRun:
     """Newest Warning event of the Job, for waits that the pods do not explain."""
     spec_digest: str = ""
     """Input digest of the spec it was started with."""
+    nodes: int = 1
+    """Pods that it has when all are there."""
+    suspended: bool = False
+    """Whether a queue holds it back."""
 
 
 @dataclass(frozen=True)

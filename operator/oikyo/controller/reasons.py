@@ -39,6 +39,11 @@ INPUT_REFUSED: Final = "InputRefused"
 BACKOFF_LIMIT_EXCEEDED: Final = "BackoffLimitExceeded"
 DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
 MEMORY_EXHAUSTED: Final = "MemoryExhausted"
+START_DEADLINE_EXCEEDED: Final = "StartDeadlineExceeded"
+
+# What changes while it runs.
+FEWER_NODES: Final = "FewerNodes"
+ALL_NODES: Final = "AllNodes"
 
 # What a training goes on with.
 WORKSPACE_FULL: Final = "WorkspaceFull"

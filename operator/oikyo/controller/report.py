@@ -20,7 +20,7 @@ from oikyo.api.stages import RUN_STAGES, EvaluateResult, PrepareResult, TrainRes
 
 from .conditions import Conditions, phase_of, timestamp
 from .observed import Observed, StageRun
-from .policies import attempts, relief
+from .policies import attempts, gang, relief
 from .policies.deadline import started
 
 Result = PrepareResult | TrainResult | EvaluateResult
@@ -154,6 +154,8 @@ def _stages(job: FineTuneJob, seen: Observed) -> tuple[StageStatus, ...]:
                 started=timestamp(run.started) if run.started else None,
                 finished=timestamp(run.finished) if run.finished else None,
                 message=_failure(job, seen, runs, known.get(name)),
+                nodes=run.nodes,
+                reduced=gang.reduced(job, seen, run)[:2048],
             )
     return tuple(known[name] for name in RUN_STAGES if name in known)
 

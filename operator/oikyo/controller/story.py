@@ -21,6 +21,7 @@ def events(job: FineTuneJob, new: FineTuneJobStatus) -> tuple[Event, ...]:
         *_stages(job.status, new),
         *_notices(job, new),
         *_retries(job, new),
+        *_resized(job, new),
         *_stops(job, new),
         *_troubles(job.status, new),
     )
@@ -82,6 +83,24 @@ def _retries(job: FineTuneJob, new: FineTuneJobStatus) -> list[Event]:
         for stage in new.stages
         if stage.state == "Failed" and _differs(before.get(stage.name), stage)
     ]
+
+
+def _resized(job: FineTuneJob, new: FineTuneJobStatus) -> list[Event]:
+    """That the training has fewer nodes than it asks for, or all of them again."""
+    wanted = job.spec.training.nodes
+    before, after = (
+        next((stage for stage in status.stages if stage.name == "train"), None)
+        for status in (job.status, new)
+    )
+    if after is None or after.nodes is None or (before and before.attempt == after.attempt):
+        return []
+    if after.nodes < wanted:
+        return [Event("Warning", reasons.FEWER_NODES, after.reduced)]
+    if before is not None and before.nodes is not None and before.nodes < wanted:
+        return [
+            Event("Normal", reasons.ALL_NODES, f"attempt {after.attempt} asks for {wanted} nodes")
+        ]
+    return []
 
 
 def _differs(old: StageStatus | None, new: StageStatus) -> bool:

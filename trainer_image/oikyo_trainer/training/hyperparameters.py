@@ -168,6 +168,10 @@ def memory_plan(
     micro, reason = _micro_batch(training, processes)
     if chosen is not None and training.batch_size // processes % chosen.micro_batch_size == 0:
         return chosen
+    if chosen is not None:  # an elastic gang of another size than was planned for
+        micro = _largest_divisor(training.batch_size // processes, chosen.micro_batch_size)
+        reason = f"at most the {chosen.micro_batch_size} rows that were planned"
+        return chosen.model_copy(update={"micro_batch_size": micro, "reason": reason})
     always = training.gradient_checkpointing == "Always"
     why = "needed only where not one row fits" if training.gradient_checkpointing == "Auto" else ""
     return MemoryPlan(

@@ -8,6 +8,7 @@ from oikyo.errors import SpecError
 
 from ..observed import Observed
 from ..resolve import claim_name, prepare_spec
+from . import gang
 
 SHARED = frozenset({"ReadWriteMany", "RWX"})
 
@@ -18,6 +19,8 @@ def refusal(job: FineTuneJob, seen: Observed) -> Diagnosis | None:
         prepare_spec(job, seen.mounts, 1)
     except SpecError as error:
         return Diagnosis(cause=str(error), evidence="spec", next_step=_NEW_JOB)
+    if (odd := gang.refusal(job)) is not None:
+        return odd
     claim = seen.workspace
     if job.spec.training.nodes > 1 and claim is not None and not SHARED & set(claim.access_modes):
         modes = ", ".join(claim.access_modes) or "none"
