@@ -211,9 +211,8 @@ def run_oikyo(folder: Path, method: str) -> dict[str, float]:
     from oikyo_trainer.training.trainers import make_arguments
 
     given = rows()
-    write_rows(
-        folder, "train", ((row["input_ids"], row["labels"]) for row in given), per_token=True
-    )
+    marked = ((row["input_ids"], np.not_equal(row["labels"], -100)) for row in given)
+    write_rows(folder, "train", marked, per_token=True)
     training = TrainingSpec(
         method=method,  # type: ignore[arg-type]
         batch_size=BATCH,

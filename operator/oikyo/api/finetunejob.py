@@ -196,6 +196,12 @@ class FineTuneJobSpec(Model):
             ".training.objective",
         ),
         Rule(
+            "self.training.lossOn == 'Answers' || self.task == 'TextGeneration'",
+            "a classification has no tokens to learn: leave training.lossOn out, or write task: "
+            "TextGeneration",
+            ".training.lossOn",
+        ),
+        Rule(
             "!has(self.deployment) || self.deployment.runtime != 'VLLM' || self.training.merge"
             " || self.training.method == 'Full'",
             "the VLLM runtime loads whole models: write training.merge: true, or deployment.runtime: Oikyo",

@@ -142,6 +142,8 @@ class TrainSpec(RunSpec):
     stage: Literal["train"] = "train"
     dataset_digest: Digest
     model_digest: Digest
+    tokens_digest: Digest | None = None
+    """Names the rows as tokens; None: prepared by a release that left that to the training."""
     training: TrainingSpec
     memory: MemoryPlan | None = None
 
@@ -194,6 +196,8 @@ class PrepareResult(Report):
     stage: Literal["prepare"] = "prepare"
     dataset_digest: Digest
     model_digest: Digest
+    tokens_digest: Digest | None = None
+    """Of the rows as tokens; None where nothing is to be trained."""
     train: int
     validation: int
     test: int

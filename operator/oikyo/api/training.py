@@ -14,6 +14,11 @@ ADAPTERS: tuple[Method, ...] = ("LoRA", "QLoRA", "IA3")
 Objective = Literal["Supervised", "DPO", "ORPO", "KTO"]
 """What is learned: answers, or preferences between answers (pairs for DPO and ORPO, votes for KTO)."""
 
+Truncation = Literal["End", "Start", "Middle", "Drop"]
+"""What a row that is too long loses; Drop: the row is left out."""
+LossOn = Literal["Answers", "LastAnswer", "All"]
+"""Which tokens of a row are learned."""
+
 
 _MODULE = "^[A-Za-z_][A-Za-z0-9_.]*$"
 ModuleName = Annotated[
@@ -302,6 +307,21 @@ class TrainingSpec(Model):
         int,
         Field(ge=8, le=1_048_576, description="Tokens after which a row is cut. Default: 512."),
     ] = 512
+    truncation: Annotated[
+        Truncation,
+        Field(
+            description="What a row of more than maxLength tokens loses: its End, its Start, its Middle; "
+            "Drop leaves such rows out of the training. How many rows it concerns stands in "
+            "status.resolved. Default: End."
+        ),
+    ] = "End"
+    loss_on: Annotated[
+        LossOn,
+        Field(
+            description="Which tokens are learned (TextGeneration, objective Supervised): every answer "
+            "of a chat, its last one only, or all tokens, the prompt's too. Default: Answers."
+        ),
+    ] = "Answers"
     precision: Annotated[
         Literal["Auto", "Float32", "BFloat16"],
         Field(description="Arithmetic; Auto takes what the processor is fast at. Default: Auto."),
@@ -385,6 +405,11 @@ class TrainingSpec(Model):
             "preferences have no labels to smooth: leave labelSmoothing out, or write objective: "
             "Supervised",
             ".labelSmoothing",
+        ),
+        Rule(
+            "self.objective == 'Supervised' || self.lossOn == 'Answers'",
+            "preferences compare whole answers: leave lossOn out, or write objective: Supervised",
+            ".lossOn",
         ),
         Rule(
             "self.method != 'QLoRA' || self.resources.gpus > 0",

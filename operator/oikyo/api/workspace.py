@@ -1,6 +1,7 @@
 """Where things lie in the workspace: paths only, relative to its root, no I/O.
 
 datasets/<digest>/      train, validation, test as Parquet; report.json; manifest.json, written last
+tokens/<digest>/        their rows as tokens for one model, mapped by every rank; manifest.json, written last
 models/<digest>/        the base model's files, shared by every attempt and server
 runs/<run>/<stage>/     result.json, written last; train/checkpoints/checkpoint-<step>/manifest.json
 versions/<model>/<n>/   safetensors, tokenizer, README.md (model card), record.json
@@ -24,6 +25,10 @@ def _hex(digest: str) -> str:
 
 def dataset(digest: str) -> PurePosixPath:
     return PurePosixPath("datasets", _hex(digest))
+
+
+def tokens(digest: str) -> PurePosixPath:
+    return PurePosixPath("tokens", _hex(digest))
 
 
 def model(digest: str) -> PurePosixPath:

@@ -185,6 +185,7 @@ def train_spec(
         task=job.spec.task,
         dataset_digest=data.dataset_digest,
         model_digest=data.model_digest,
+        tokens_digest=data.tokens_digest,
         training=job.spec.training,
         memory=memory or data.memory,
     )

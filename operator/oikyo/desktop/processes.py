@@ -246,7 +246,7 @@ def stage_environment(threads: int | None = None) -> dict[str, str]:
     environment = {
         **os.environ,
         "PYTHONUNBUFFERED": "1",
-        "TOKENIZERS_PARALLELISM": "false",
+        "TOKENIZERS_PARALLELISM": "true",
         ADDRESS_VARIABLE: LOOPBACK,
     }
     if threads is not None:

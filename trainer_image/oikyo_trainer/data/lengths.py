@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from oikyo.api.stages import PrepareSpec
+from oikyo.api.training import Truncation
 
 from .intake import Intake
 from .spool import Index, Rows, Spool
@@ -36,6 +37,12 @@ LARGEST = 32
 HEAD = 8
 """Of a text so many characters for each token of the limit are tokenised."""
 
+USED: dict[Truncation, str] = {
+    "End": "{} are used",
+    "Start": "the last {} are used",
+    "Middle": "{} of both ends are used",
+    "Drop": "a row of more than {} is left out",
+}
 Mask = npt.NDArray[np.bool_]
 
 
@@ -45,13 +52,19 @@ class Limit:
 
     tokens: int
     reason: str
+    truncation: Truncation = "End"
+
+    @property
+    def used(self) -> str:
+        """What of a longer row is learned, in words."""
+        return f"{USED[self.truncation].format(self.tokens)} ({self.reason})"
 
 
-def limit_of(max_length: int, context: int | None) -> Limit:
+def limit_of(max_length: int, context: int | None, truncation: Truncation = "End") -> Limit:
     """training.maxLength, or the model's context where that is shorter."""
     if context is not None and context < max_length:
-        return Limit(context, "the context of the base model")
-    return Limit(max_length, "training.maxLength")
+        return Limit(context, "the context of the base model", truncation)
+    return Limit(max_length, "training.maxLength", truncation)
 
 
 @dataclass
@@ -81,7 +94,8 @@ def check(
     """
     chat = any(pa.types.is_list(field.type) for field in spool.schema)
     counter = open_counter(files, spec.model.uri, scratch, chat=chat)
-    limit, budget = limit_of(spec.max_length, counter.context), _Budget()
+    truncation = spec.training.truncation if spec.training else "End"
+    limit, budget = limit_of(spec.max_length, counter.context, truncation), _Budget()
     longest = 0
     for piece, table in spool.gather(np.flatnonzero(kept), rows.lengths):
         texts = of_table(table)
@@ -145,13 +159,13 @@ def _measure(
     before += counter.start if texts.chat else counter.special
     for place in np.flatnonzero(total > limit.tokens).tolist():
         row, word = int(piece[maybe[place]]), "about " if guessed[place] else ""
-        used = f"{limit.tokens} are used ({limit.reason})"
         first = texts.every[int(chosen[np.searchsorted(owner, place)])].as_py()
-        if texts.answer is not None and before[place] >= limit.tokens:
-            message = f"has {word}{int(before[place])} tokens before its answer, {used}"
+        cut_off = limit.truncation == "End" and before[place] >= limit.tokens
+        if texts.answer is not None and cut_off:
+            message = f"has {word}{int(before[place])} tokens before its answer, {limit.used}"
             intake.found(CUT_OFF, rows, row, message, first)
         else:
-            message = f"has {word}{int(total[place])} tokens, {used}"
+            message = f"has {word}{int(total[place])} tokens, {limit.used}"
             intake.found(LONG, rows, row, message, first)
 
 

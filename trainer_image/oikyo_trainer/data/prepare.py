@@ -31,11 +31,12 @@ from .intake import Intake, Tell
 from .listing import for_status, groups
 from .page.page import PAGE, render
 from .split import SIDES, TEST, TRAIN, VALIDATION
+from .tokenise import Request, Tokens, tokenise
 
 log = logging.getLogger("oikyo.data")
 
-READ, WRITTEN = 60.0, 70.0
-"""Percent of the stage after which the rows are read, and the version is written."""
+READ, WRITTEN, STORED = 50.0, 60.0, 75.0
+"""Percent of the stage after which the rows are read, the version is written, the model is kept."""
 
 
 def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
@@ -74,7 +75,31 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
         if memory is not None:
             resolved += memory_choices(memory)
         result = _result(spec, made, model, data, intake, resolved)
-        return result.model_copy(update={"memory": memory})
+        tokens = _tokenised(spec, result, context, staging / "tokens")
+        if tokens is None:
+            return result
+        told["tokens"] = tokens.report()
+        update = {
+            "memory": memory,
+            "tokens_digest": tokens.digest,
+            "resolved": (*resolved, tokens.resolved()),
+        }
+        return result.model_copy(update=update)
+
+
+def _tokenised(
+    spec: PrepareSpec, made: PrepareResult, context: Context, staging: Path
+) -> Tokens | None:
+    """The rows as tokens of the model, where something is to be trained."""
+    if spec.training is None:
+        return None
+    asked = Request(spec.task, made.dataset_digest, made.model_digest, spec.training)
+
+    def tell(share: float) -> None:
+        context.reporter.update(percentage=STORED + (99 - STORED) * share)
+
+    check_attempt(spec, context)
+    return tokenise(context.workspace, asked, staging, tell)
 
 
 def _memory(spec: PrepareSpec, base: models.BaseModel, data: Examined) -> MemoryPlan | None:
@@ -99,7 +124,7 @@ def _tell_rows(context: Context) -> Tell:
 
 
 def _tell_model(context: Context) -> models.Tell:
-    return lambda share: context.reporter.update(percentage=WRITTEN + (99 - WRITTEN) * share)
+    return lambda share: context.reporter.update(percentage=WRITTEN + (STORED - WRITTEN) * share)
 
 
 @contextmanager

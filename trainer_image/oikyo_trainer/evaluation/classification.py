@@ -25,7 +25,9 @@ from transformers import (
 )
 
 from ..errors import Refused
+from .cut import Reading
 from .models import context_length, load_config, load_model, load_tokenizer
+from .prompts import encode_texts
 from .rows import Row, by_length, choose
 
 Floats = npt.NDArray[np.float64]
@@ -44,7 +46,7 @@ class Question:
 
     rows: Sequence[Row]
     labels: tuple[str, ...]
-    max_length: int
+    reading: Reading
     seed: int = 42
 
 
@@ -65,7 +67,7 @@ def measure_base(
         return metrics, "the base model's own classification head, which has the same labels"
     fit = probe_rows(train, PROBE_ROWS)
     model, tokenizer = load_model(AutoModel, folder), load_tokenizer(folder)
-    lesson = Question(fit, question.labels, question.max_length)
+    lesson = Question(fit, question.labels, question.reading)
     known = _forward(model, tokenizer, lesson, _pooled, lambda share: tell(share * 0.7))
     asked = _forward(model, tokenizer, question, _pooled, lambda share: tell(0.7 + share * 0.3))
     metrics = score(_probe(known, [row["label"] for row in fit], asked, question), question)
@@ -130,9 +132,9 @@ def _forward(
     tell: Tell,
 ) -> Floats:
     """One row of numbers for each row of text, in the order given: (rows, width) float64."""
-    most = min(question.max_length, context_length(model.config, tokenizer))
+    reading = question.reading.for_all(context_length(model.config, tokenizer))
     texts = [row["text"] for row in question.rows]
-    ids: list[list[int]] = tokenizer(texts, truncation=True, max_length=most)["input_ids"]
+    ids = [tokens for tokens, _ in encode_texts(tokenizer, texts, reading)]
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     found: dict[int, Floats] = {}

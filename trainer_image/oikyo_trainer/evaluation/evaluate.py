@@ -97,6 +97,7 @@ def _draft(spec: EvaluateSpec, training: TrainResult, measured: Measured) -> Ver
         task=spec.task,
         verdict="Accepted" if accepted(gates) else "Rejected",
         max_length=spec.training.max_length,
+        truncation=spec.training.truncation,
         metrics=_as_metrics(measured.metrics),
         baseline=_as_metrics(measured.baseline),
         baseline_method=measured.baseline_method,
@@ -141,10 +142,13 @@ def hyperparameters(spec: EvaluateSpec, training: TrainResult) -> tuple[Metric, 
         "epochs": str(asked.epochs),
         "batchSize": str(asked.batch_size),
         "maxLength": str(asked.max_length),
+        "truncation": asked.truncation,
         "precision": asked.precision,
         "strategy": asked.strategy,
         "seed": str(asked.seed),
     }
+    if asked.loss_on != "Answers":
+        settings["lossOn"] = asked.loss_on
     if asked.method in ("LoRA", "QLoRA"):
         lora = asked.lora
         variant = "" if lora.variant == "Standard" else f"{lora.variant}, "

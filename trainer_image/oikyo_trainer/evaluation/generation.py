@@ -44,13 +44,15 @@ def measure_generator(
     """loss and perplexity over `rows`; bleu, rouge_l and exact_match over answers to `generate`."""
     model = load_model(AutoModelForCausalLM, folder)
     loss = answer_loss(model, rows, lambda share: tell(share * 0.4))
+    found = {"loss": loss, "perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
+    if not generate:
+        return found
     answers = greedy_answers(
         model, tokenizer, generate, max_new_tokens, lambda share: tell(0.4 + share * 0.6)
     )
     references = [row.reference for row in generate]
     return {
-        "loss": loss,
-        "perplexity": math.exp(min(loss, LARGEST_EXPONENT)),
+        **found,
         "bleu": bleu(answers, references),
         "rouge_l": rouge_l(answers, references),
         "exact_match": exact_match(answers, references),

@@ -10,6 +10,7 @@ from oikyo.api.stages import EvaluateSpec
 
 from ..errors import Refused
 from .classification import Question, measure_base, measure_classifier
+from .cut import Reading
 from .generation import GENERATED_ROWS, measure_generator
 from .models import context_length, load_config, load_tokenizer
 from .preferences import measure_preferences, read_answers
@@ -58,7 +59,7 @@ def measure(spec: EvaluateSpec, models: Models, dataset: Dataset, tell: Tell) ->
 def _classifiers(
     spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
 ) -> Measured:
-    question = Question(rows, dataset.labels, spec.training.max_length, spec.training.seed)
+    question = Question(rows, dataset.labels, _reading(spec, models), spec.training.seed)
     metrics = measure_classifier(models.tuned, question, lambda share: tell(share * 0.3))
     baseline, method = measure_base(
         models.base, dataset.rows("train"), question, lambda share: tell(0.3 + share * 0.7)
@@ -69,11 +70,12 @@ def _classifiers(
 def _generators(
     spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
 ) -> Measured:
-    limit = min(spec.training.max_length, context_length(load_config(models.tuned)))
     tokenizer = load_tokenizer(models.tuned)
-    encoded = [encode(tokenizer, row, dataset.shape, limit) for row in rows]
+    encoded = encode(tokenizer, rows, dataset.shape, _reading(spec, models))
     _fits(models.base, encoded)
-    asked = encoded[: spec.evaluation.max_rows or GENERATED_ROWS]
+    # A text to go on with answers nothing, so there is no answer to compare.
+    most = 0 if dataset.shape == "text" else spec.evaluation.max_rows or GENERATED_ROWS
+    asked = encoded[:most]
     found = [
         measure_generator(
             folder,
@@ -92,8 +94,8 @@ def _generators(
 def _preferences(
     spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
 ) -> Measured:
-    limit = min(spec.training.max_length, context_length(load_config(models.tuned)))
-    answers = read_answers(load_tokenizer(models.tuned), rows, dataset.shape, limit)
+    tokenizer = load_tokenizer(models.tuned)
+    answers = read_answers(tokenizer, rows, dataset.shape, _reading(spec, models))
     _fits(models.base, answers.encoded)
     metrics = measure_preferences(models.tuned, answers, lambda share: tell(share / 2))
     baseline = measure_preferences(models.base, answers, lambda share: tell(0.5 + share / 2))
@@ -101,10 +103,16 @@ def _preferences(
     return Measured(metrics, baseline, method, len(rows))
 
 
+def _reading(spec: EvaluateSpec, models: Models) -> Reading:
+    """Rows are read as in training; but none is dropped."""
+    context = context_length(load_config(models.tuned))
+    return Reading.of(spec.training, context).for_all(context)
+
+
 def _fits(base: Path, rows: Sequence[Encoded]) -> None:
     """Both models read the tuned model's tokens, so that they are paired: the base must know them."""
     known = int(load_config(base).get_text_config().vocab_size)
-    largest = max(max(row.tokens, default=0) for row in rows)
+    largest = max(int(row.tokens.max(initial=0)) for row in rows)
     if largest >= known:
         raise Refused(
             "VocabulariesDiffer",

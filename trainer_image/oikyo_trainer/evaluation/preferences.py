@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from .cut import Reading
 from .generation import LARGEST_EXPONENT, LOGITS_AT_ONCE
 from .models import load_model
-from .prompts import Encoded, encode_answer
+from .prompts import Encoded, encode_answers
 from .rows import Row, Shape, by_length
 
 Tell = Callable[[float], None]
@@ -35,16 +36,16 @@ class Answers:
 
 
 def read_answers(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], shape: Shape, max_length: int
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], shape: Shape, reading: Reading
 ) -> Answers:
     """The rows as tokens."""
     paired = shape == "preference"
     columns = (("chosen", True), ("rejected", False)) if paired else (("completion", None),)
-    encoded, wanted = [], []
-    for row in rows:
-        for column, liked in columns:
-            encoded.append(encode_answer(tokenizer, row["prompt"], row[column], max_length))
-            wanted.append(bool(row["desirable"]) if liked is None else liked)
+    asked = [(row, column, liked) for row in rows for column, liked in columns]
+    encoded = encode_answers(
+        tokenizer, [(row["prompt"], row[column]) for row, column, _ in asked], reading
+    )
+    wanted = [bool(row["desirable"]) if liked is None else liked for row, _, liked in asked]
     return Answers(encoded, wanted, paired)
 
 

@@ -1,20 +1,29 @@
-"""From a row to tokens, the way training does it: which tokens are the answer, and what precedes it.
+"""From rows to tokens, for training and evaluation alike: which tokens are learned, what precedes them.
 
 prompt-completion: the texts are joined as they stand and the end token is added, as TRL's SFTTrainer
 does; the answer begins where the tokens of prompt and of prompt + completion diverge. messages: the
-tokenizer's chat template; every assistant turn is an answer, and the last one is generated.
-No torch in here: the server renders chats with the same functions.
+tokenizer's chat template; every assistant turn is an answer, and the last one is generated. text: all of
+it is learned.
+Many rows go through the Rust tokenizer at once, which uses all cores. No torch in here: the server
+renders chats with the same functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedTokenizerBase
+import numpy as np
+import numpy.typing as npt
+from jinja2 import TemplateError
 
+from ..errors import Refused
+from .cut import Reading, kept
 from .rows import Row, Shape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }}"
@@ -24,99 +33,240 @@ PLAIN_TEMPLATE = (
 exactly the prompt of a model that was trained on prompts and completions."""
 
 Messages = Sequence[dict[str, Any]]  # {role, content}, as chat templates take them
+Ids = npt.NDArray[np.int32]
+Marks = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Encoded:
     """One row as tokens."""
 
-    tokens: list[int]
-    answer: list[bool]
+    tokens: Ids
+    """Empty for a row that is too long and dropped."""
+    answer: Marks
     """Which tokens are labelled: the answer's, its end token included."""
     prompt: list[int]
     """What the model is given when it is to generate the (last) answer."""
     reference: str
     """The (last) answer as text."""
+    length: int
+    """Tokens of the row before it was cut."""
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, row: Row, shape: Shape, max_length: int) -> Encoded:
-    """Tokens of a row; cut at `max_length` from the right, as in training."""
-    encoded = _chat(tokenizer, row["messages"]) if shape == "messages" else _pair(tokenizer, row)
-    return Encoded(
-        tokens=encoded.tokens[:max_length],
-        answer=encoded.answer[:max_length],
-        prompt=encoded.prompt,
-        reference=encoded.reference,
-    )
+def encode(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], shape: Shape, reading: Reading
+) -> list[Encoded]:
+    """The rows as tokens, cut as `reading` says."""
+    if shape == "messages":
+        return list(_chats(tokenizer, [row["messages"] for row in rows], reading))
+    if shape == "text":  # to go on with: the whole is the answer to nothing
+        rows = [{"prompt": "", "completion": row["text"]} for row in rows]
+    return list(_pairs(tokenizer, rows, reading))
 
 
-def encode_answer(
-    tokenizer: PreTrainedTokenizerBase, prompt: Messages, answer: str, max_length: int
-) -> Encoded:
-    """One answer to the turns of a prompt; of all tokens only those of this answer are labelled."""
-    asked = render(tokenizer, prompt, open_answer=True)
-    said = [*prompt, {"role": "assistant", "content": answer}]
-    tokens = render(tokenizer, said, open_answer=False)
-    if tokenizer.chat_template in (None, PLAIN_TEMPLATE) and tokenizer.eos_token_id is not None:
-        tokens.append(tokenizer.eos_token_id)  # the plain template has no end of turn
-    begin = common_prefix(asked, tokens)
-    marks = [position >= begin for position in range(len(tokens))]
-    return Encoded(tokens[:max_length], marks[:max_length], asked, answer)
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], reading: Reading
+) -> list[tuple[Ids, int]]:
+    """Tokens of texts to classify, cut within the special tokens around them; and their lengths."""
+    if not tokenizer.is_fast:
+        head = tail = 0
+    else:
+        around = tokenizer.backend_tokenizer.encode("a").special_tokens_mask
+        head, tail = _leading(around), _leading(around[::-1])
+    encoded = []
+    for ids in token_ids(tokenizer, texts):
+        tokens = np.asarray(ids, dtype=np.int32)
+        places = kept(len(tokens), reading, head=head, tail=tail)
+        encoded.append((tokens[places], len(tokens)))
+    return encoded
+
+
+def encode_answers(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[Messages, str]], reading: Reading
+) -> list[Encoded]:
+    """Answers to the turns of a prompt; of all tokens only those of the answer are labelled."""
+    said = [[*prompt, {"role": "assistant", "content": answer}] for prompt, answer in pairs]
+    asked = render_all(tokenizer, [prompt for prompt, _ in pairs], open_answer=True)
+    whole = render_all(tokenizer, said, open_answer=False)
+    encoded = []
+    for (_, answer), before, tokens in zip(pairs, asked, whole, strict=True):
+        if _has_no_end(tokenizer):
+            tokens.append(tokenizer.eos_token_id)
+        spans = [(common_prefix(before, tokens), len(tokens))]
+        encoded.append(_encoded(tokenizer, tokens, spans, before, answer, reading))
+    return encoded
 
 
 def render(
     tokenizer: PreTrainedTokenizerBase, messages: Messages, *, open_answer: bool
 ) -> list[int]:
     """Tokens of a chat by the tokenizer's own template, or by the plain one if it has none."""
-    template = None if tokenizer.chat_template else PLAIN_TEMPLATE
-    tokens = tokenizer.apply_chat_template(
-        list(messages),
-        chat_template=template,
-        add_generation_prompt=open_answer,
-        tokenize=True,
-        return_dict=False,
+    text = _text(tokenizer, messages, open_answer=open_answer)
+    return token_ids(tokenizer, [text], special=False)[0]
+
+
+def render_all(
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Messages], *, open_answer: bool
+) -> list[list[int]]:
+    """`render` for chats of the data; TemplateRefuses for one that the template does not take."""
+    texts = []
+    for chat in chats:
+        try:
+            texts.append(_text(tokenizer, chat, open_answer=open_answer))
+        except (TemplateError, TypeError) as error:
+            raise TemplateRefuses(chat, str(error)) from None
+    return token_ids(tokenizer, texts, special=False)
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, open_answer: bool) -> str:
+    return str(
+        tokenizer.apply_chat_template(
+            list(messages),
+            chat_template=None if tokenizer.chat_template else PLAIN_TEMPLATE,
+            add_generation_prompt=open_answer,
+            tokenize=False,
+        )
     )
-    return [int(token) for token in tokens]
+
+
+class TemplateRefuses(Refused):
+    """The model's chat template does not take these turns."""
+
+    def __init__(self, messages: Messages, why: str) -> None:
+        roles = ", ".join(str(message["role"]) for message in messages[:8])
+        super().__init__(
+            "ChatTemplateRefuses",
+            f"the chat template of the base model does not take a chat of the turns {roles}: {why}",
+            next_step="Drop or rewrite such chats, or choose a base model whose template knows them.",
+        )
+
+
+def token_ids(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, special: bool = True
+) -> list[list[int]]:
+    """Tokens of each text, all at once; `special`: with the tokens that stand around a text."""
+    if not texts:
+        return []
+    if not tokenizer.is_fast:
+        ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=special)["input_ids"]
+        return ids
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    # No offsets, masks and type ids, of which transformers makes Python lists.
+    return [one.ids for one in backend.encode_batch_fast(list(texts), add_special_tokens=special)]
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Tokens of a prompt that is to be continued: an end token that the tokenizer adds is taken off."""
-    tokens: list[int] = tokenizer(text)["input_ids"]
+    return _open_end(tokenizer, token_ids(tokenizer, [text])[0])
+
+
+def _open_end(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> list[int]:
     while len(tokens) > 1 and tokens[-1] == tokenizer.eos_token_id:
         tokens = tokens[:-1]
     return tokens
 
 
-def _pair(tokenizer: PreTrainedTokenizerBase, row: Row) -> Encoded:
-    prompt, completion = row["prompt"], row["completion"]
+def _pairs(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], reading: Reading
+) -> Iterator[Encoded]:
     end = tokenizer.eos_token or ""
-    closed = completion if end and completion.endswith(end) else completion + end
-    start: list[int] = tokenizer(prompt)["input_ids"]
-    tokens: list[int] = tokenizer(prompt + closed)["input_ids"]
-    begin = common_prefix(start, tokens)
-    answer = [position >= begin for position in range(len(tokens))]
-    return Encoded(tokens, answer, prompt_tokens(tokenizer, prompt), completion)
+    joined = []
+    for row in rows:
+        completion = row["completion"]
+        closed = completion if end and completion.endswith(end) else completion + end
+        joined.append(row["prompt"] + closed)
+    starts = token_ids(tokenizer, [row["prompt"] for row in rows])
+    for row, start, tokens in zip(rows, starts, token_ids(tokenizer, joined), strict=True):
+        begin = 0 if reading.loss_on == "All" else common_prefix(start, tokens)
+        prompt = _open_end(tokenizer, start)
+        spans = [(begin, len(tokens))]
+        yield _encoded(tokenizer, tokens, spans, prompt, row["completion"], reading)
 
 
-def _chat(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Encoded:
-    turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-    tokens = render(tokenizer, messages, open_answer=False)
-    answer = [False] * len(tokens)
-    for turn in turns:
-        before = render(tokenizer, messages[:turn], open_answer=True)
-        after = render(tokenizer, messages[: turn + 1], open_answer=False)
-        begin, end = common_prefix(before, tokens), common_prefix(after, tokens)
-        answer[begin:end] = [True] * max(0, end - begin)
-    last = turns[-1]
-    prompt = render(tokenizer, messages[:last], open_answer=True)
-    return Encoded(tokens, answer, prompt, messages[last]["content"])
+def _chats(
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Messages], reading: Reading
+) -> Iterator[Encoded]:
+    turns = [_answers(chat, reading) for chat in chats]
+    before = render_all(
+        tokenizer,
+        [chat[:turn] for chat, own in zip(chats, turns, strict=True) for turn in own],
+        open_answer=True,
+    )
+    # The chat itself is what stands after its last answer, most often.
+    after = render_all(
+        tokenizer,
+        [chat[: turn + 1] for chat, own in zip(chats, turns, strict=True) for turn in own],
+        open_answer=False,
+    )
+    place = 0
+    for chat, own in zip(chats, turns, strict=True):
+        prompts, upto = before[place : place + len(own)], after[place : place + len(own)]
+        place += len(own)
+        tokens = _whole(tokenizer, chat, own, upto)
+        spans = [
+            (common_prefix(start, tokens), common_prefix(end, tokens))
+            for start, end in zip(prompts, upto, strict=True)
+        ]
+        if reading.loss_on == "All":
+            spans = [(0, len(tokens))]
+        begin, end = spans[-1]
+        if _has_no_end(tokenizer) and own[-1] == len(chat) - 1 and begin < end == len(tokens):
+            tokens = [*tokens, tokenizer.eos_token_id]
+            spans.append((len(tokens) - 1, len(tokens)))
+        reference = chat[own[-1]]["content"]
+        yield _encoded(tokenizer, tokens, spans, prompts[-1], reference, reading)
+
+
+def _answers(chat: Messages, reading: Reading) -> list[int]:
+    """Positions of the turns to learn; the last one at least."""
+    turns = [index for index, message in enumerate(chat) if message["role"] == "assistant"]
+    return turns if reading.loss_on == "Answers" else turns[-1:]
+
+
+def _whole(
+    tokenizer: PreTrainedTokenizerBase, chat: Messages, turns: list[int], upto: list[list[int]]
+) -> list[int]:
+    if turns[-1] == len(chat) - 1:
+        return upto[-1]
+    return render_all(tokenizer, [chat], open_answer=False)[0]
+
+
+def _has_no_end(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a turn by the template has no end: without one the model would never learn to stop."""
+    return tokenizer.chat_template in (None, PLAIN_TEMPLATE) and tokenizer.eos_token_id is not None
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: list[int],
+    spans: list[tuple[int, int]],
+    prompt: list[int],
+    reference: str,
+    reading: Reading,
+) -> Encoded:
+    marks = np.zeros(len(tokens), dtype=np.bool_)
+    for begin, end in spans:
+        marks[begin:end] = True
+    head = int(bool(tokens) and tokens[0] == tokenizer.bos_token_id)
+    places = kept(len(tokens), reading, head=head)
+    ids = np.asarray(tokens, dtype=np.int32)
+    return Encoded(ids[places], marks[places], prompt, reference, len(tokens))
+
+
+def _leading(mask: Sequence[int]) -> int:
+    """Ones in front."""
+    return next((place for place, one in enumerate(mask) if not one), len(mask))
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """Number of leading tokens that both have in common."""
-    length = 0
-    for one, other in zip(left, right, strict=False):
-        if one != other:
-            break
-        length += 1
-    return length
+    shorter = min(len(left), len(right))
+    if left[:shorter] == right[:shorter]:
+        return shorter
+    for place in range(shorter):
+        if left[place] != right[place]:
+            return place
+    return shorter

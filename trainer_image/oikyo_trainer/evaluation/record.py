@@ -14,10 +14,12 @@ from oikyo.api.base import Digest, Report
 from oikyo.api.evaluation import Task
 from oikyo.api.jobstatus import GateResult
 from oikyo.api.meta import Metric
+from oikyo.api.training import Truncation
 from oikyo.api.workspace import HISTORY, RECORD
 
 from ..errors import Refused
 from ..files import file_digest
+from .cut import Reading
 
 CARD = "README.md"
 NOT_THE_MODEL = frozenset({CARD, HISTORY, RECORD})
@@ -56,6 +58,8 @@ class VersionRecord(Report):
     """Relative name -> SHA-256 (hexadecimal) of each of the model's files; filled in by `release`."""
     max_length: int
     """Tokens after which training cut a row; a classifier cuts there too."""
+    truncation: Truncation = "End"
+    """What of a longer row was cut."""
     metrics: tuple[Metric, ...]
     baseline: tuple[Metric, ...]
     baseline_method: str
@@ -69,6 +73,11 @@ class VersionRecord(Report):
     """Test rows for which an answer was generated."""
     lineage: RecordLineage
     created: str
+
+    @property
+    def reading(self) -> Reading:
+        """How the version reads texts."""
+        return Reading(self.max_length, self.truncation)
 
 
 def read_record(folder: Path) -> VersionRecord | None:

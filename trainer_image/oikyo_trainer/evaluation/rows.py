@@ -18,7 +18,7 @@ from oikyo.api import workspace as layout
 
 from ..errors import Refused
 
-Shape = Literal["classification", "prompt-completion", "messages", "preference", "unpaired"]
+Shape = Literal["classification", "prompt-completion", "messages", "preference", "unpaired", "text"]
 Row = dict[str, Any]  # a row of the dataset; its columns are fixed by the shape
 COLUMNS: dict[Shape, tuple[str, ...]] = {
     "classification": ("text", "label"),
@@ -26,6 +26,7 @@ COLUMNS: dict[Shape, tuple[str, ...]] = {
     "messages": ("messages",),
     "preference": ("prompt", "chosen", "rejected"),
     "unpaired": ("prompt", "completion", "desirable"),
+    "text": ("text",),
 }
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..evaluation.cut import Reading
 from ..evaluation.models import context_length
+from ..evaluation.prompts import encode_texts
 from ..evaluation.rows import by_length
 from .metrics import ServerMetrics
 
@@ -41,13 +43,13 @@ class Classifier:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        max_length: int,
+        reading: Reading,
         metrics: ServerMetrics,
     ) -> None:
         self.labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
         self._model = model
         self._tokenizer = tokenizer
-        self._max_length = min(max_length, context_length(model.config, tokenizer))
+        self._reading = reading.for_all(context_length(model.config, tokenizer))
         self._metrics = metrics
         self._asks: asyncio.Queue[Ask] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="classify")
@@ -108,9 +110,7 @@ class Classifier:
 
     def compute(self, texts: Sequence[str]) -> list[Classified]:
         """Scores of each text; texts of like length share a forward pass."""
-        ids = self._tokenizer(list(texts), truncation=True, max_length=self._max_length)[
-            "input_ids"
-        ]
+        ids = [tokens for tokens, _ in encode_texts(self._tokenizer, texts, self._reading)]
         found: dict[int, Classified] = {}
         for batch in by_length([len(row) for row in ids], most_tokens=TOKENS_AT_ONCE):
             inputs = self._tokenizer.pad(

@@ -80,5 +80,5 @@ def _engine(
     tokenizer = load_tokenizer(folder)
     if spec.task == "TextClassification":
         model = load_model(AutoModelForSequenceClassification, folder)
-        return Classifier(model, tokenizer, record.max_length, metrics)
+        return Classifier(model, tokenizer, record.reading, metrics)
     return Generator(load_model(AutoModelForCausalLM, folder), tokenizer, metrics)

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from .tokenfiles import IGNORED
+
 STEPS_GROUPED = 16
 """Steps whose rows are sorted by length together: enough to leave little padding, few enough to
 keep steps random samples of the data."""
-IGNORED = -100
-"""Label that carries no loss, by torch's convention."""
-
 Item = Mapping[str, Any]  # one row of the tokenised dataset: input_ids and labels
 
 

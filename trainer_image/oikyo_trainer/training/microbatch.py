@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .batches import IGNORED
 from .packing import Share
+from .tokenfiles import IGNORED
 
 Tensors = dict[str, Any]  # what the model's forward takes
 

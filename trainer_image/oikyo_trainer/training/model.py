@@ -19,7 +19,7 @@ from oikyo.api.training import Method
 
 from ..errors import Refused
 from ..evaluation.models import SAFE, context_length, load_config
-from ..evaluation.prompts import PLAIN_TEMPLATE
+from .tokenizer import open_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -68,18 +68,10 @@ class Base:
 
 def open_base(workspace: Path, digest: str, task: Task) -> Base:
     """Read everything but the weights; refuses what could not be trained."""
-    from transformers import AutoTokenizer
-
     folder = workspace / layout.model(digest)
     parameters, dtype = read_weights_header(folder, digest)
     config = load_config(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder, **SAFE)
-    _ensure_padding(tokenizer)
-    _check_vocabulary(tokenizer, config, digest)
-    if task == "TextGeneration":
-        _check_end_token(tokenizer, digest)
-        if tokenizer.chat_template is None:
-            tokenizer.chat_template = PLAIN_TEMPLATE
+    tokenizer = open_tokenizer(folder, config, digest, task)
     length = context_length(config, tokenizer)
     return Base(folder, digest, config, tokenizer, parameters, dtype, min(length, NO_LIMIT))
 
@@ -107,38 +99,6 @@ def read_weights_header(folder: Path, digest: str) -> tuple[int, torch.dtype]:
             next_step="Use a model whose weights are safetensors; pickled weights are never loaded.",
         )
     return parameters, dtype
-
-
-def _ensure_padding(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Rows are padded on the right; any token will do there, since the mask hides it."""
-    tokenizer.padding_side = "right"
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if tokenizer.pad_token_id is None:
-        raise Refused(
-            "NoPadToken",
-            "the base model's tokenizer has no pad, end or unknown token to fill short rows with",
-            next_step="Set pad_token in the model's tokenizer_config.json.",
-        )
-
-
-def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: Any, digest: str) -> None:
-    embedded = config.get_text_config().vocab_size
-    if len(tokenizer) > embedded:
-        raise Refused(
-            "VocabularyMismatch",
-            f"the tokenizer of {digest} has {len(tokenizer)} tokens and the model embeds {embedded}",
-            next_step="Resize the model's embeddings to its tokenizer and save both again.",
-        )
-
-
-def _check_end_token(tokenizer: PreTrainedTokenizerBase, digest: str) -> None:
-    if tokenizer.eos_token_id is None:
-        raise Refused(
-            "NoEndToken",
-            f"the tokenizer of {digest} has no end token: the model could not learn to stop",
-            next_step="Set eos_token in the model's tokenizer_config.json.",
-        )
 
 
 def load_weights(

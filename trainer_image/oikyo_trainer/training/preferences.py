@@ -7,50 +7,52 @@ before the first step, by the very model that is trained: no second copy is held
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
-from torch.utils.data import Dataset
 
 from oikyo.api.training import TrainingSpec
 
 from ..errors import Refused
-from ..evaluation.prompts import encode_answer
-from .batches import IGNORED, GroupedSampler
+from .batches import GroupedSampler
 from .distributed import World
 from .objectives import dpo_loss, kto_loss, orpo_loss
-from .rows import Source
+from .rows import Source, Tokens
+from .tokenfiles import IGNORED, TokenRows, open_votes
 from .trainers import Steady
 
 Tensors = dict[str, torch.Tensor]
-Sequences = tuple[list[int], list[bool]]  # tokens, and which of them are the answer's
+Marked = tuple[Any, Any]  # tokens, and which of them are the answer's
 
 
 @dataclass(frozen=True)
 class Compared:
     """One row: two sequences, and whether the first is wanted (always, but for KTO's votes)."""
 
-    pair: tuple[Sequences, Sequences]
+    pair: tuple[Marked, Marked]
     desirable: bool = True
 
 
-class ComparedRows(Dataset[dict[str, Any]]):
+class ComparedRows:
     """The rows of a split with their number, by which the reference is found."""
 
-    def __init__(self, rows: list[Compared]) -> None:
-        self.rows = rows
-        self.lengths = np.array([sum(len(ids) for ids, _ in row.pair) for row in rows])
+    def __init__(self, rows: TokenRows, desirable: Any) -> None:
+        self._rows = rows
+        self._desirable = desirable
+        self.lengths = rows.lengths.reshape(-1, 2).sum(axis=1)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._desirable)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"row": self.rows[index], "number": index, "input_ids": self.rows[index].pair[0][0]}
+        pair = self._rows.marked(2 * index), self._rows.marked(2 * index + 1)
+        row = Compared(pair, bool(self._desirable[index]))
+        return {"row": row, "number": index, "input_ids": pair[0][0]}
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class ComparedTokens:
         return self.train.lengths
 
 
-def read_compared(source: Source, tokenizer: Any, training: TrainingSpec, max_length: int) -> Any:
-    """The rows of both splits as tokens; refuses rows of another objective."""
+def compare(tokens: Tokens, folder: Path, source: Source, training: TrainingSpec) -> ComparedTokens:
+    """The rows of both splits in pairs of sequences; refuses rows of another objective."""
     wanted = "unpaired" if training.objective == "KTO" else "preference"
     if source.shape != wanted:
         raise Refused(
@@ -75,38 +77,10 @@ def read_compared(source: Source, tokenizer: Any, training: TrainingSpec, max_le
             f"{source.shape}; it learns from rows of shape {wanted}",
             next_step="Name the columns in data.fields, or write training.objective: Supervised.",
         )
-    splits = {
-        split: ComparedRows(list(_rows(source, split, tokenizer, max_length)))
-        for split in ("train", "validation")
-    }
-    if not len(splits["train"]):
-        raise Refused(
-            "NoLabelledTokens",
-            f"in no row do both answers begin within training.maxLength {max_length}",
-            next_step="Raise training.maxLength above the length of the prompts.",
-        )
-    validation = splits["validation"]
-    return ComparedTokens(splits["train"], validation if len(validation) else None)
-
-
-def _rows(source: Source, split: str, tokenizer: Any, max_length: int) -> Iterator[Compared]:
-    path = source.folder / f"{split}.parquet"
-    if not path.exists():
-        return
-    rows = pq.read_table(path).to_pylist()
-    for number, row in enumerate(rows):
-        if source.shape == "preference":
-            answers, desirable = (row["chosen"], row["rejected"]), True
-        else:
-            # The answer of another row: unrelated to this prompt, as the estimate needs it.
-            other = rows[(number + 1) % len(rows)]["completion"]
-            answers, desirable = (row["completion"], other), row["desirable"]
-        first, second = (
-            encode_answer(tokenizer, row["prompt"], answer, max_length) for answer in answers
-        )
-        if any(first.answer[1:]) and any(second.answer[1:]):
-            pair = ((first.tokens, first.answer), (second.tokens, second.answer))
-            yield Compared(pair, desirable)
+    train = ComparedRows(tokens.train, open_votes(folder, "train"))
+    if tokens.validation is None:
+        return ComparedTokens(train, None)
+    return ComparedTokens(train, ComparedRows(tokens.validation, open_votes(folder, "validation")))
 
 
 @dataclass(frozen=True)

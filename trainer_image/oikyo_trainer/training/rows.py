@@ -1,37 +1,23 @@
-"""Prepared rows as tokens: tokenised once by rank 0, then memory-mapped by every rank and attempt.
+"""Prepared rows and their tokens, opened for a training: mapped into memory, never made here.
 
-runs/<run>/train/tokens/<key>/ holds the files of `tokenfiles`, where the key is a digest over everything
-the tokens depend on. A row becomes input_ids and labels; padding and packing are the batch's business.
+The prepare stage wrote both (`data.tokenise`): every rank, trial and attempt reads the same files. A row
+is input_ids and labels; padding and packing are the batch's business.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
+from oikyo.api.stages import TrainSpec
 
 from ..errors import Refused
-from ..evaluation.prompts import PLAIN_TEMPLATE, encode
-from ..files import commit_folder
-from .batches import IGNORED
-from .distributed import World, barrier
-from .tokenfiles import TokenRows, open_rows, write_rows
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-FORMAT = 2
-"""Number of this file's encoding; part of the key, so that a change never meets old tokens."""
-ROWS_AT_ONCE = 1000
-SPLITS = ("train", "validation")
+from .tokenfiles import TokenRows, open_rows
 
 
 @dataclass(frozen=True)
@@ -41,7 +27,7 @@ class Source:
     folder: Path
     digest: str
     shape: str
-    """classification, prompt-completion or messages."""
+    """classification, prompt-completion, messages, preference or unpaired."""
     labels: tuple[str, ...]
 
     def count(self, split: str) -> int:
@@ -85,108 +71,36 @@ def open_source(workspace: Path, digest: str, task: str) -> Source:
     return source
 
 
-def tokenise(
-    source: Source,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    max_length: int,
-    folder: Path,
-    model_digest: str,
-    world: World,
-) -> Tokens:
-    """The tokens of both splits, made by rank 0 unless an earlier attempt left them."""
-    target = folder / "tokens" / _key(source, tokenizer, max_length, model_digest)
-    if world.is_first and not target.exists():
-        _write(source, tokenizer, max_length, target)
-    barrier(world)
-    validation = open_rows(target, "validation")
-    return Tokens(open_rows(target, "train"), validation if len(validation) else None)
-
-
-def _key(
-    source: Source, tokenizer: PreTrainedTokenizerBase, max_length: int, model_digest: str
-) -> str:
-    parts = [FORMAT, source.digest, source.shape, source.labels, model_digest, max_length]
-    parts.append(tokenizer.chat_template)
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _write(
-    source: Source, tokenizer: PreTrainedTokenizerBase, max_length: int, target: Path
-) -> None:
-    staging = target.with_name(f".{target.name}.staging")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    per_token = source.shape != "classification"
-    for split in SPLITS:
-        rows = _encoded(source, split, tokenizer, max_length)
-        write_rows(staging, split, rows, per_token=per_token)
-    commit_folder(staging, target)
-
-
-def _encoded(
-    source: Source, split: str, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> Iterator[tuple[list[int], Any]]:
-    path = source.folder / f"{split}.parquet"
-    if not path.exists():
-        return
-    kept = 0
-    for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE):
-        rows = batch.to_pylist()
-        if source.shape == "classification":
-            pairs = _classes(rows, source, split, tokenizer, max_length)
-        else:
-            pairs = _answers(rows, source, tokenizer, max_length)
-        kept += len(pairs)
-        yield from pairs
-    if split == "train" and not kept:
-        raise Refused(
-            "NoLabelledTokens",
-            f"in no row does any token of the answer stand within training.maxLength {max_length}",
-            next_step="Raise training.maxLength above the length of the prompts.",
-        )
-
-
-def _classes(
-    rows: list[dict[str, Any]],
-    source: Source,
-    split: str,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-) -> list[tuple[list[int], Any]]:
-    texts = [row["text"] for row in rows]
-    encoded = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
-    number = {label: index for index, label in enumerate(source.labels)}
+def open_tokens(workspace: Path, spec: TrainSpec) -> Tokens:
+    """The tokens that the prepare stage made of the dataset; Refused where they are not whole."""
+    if spec.tokens_digest is None:
+        raise _missing("the data was prepared by a release that did not write tokens", "")
+    folder = workspace / layout.tokens(spec.tokens_digest)
+    place = str(layout.tokens(spec.tokens_digest) / layout.MANIFEST)
     try:
-        labels = [number[row["label"]] for row in rows]
-    except KeyError as unknown:
-        raise Refused(
-            "UnknownLabel",
-            f"{split}.parquet holds the class {unknown}, which the dataset's manifest does not list",
-            evidence=str(source.folder / layout.MANIFEST),
-            next_step="Apply the job under a new name: its prepare stage writes the dataset again.",
-        ) from None
-    return list(zip(encoded, labels, strict=True))
+        manifest = json.loads((folder / layout.MANIFEST).read_bytes())
+        missing = _damaged(folder, manifest["files"])
+    except (FileNotFoundError, ValueError, KeyError):
+        raise _missing(f"the workspace holds no tokens {spec.tokens_digest}", place) from None
+    if missing:
+        raise _missing(f"{missing} of the tokens is not as long as it was written", place)
+    if manifest["dataset"] != spec.dataset_digest:
+        raise _missing(f"the tokens are those of dataset {manifest['dataset']}", place)
+    validation = open_rows(folder, "validation")
+    return Tokens(open_rows(folder, "train"), validation if len(validation) else None)
 
 
-def _answers(
-    rows: list[dict[str, Any]], source: Source, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[tuple[list[int], Any]]:
-    """Tokens and labels of each row whose answer begins within `max_length`; others teach nothing."""
-    shape: Any = source.shape
-    # The plain template has no end of turn: without one the model would never learn to stop.
-    ends = shape == "messages" and tokenizer.chat_template == PLAIN_TEMPLATE
-    pairs: list[tuple[list[int], Any]] = []
-    for row in rows:
-        encoded = encode(tokenizer, row, shape, max_length)
-        labels = [
-            token if answer else IGNORED
-            for token, answer in zip(encoded.tokens, encoded.answer, strict=True)
-        ]
-        if ends and encoded.answer[-1:] == [True] and len(labels) < max_length:
-            encoded.tokens.append(tokenizer.eos_token_id)
-            labels.append(tokenizer.eos_token_id)
-        # The first token is never predicted: a label there carries no loss.
-        if any(label != IGNORED for label in labels[1:]):
-            pairs.append((encoded.tokens, labels))
-    return pairs
+def _damaged(folder: Path, files: dict[str, Any]) -> str:
+    """Name of a file that has not the size it was written with; empty: none."""
+    sizes = ((name, folder / name, item["size"]) for name, item in files.items())
+    wrong = (n for n, path, size in sizes if not path.is_file() or path.stat().st_size != size)
+    return next(wrong, "")
+
+
+def _missing(what: str, evidence: str) -> Refused:
+    return Refused(
+        "TokensMissing",
+        what,
+        evidence=evidence,
+        next_step="Apply the job under a new name: its prepare stage writes the tokens again.",
+    )

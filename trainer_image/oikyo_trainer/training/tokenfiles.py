@@ -1,11 +1,14 @@
 """Rows of tokens in flat files that every process maps into memory, in any order, at no cost.
 
-    <split>.tokens   int32   the tokens of all rows, one after the other
-    <split>.labels   uint8   beside each token: whether it has a label (rows of text)
-    <split>.classes  int64   one class for each row (rows of a classification), instead of labels
-    <split>.ends     int64   where each row ends in the tokens
+    <split>.tokens    int32   the tokens of all rows, one after the other
+    <split>.ends      int64   where each row ends in the tokens
+    <split>.marks     uint8   beside each token: whether it is learned (rows of text)
+    <split>.labelled  int64   of each row, how many tokens that are (so that steps are dealt at once)
+    <split>.classes   int64   one class for each row (rows of a classification), instead of the two
+    <split>.votes     uint8   of preferences, which are two rows each: whether the first is wanted
 
-Little-endian whatever the machine, so that the same rows are the same bytes everywhere.
+Little-endian whatever the machine, so that the same rows are the same bytes everywhere. No torch in
+here: the prepare stage writes them.
 """
 
 from __future__ import annotations
@@ -16,78 +19,93 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Dataset
 
-from .batches import IGNORED
-
-TOKEN, CLASS, END = np.dtype("<i4"), np.dtype("<i8"), np.dtype("<i8")
-MARK = np.dtype("u1")
+TOKEN, WIDE, MARK = np.dtype("<i4"), np.dtype("<i8"), np.dtype("u1")
+IGNORED = -100
+"""Label that carries no loss, by torch's convention."""
 
 
-class TokenRows(Dataset[dict[str, Any]]):
+class TokenRows:
     """Random access to one split: input_ids and labels (of each token, or one class)."""
 
-    def __init__(self, tokens: Any, labels: Any, ends: Any, *, per_token: bool) -> None:
+    def __init__(self, tokens: Any, labels: Any, ends: Any, labelled: Any | None) -> None:
         self._tokens = tokens
         self._labels = labels
         self._starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
         self._ends = ends
-        self._per_token = per_token
+        self._labelled = labelled
         self.lengths: npt.NDArray[np.int64] = np.asarray(self._ends - self._starts)
         """Tokens of each row."""
 
     @property
     def labelled(self) -> npt.NDArray[np.int64]:
         """Labelled tokens of each row, or 1; the first token of a row is never predicted."""
-        if not self._per_token:
+        if self._labelled is None:
             return np.ones(len(self), dtype=np.int64)
-        if not len(self):
-            return np.zeros(0, dtype=np.int64)
-        first = self._labels[self._starts].astype(np.int64)
-        sums = np.add.reduceat(self._labels, self._starts, dtype=np.int64)
-        return np.asarray(sums - first)
+        return np.asarray(self._labelled)
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        part = slice(int(self._starts[row]), int(self._ends[row]))
-        tokens = np.asarray(self._tokens[part])
-        if not self._per_token:
-            return {"input_ids": tokens, "labels": int(self._labels[row])}
-        return {"input_ids": tokens, "labels": np.where(self._labels[part], tokens, IGNORED)}
+        if self._labelled is None:
+            return {"input_ids": self._part(self._tokens, row), "labels": int(self._labels[row])}
+        tokens, marks = self.marked(row)
+        return {"input_ids": tokens, "labels": np.where(marks, tokens, IGNORED)}
+
+    def marked(self, row: int) -> tuple[Any, Any]:
+        """Tokens of a row of text, and which of them are learned."""
+        return self._part(self._tokens, row), self._part(self._labels, row).astype(np.bool_)
+
+    def _part(self, values: Any, row: int) -> Any:
+        return np.asarray(values[int(self._starts[row]) : int(self._ends[row])])
 
 
 def write_rows(
-    folder: Path, split: str, rows: Iterable[tuple[list[int], Any]], *, per_token: bool
+    folder: Path, split: str, rows: Iterable[tuple[Any, Any]], *, per_token: bool
 ) -> None:
-    """Write a split from (tokens, labels): IGNORED or the token itself beside each, or one class."""
+    """Write a split from (tokens, labels): whether each token is learned, or one class."""
     ends: list[int] = []
+    labelled: list[int] = []
     end = 0
     with (
         (folder / f"{split}.tokens").open("wb") as tokens_file,
-        (folder / f"{split}.{'labels' if per_token else 'classes'}").open("wb") as labels_file,
+        (folder / f"{split}.{'marks' if per_token else 'classes'}").open("wb") as labels_file,
     ):
         for tokens, labels in rows:
             tokens_file.write(np.asarray(tokens, dtype=TOKEN).tobytes())
             if per_token:
-                labels_file.write(np.not_equal(labels, IGNORED).astype(MARK).tobytes())
+                marks = np.asarray(labels, dtype=np.bool_)
+                labels_file.write(marks.astype(MARK).tobytes())
+                labelled.append(int(marks[1:].sum()))
             else:
-                labels_file.write(np.asarray(labels, dtype=CLASS).tobytes())
+                labels_file.write(np.asarray(labels, dtype=WIDE).tobytes())
             end += len(tokens)
             ends.append(end)
-    (folder / f"{split}.ends").write_bytes(np.asarray(ends, dtype=END).tobytes())
+    (folder / f"{split}.ends").write_bytes(np.asarray(ends, dtype=WIDE).tobytes())
+    if per_token:
+        (folder / f"{split}.labelled").write_bytes(np.asarray(labelled, dtype=WIDE).tobytes())
 
 
 def open_rows(folder: Path, split: str) -> TokenRows:
     """Map what `write_rows` wrote."""
     tokens = _map(folder / f"{split}.tokens", TOKEN)
-    ends = _map(folder / f"{split}.ends", END)
-    marks = folder / f"{split}.labels"
+    ends = _map(folder / f"{split}.ends", WIDE)
+    marks = folder / f"{split}.marks"
     if marks.exists():
-        return TokenRows(tokens, _map(marks, MARK), ends, per_token=True)
-    classes = _map(folder / f"{split}.classes", CLASS)
-    return TokenRows(tokens, classes, ends, per_token=False)
+        return TokenRows(tokens, _map(marks, MARK), ends, _map(folder / f"{split}.labelled", WIDE))
+    return TokenRows(tokens, _map(folder / f"{split}.classes", WIDE), ends, None)
+
+
+def write_votes(folder: Path, split: str, votes: Iterable[bool]) -> None:
+    """Write beside the rows whether the first of each two is wanted."""
+    values = np.fromiter(votes, dtype=np.bool_).astype(MARK)
+    (folder / f"{split}.votes").write_bytes(values.tobytes())
+
+
+def open_votes(folder: Path, split: str) -> Any:
+    """Map what `write_votes` wrote."""
+    return _map(folder / f"{split}.votes", MARK)
 
 
 def _map(path: Path, dtype: np.dtype[Any]) -> Any:

@@ -45,10 +45,10 @@ from .methods.merge import PARITY_ROWS, Rows
 from .methods.quantized import prepare, quantization
 from .model import METHODS, Base, load_weights, open_base
 from .precision import Processor, choose_precision, read_processor
-from .preferences import make_preferring, read_compared
+from .preferences import compare, make_preferring
 from .pulse import Pulse
 from .release import Released, release
-from .rows import Source, Tokens, open_source, tokenise
+from .rows import Source, Tokens, open_source, open_tokens
 from .supervised import make_supervised
 from .throughput import Stopwatch, Throughput, open_speed, peak_of
 from .trainers import make_arguments, make_trainer, quiet
@@ -137,17 +137,12 @@ def _predicted(setting: Setting) -> int | None:
 
 def _tokens(setting: Setting) -> Any:
     """The rows of both splits as tokens: answers to learn, or answers to compare."""
-    spec, base, length = setting.spec, setting.base, setting.plan.max_length
-    if spec.training.objective != "Supervised":
-        return read_compared(setting.source, base.tokenizer, spec.training, length)
-    return tokenise(
-        setting.source,
-        base.tokenizer,
-        max_length=length,
-        folder=setting.folder,
-        model_digest=spec.model_digest,
-        world=setting.world,
-    )
+    spec, workspace = setting.spec, setting.context.workspace
+    tokens = open_tokens(workspace, spec)
+    if spec.training.objective == "Supervised" or spec.tokens_digest is None:
+        return tokens
+    folder = workspace / layout.tokens(spec.tokens_digest)
+    return compare(tokens, folder, setting.source, spec.training)
 
 
 def _plan(spec: TrainSpec, source: Source, base: Base, world: World, processor: Processor) -> Plan:

@@ -22,7 +22,7 @@ from oikyo.api.training import TrainingSpec
 
 from ..errors import as_os_error
 from . import fsdp
-from .batches import IGNORED, Collator, GroupedSampler
+from .batches import Collator, GroupedSampler
 from .callbacks import Committing
 from .checkpoint import Checkpoints
 from .deepspeed import zero_settings
@@ -31,6 +31,7 @@ from .fullvolume import is_full
 from .hyperparameters import Plan
 from .pulse import Pulse
 from .throughput import Throughput
+from .tokenfiles import IGNORED
 from .writebehind import WriteBehind
 
 SCHEDULERS = {

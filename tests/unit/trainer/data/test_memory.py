@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
 
+from oikyo.api import workspace as layout
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.errors import Refused
 from unit.trainer.data.conftest import Desk
@@ -27,9 +32,14 @@ SIZES = {
 
 @pytest.fixture
 def desk(desk: Desk) -> Desk:
-    """A desk whose base model says how large it is."""
+    """A desk whose base model says how large it is, with a tokenizer to train with."""
     path = desk.model / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | SIZES))
+    words = Tokenizer(WordLevel({"<unk>": 0, "<pad>": 1, "card": 2}, unk_token="<unk>"))
+    words.pre_tokenizer = WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="<unk>", pad_token="<pad>"
+    ).save_pretrained(desk.model)
     return desk
 
 
@@ -54,6 +64,48 @@ def test_a_training_that_cannot_fit_is_refused_before_anything_is_kept(desk: Des
     assert refused.value.reason == "MemoryTooSmall"
     assert "give each process" in refused.value.next_step
     assert not (desk.workspace / "models").exists()
+
+
+def test_the_rows_are_tokens_before_a_gpu_is_asked_for(desk: Desk) -> None:
+    rows = [{**row, "text": f"card {row['text']}"} for row in ROWS]
+    rows[3]["text"] += " and more words than the ten that are taken"
+    path = desk.rows("rows.jsonl", rows)
+    result = desk.prepare(path, training=training(None, max_length=10), max_length=10)
+    assert result.tokens_digest is not None
+    folder = desk.workspace / layout.tokens(result.tokens_digest)
+    facts = json.loads((folder / layout.MANIFEST).read_text())
+    assert facts["splits"]["train"]["rows"] == result.train
+    chosen = {choice.name: choice.reason for choice in result.resolved}
+    assert chosen["training.truncation"] in (
+        f"1 of {result.train + result.validation} rows have more than 10 tokens and lose their end",
+        "no row has more than 10 tokens",
+    )
+    stage = desk.workspace / layout.stage("job-00000000", "prepare")
+    assert json.loads((stage / "report.json").read_text())["tokens"]["digest"] == facts["digest"]
+
+
+def test_without_a_training_there_are_no_tokens(desk: Desk) -> None:
+    assert desk.prepare(desk.rows("rows.jsonl", ROWS)).tokens_digest is None
+    assert not (desk.workspace / "tokens").exists()
+
+
+def test_a_tokenizer_that_training_could_not_use_is_refused_first(desk: Desk) -> None:
+    (desk.model / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": null}'
+    )
+    path = desk.rows("rows.jsonl", ROWS)
+    with pytest.raises(Refused, match="no pad, end or unknown token"):
+        desk.prepare(path, training=training(None))
+
+
+def test_rows_whose_start_is_cut_keep_their_answer(desk: Desk) -> None:
+    rows = [{"prompt": "card " * 40 + str(n), "completion": f"yes {n}"} for n in range(60)]
+    path = desk.rows("rows.jsonl", rows)
+    spec = {"task": "TextGeneration", "max_length": 32}
+    with pytest.raises(Refused, match="answer-cut-off"):
+        desk.prepare(path, **spec, training=training(None, max_length=32))
+    with pytest.raises(Refused, match="no end token"):  # the words here have none
+        desk.prepare(path, **spec, training=training(None, max_length=32, truncation="Start"))
 
 
 def test_other_training_settings_are_another_plan(desk: Desk) -> None:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from oikyo.api.stages import TERMINATION_LIMIT, LastWords
 from oikyo_trainer.errors import Refused
 from oikyo_trainer.evaluation.classification import Question, measure_base, measure_classifier
+from oikyo_trainer.evaluation.cut import Reading
 from oikyo_trainer.evaluation.evaluate import evaluate
 from oikyo_trainer.evaluation.generation import answer_loss
 from oikyo_trainer.evaluation.prompts import encode
@@ -44,7 +45,7 @@ def test_a_trained_classifier_beats_its_base_and_is_accepted(bench: Bench) -> No
 
 
 def test_a_classifier_with_the_same_labels_is_its_own_baseline(bench: Bench) -> None:
-    question = Question(classification_rows("test"), LABELS, 64)
+    question = Question(classification_rows("test"), LABELS, Reading(64))
     metrics, method = measure_base(bench.tuned, [], question, lambda _: None)
     assert metrics == measure_classifier(bench.tuned, question, lambda _: None)
     assert "own classification head" in method
@@ -53,12 +54,12 @@ def test_a_classifier_with_the_same_labels_is_its_own_baseline(bench: Bench) -> 
 def test_the_order_of_the_models_labels_does_not_matter(bench: Bench, tmp_path: Any) -> None:
     turned = tmp_path / "turned"
     save_classifier(turned, LABELS[::-1])
-    question = Question(classification_rows("train"), LABELS, 64)
+    question = Question(classification_rows("train"), LABELS, Reading(64))
     assert measure_classifier(turned, question, lambda _: None)["accuracy"] == 1.0
 
 
 def test_a_model_without_one_of_the_labels_is_refused(bench: Bench) -> None:
-    question = Question(classification_rows("test"), (*LABELS, "cloud"), 64)
+    question = Question(classification_rows("test"), (*LABELS, "cloud"), Reading(64))
     with pytest.raises(Refused, match="no output for the label 'cloud'"):
         measure_classifier(bench.tuned, question, lambda _: None)
 
@@ -70,6 +71,12 @@ def test_both_language_models_are_measured_on_every_metric(bench: Bench) -> None
     record = read_record(bench.workspace / result.path)
     assert record is not None
     assert (record.rows, record.generated_rows) == (12, 12)
+
+
+@pytest.mark.parametrize("bench", ["text"], indirect=True)
+def test_plain_texts_have_no_answers_to_compare(bench: Bench) -> None:
+    result = evaluate(bench.spec(evaluation={"max_rows": 6}), bench.context)
+    assert set(values(result.metrics)) == set(values(result.baseline)) == {"loss", "perplexity"}
 
 
 @pytest.mark.parametrize("bench", ["prompt-completion"], indirect=True)
@@ -88,12 +95,14 @@ def test_batched_loss_equals_the_loss_row_by_row(tmp_path: Any) -> None:
     save_causal(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    rows = [encode(tokenizer, row, "prompt-completion", 64) for row in pair_rows("test")]
+    rows = encode(tokenizer, pair_rows("test"), "prompt-completion", Reading(64))
     total, count = 0.0, 0
     for row in rows:
         labels = [t if a else -100 for t, a in zip(row.tokens, row.answer, strict=True)]
         with torch.inference_mode():
-            loss = model(torch.tensor([row.tokens]), labels=torch.tensor([labels])).loss
+            loss = model(
+                torch.tensor(row.tokens.tolist())[None], labels=torch.tensor([labels])
+            ).loss
         total, count = total + float(loss) * sum(row.answer), count + sum(row.answer)
     assert answer_loss(model, rows, lambda _: None) == pytest.approx(total / count, rel=1e-5)
 
@@ -101,7 +110,7 @@ def test_batched_loss_equals_the_loss_row_by_row(tmp_path: Any) -> None:
 def test_the_answer_of_a_pair_is_the_completion_and_the_end_token(tmp_path: Any) -> None:
     save_causal(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    row = encode(tokenizer, pair_rows("test")[0], "prompt-completion", 64)
+    (row,) = encode(tokenizer, pair_rows("test")[:1], "prompt-completion", Reading(64))
     answer = [t for t, labelled in zip(row.tokens, row.answer, strict=True) if labelled]
     assert tokenizer.decode(answer) == " animal</s>"
     assert tokenizer.decode(row.prompt) == "some cat is a"
@@ -111,7 +120,7 @@ def test_every_assistant_turn_is_an_answer(tmp_path: Any) -> None:
     save_causal(tmp_path, chat=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     first, second = chat_rows("test")[0]["messages"], chat_rows("test")[5]["messages"]
-    row = encode(tokenizer, {"messages": first + second}, "messages", 64)
+    (row,) = encode(tokenizer, [{"messages": first + second}], "messages", Reading(64))
     answer = [t for t, labelled in zip(row.tokens, row.answer, strict=True) if labelled]
     assert tokenizer.decode(answer) == "animal</s>fruit</s>"
     assert tokenizer.decode(row.prompt).endswith("<assistant>")

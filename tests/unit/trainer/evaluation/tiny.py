@@ -165,7 +165,12 @@ def chat_rows(split: str) -> list[dict[str, Any]]:
     ]
 
 
+def text_rows(split: str) -> list[dict[str, Any]]:
+    return [{"text": f"{row['text']} is a {row['label']}"} for row in classification_rows(split)]
+
+
 ROWS = {
+    "text": text_rows,
     "classification": classification_rows,
     "prompt-completion": pair_rows,
     "messages": chat_rows,

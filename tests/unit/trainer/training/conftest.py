@@ -169,13 +169,22 @@ class Lab:
             training=TrainingSpec(**settings),
         )
 
+    def tokenised(self, spec: TrainSpec) -> TrainSpec:
+        """The spec with the digest of its rows' tokens, made by what the prepare stage calls."""
+        from oikyo_trainer.data.tokenise import Request, tokenise
+
+        asked = Request(spec.task, spec.dataset_digest, spec.model_digest, spec.training)
+        staging = self.workspace / f".staging-{spec.run}"
+        tokens = tokenise(self.workspace, asked, staging, lambda _: None)
+        return spec.model_copy(update={"tokens_digest": tokens.digest})
+
     def context(self, spec: TrainSpec) -> Context:
         return Context(self.workspace, Reporter("train", spec.attempt, spec.run))
 
     def train(self, spec: TrainSpec) -> TrainResult:
         from oikyo_trainer.training.train import train
 
-        return train(spec, self.context(spec))
+        return train(self.tokenised(spec), self.context(spec))
 
     def weights(self, result: TrainResult) -> dict[str, Any]:
         from safetensors.torch import load_file

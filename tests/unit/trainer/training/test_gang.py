@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
 def torchrun(lab: Any, spec: Any, processes: int = 2, script: Path | None = None) -> TrainResult:
     """Run the train stage in a gang on loopback, as a worker pod does."""
     path = lab.workspace / f"{spec.run}.json"
-    path.write_text(spec.json_line())
+    path.write_text(lab.tokenised(spec).json_line())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     program = ["-m", "oikyo_trainer"] if script is None else [str(script)]
     command += ["--nproc-per-node", str(processes), *program, "train"]

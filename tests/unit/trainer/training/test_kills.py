@@ -38,7 +38,7 @@ def stage_process(lab: Any, spec: Any) -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["oikyo_trainer.training.train", "transformers.trainer"])
     path = lab.workspace / "spec.json"
-    path.write_text(spec.json_line())
+    path.write_text(lab.tokenised(spec).json_line())
     words = ["train", "--spec", str(path), "--workspace", str(lab.workspace), "--port", "0"]
     return context.Process(target=main, args=(words,))
 

@@ -48,7 +48,7 @@ def interrupt_at(lab: Any, spec: Any, last: int) -> None:
     from oikyo_trainer.training.train import train
 
     with pytest.raises(Retry) as stopped:
-        train(spec, context)
+        train(lab.tokenised(spec), context)
     assert stopped.value.reason == "Stopped"
 
 

@@ -1,0 +1,143 @@
+"""The rows of a version as tokens for one model: made once, before a GPU is asked for.
+
+Called by the prepare stage. tokens/<key>/ in the workspace holds the files of `training.tokenfiles` and
+a manifest with their hashes; the key is a digest over all that the tokens depend on, so that every rank,
+trial and retry, and every job with the same inputs, maps the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from oikyo.api import workspace as layout
+from oikyo.api.evaluation import Task
+from oikyo.api.jobstatus import Resolved
+from oikyo.api.training import TrainingSpec
+
+from ..evaluation.cut import Reading
+from ..files import file_digest, write_atomic
+from .tokenrows import SPLITS, Counted, Tell, Writer
+from .version import describe, is_whole, pretty, replace_folder
+
+log = logging.getLogger("oikyo.data")
+
+FORMAT = 3
+"""Number of the encoding; part of the key, so that a change never meets old tokens."""
+WEIGHTS = (".safetensors", ".index.json")
+OTHERS = frozenset({"config.json", "generation_config.json", "README.md", layout.MANIFEST})
+"""Files of a model that say nothing about its tokenizer; of config.json the kind of model does."""
+TEXTS = {"End": "lose their end", "Start": "lose their start", "Middle": "lose their middle"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to become tokens, of what model, and how."""
+
+    task: Task
+    dataset_digest: str
+    model_digest: str
+    training: TrainingSpec
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of a version, in the workspace."""
+
+    digest: str
+    max_length: int
+    truncation: str
+    splits: dict[str, Counted] = field(default_factory=dict)
+
+    def report(self) -> dict[str, Any]:
+        """For report.json."""
+        return {
+            "digest": self.digest,
+            "max_length": self.max_length,
+            "truncation": self.truncation,
+            "splits": {name: asdict(counted) for name, counted in self.splits.items()},
+        }
+
+    def resolved(self) -> Resolved:
+        """How many rows the limit concerns, as the status tells it."""
+        cut = sum(one.too_long for one in self.splits.values())
+        rows = sum(one.rows for one in self.splits.values())
+        if not cut:
+            reason = f"no row has more than {self.max_length} tokens"
+        elif self.truncation == "Drop":
+            reason = f"{cut} rows of more than {self.max_length} tokens are left out, {rows} stay"
+        else:
+            reason = (
+                f"{cut} of {rows} rows have more than {self.max_length} tokens and "
+                f"{TEXTS[self.truncation]}"
+            )
+        return Resolved(name="training.truncation", value=self.truncation, reason=reason)
+
+
+def tokenise(workspace: Path, asked: Request, staging: Path, tell: Tell) -> Tokens:
+    """The tokens of the splits that are trained on, made unless the same ones are there."""
+    from ..evaluation.models import context_length, load_config
+    from ..training.tokenizer import open_tokenizer
+
+    model = workspace / layout.model(asked.model_digest)
+    config = load_config(model)
+    tokenizer = open_tokenizer(model, config, asked.model_digest, asked.task)
+    reading = Reading.of(asked.training, context_length(config, tokenizer))
+    digest = key(asked, reading, model)
+    target = workspace / layout.tokens(digest)
+    if is_whole(target):
+        log.info("tokens %s are there already", digest)
+        told = json.loads((target / layout.MANIFEST).read_bytes())["splits"]
+        return _tokens(digest, reading, {name: Counted(**one) for name, one in told.items()})
+    writer = Writer(workspace / layout.dataset(asked.dataset_digest), tokenizer, reading, tell)
+    staging.mkdir(parents=True)
+    splits = {split: writer.write(staging, split) for split in SPLITS}
+    manifest = {
+        "format": FORMAT,
+        "digest": digest,
+        "dataset": asked.dataset_digest,
+        **asdict(reading),
+        "splits": {name: asdict(counted) for name, counted in splits.items()},
+        "files": describe(staging),
+    }
+    write_atomic(staging / layout.MANIFEST, pretty(manifest))
+    replace_folder(staging, target)
+    return _tokens(digest, reading, splits)
+
+
+def _tokens(digest: str, reading: Reading, splits: dict[str, Counted]) -> Tokens:
+    log.info(
+        "tokens %s: %s",
+        digest,
+        ", ".join(f"{one.tokens} of {one.rows} {name} rows" for name, one in splits.items()),
+    )
+    return Tokens(digest, reading.max_length, reading.truncation, splits)
+
+
+def key(asked: Request, reading: Reading, model: Path) -> str:
+    """Digest over all that the tokens depend on."""
+    parts = {
+        "format": FORMAT,
+        "task": asked.task,
+        "dataset": asked.dataset_digest,
+        "tokenizer": _tokenizer_digest(model),
+        "libraries": [importlib.metadata.version(n) for n in ("tokenizers", "transformers")],
+        **asdict(reading),
+    }
+    return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _tokenizer_digest(model: Path) -> str:
+    """Over the files of the tokenizer and its chat template, and the kind of model."""
+    config = json.loads((model / "config.json").read_bytes())
+    digest = hashlib.sha256(str(config.get("model_type")).encode())
+    for path in sorted(p for p in model.rglob("*") if p.is_file()):
+        name = path.relative_to(model).as_posix()
+        if name not in OTHERS and not name.endswith(WEIGHTS):
+            digest.update(f"\n{name} {file_digest(path)}".encode())
+    return digest.hexdigest()
