@@ -114,7 +114,7 @@ def _tokens(digest: str, reading: Reading, splits: dict[str, Counted]) -> Tokens
     log.info(
         "tokens %s: %s",
         digest,
-        ", ".join(f"{one.tokens} of {one.rows} {name} rows" for name, one in splits.items()),
+        ", ".join(f"{one.tokens} in {one.rows} rows of {name}" for name, one in splits.items()),
     )
     return Tokens(digest, reading.max_length, reading.truncation, splits)
 
