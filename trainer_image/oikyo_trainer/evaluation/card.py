@@ -93,7 +93,18 @@ def _evaluation(record: VersionRecord) -> str:
     base = dict(_pairs(record.baseline))
     rows = [(name, value, base.get(name, "")) for name, value in _pairs(record.metrics)]
     table = _table(("Metric", "This version", "Base"), rows)
-    return f"{table}\n\nBase means {record.baseline_method}."
+    return f"{table}\n\nBase means {record.baseline_method}.{_slices(record)}"
+
+
+def _slices(record: VersionRecord) -> str:
+    if not record.slices:
+        return ""
+    rows = [
+        (f"{s.column} = {s.value}", str(s.rows), s.accuracy, f"{s.low} to {s.high}", s.baseline)
+        for s in record.slices
+    ]
+    head = ("Slice", "Rows", "Accuracy", "95 % interval", "Base")
+    return f"\n\nBy slices of the data, the least accurate first:\n\n{_table(head, rows)}"
 
 
 def _verdict(record: VersionRecord) -> str:

@@ -50,28 +50,27 @@ class Question:
     seed: int = 42
 
 
-def measure_classifier(folder: Path, question: Question, tell: Tell) -> dict[str, float]:
-    """Metrics of the classifier in `folder`."""
+def ask_classifier(folder: Path, question: Question, tell: Tell) -> Floats:
+    """Log-probabilities of the classifier in `folder`: (rows, labels)."""
     model = load_model(AutoModelForSequenceClassification, folder)
     columns = _columns(model.config.id2label, question.labels, folder)
     logits = _forward(model, load_tokenizer(folder), question, _logits, tell)
-    return score(_log_softmax(logits[:, columns]), question)
+    return _log_softmax(logits[:, columns])
 
 
-def measure_base(
+def ask_base(
     folder: Path, train: Sequence[Row], question: Question, tell: Tell
-) -> tuple[dict[str, float], str]:
-    """Metrics of the base model, and in a sentence how it was measured."""
+) -> tuple[Floats, str]:
+    """Log-probabilities of the base model, and in a sentence how they came about."""
     if has_same_labels(folder, question.labels):
-        metrics = measure_classifier(folder, question, tell)
-        return metrics, "the base model's own classification head, which has the same labels"
+        said = ask_classifier(folder, question, tell)
+        return said, "the base model's own classification head, which has the same labels"
     fit = probe_rows(train, PROBE_ROWS)
     model, tokenizer = load_model(AutoModel, folder), load_tokenizer(folder)
     lesson = Question(fit, question.labels, question.reading)
     known = _forward(model, tokenizer, lesson, _pooled, lambda share: tell(share * 0.7))
     asked = _forward(model, tokenizer, question, _pooled, lambda share: tell(0.7 + share * 0.3))
-    metrics = score(_probe(known, [row["label"] for row in fit], asked, question), question)
-    return metrics, (
+    return _probe(known, [row["label"] for row in fit], asked, question), (
         "the base model's frozen features, mean pooled, under a multinomial logistic regression "
         f"fitted on {len(fit)} rows of the training split"
     )
@@ -96,6 +95,12 @@ def score(log_probabilities: Floats, question: Question) -> dict[str, float]:
         "f1_macro": float(macro),
         "loss": float(-log_probabilities[np.arange(len(truth)), truth].mean()),
     }
+
+
+def right(log_probabilities: Floats, question: Question) -> npt.NDArray[np.bool_]:
+    """Of each row, whether the most likely label is the true one."""
+    guess = [question.labels[column] for column in log_probabilities.argmax(axis=1)]
+    return np.array([a == row["label"] for a, row in zip(guess, question.rows, strict=True)])
 
 
 def probe_rows(train: Sequence[Row], limit: int) -> list[Row]:

@@ -105,6 +105,7 @@ def _draft(spec: EvaluateSpec, training: TrainResult, measured: Measured) -> Ver
         training=training.metrics,
         rows=measured.rows,
         generated_rows=measured.generated_rows,
+        slices=measured.slices,
         lineage=_lineage(spec, training),
         created=now(),
     )

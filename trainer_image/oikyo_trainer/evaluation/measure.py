@@ -9,13 +9,15 @@ from pathlib import Path
 from oikyo.api.stages import EvaluateSpec
 
 from ..errors import Refused
-from .classification import Question, measure_base, measure_classifier
+from .classification import Question, ask_base, ask_classifier, right, score
 from .cut import Reading
 from .generation import GENERATED_ROWS, measure_generator
 from .models import context_length, load_config, load_tokenizer
 from .preferences import measure_preferences, read_answers
 from .prompts import Encoded, encode
+from .record import SliceScore
 from .rows import Dataset, Row, choose
+from .slices import slice_scores
 
 Tell = Callable[[float], None]
 """Told the share of the work that is done, 0 to 1."""
@@ -38,6 +40,7 @@ class Measured:
     baseline_method: str
     rows: int
     generated_rows: int = 0
+    slices: tuple[SliceScore, ...] = ()
 
 
 def measure(spec: EvaluateSpec, models: Models, dataset: Dataset, tell: Tell) -> Measured:
@@ -60,11 +63,12 @@ def _classifiers(
     spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
 ) -> Measured:
     question = Question(rows, dataset.labels, _reading(spec, models), spec.training.seed)
-    metrics = measure_classifier(models.tuned, question, lambda share: tell(share * 0.3))
-    baseline, method = measure_base(
+    tuned = ask_classifier(models.tuned, question, lambda share: tell(share * 0.3))
+    base, method = ask_base(
         models.base, dataset.rows("train"), question, lambda share: tell(0.3 + share * 0.7)
     )
-    return Measured(metrics, baseline, method, len(rows))
+    slices = slice_scores(rows, right(tuned, question), right(base, question))
+    return Measured(score(tuned, question), score(base, question), method, len(rows), slices=slices)
 
 
 def _generators(

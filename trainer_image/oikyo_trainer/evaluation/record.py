@@ -44,6 +44,20 @@ class RecordLineage(Report):
     image: str = ""
 
 
+class SliceScore(Report):
+    """How right the model is on the test rows with one value of a column of data.sliceBy."""
+
+    column: str
+    value: str
+    rows: int
+    accuracy: str
+    low: str
+    """Of the 95 % interval of the accuracy."""
+    high: str
+    baseline: str
+    """Accuracy of the base model on the same rows."""
+
+
 class VersionRecord(Report):
     """One version of one model."""
 
@@ -71,6 +85,8 @@ class VersionRecord(Report):
     """Test rows that were scored."""
     generated_rows: int = 0
     """Test rows for which an answer was generated."""
+    slices: tuple[SliceScore, ...] = ()
+    """Of data.sliceBy, the least accurate first (TextClassification)."""
     lineage: RecordLineage
     created: str
 

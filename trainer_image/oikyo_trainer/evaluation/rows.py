@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
 
+from ..data.slicing import META
 from ..errors import Refused
 
 Shape = Literal["classification", "prompt-completion", "messages", "preference", "unpaired", "text"]
@@ -39,7 +40,9 @@ class Dataset:
     labels: tuple[str, ...]
 
     def rows(self, split: str) -> list[Row]:
-        table = pq.read_table(self.folder / f"{split}.parquet", columns=list(COLUMNS[self.shape]))
+        path = self.folder / f"{split}.parquet"
+        groups = [name for name in pq.read_schema(path).names if name.startswith(META)]
+        table = pq.read_table(path, columns=[*COLUMNS[self.shape], *groups])
         rows: list[Row] = table.to_pylist()
         return rows
 
@@ -60,8 +63,9 @@ def open_dataset(workspace: Path, digest: str) -> Dataset:
 
 
 def content_key(row: Row) -> str:
-    """SHA-256 over a row's content: the order in which rows are chosen."""
-    body = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
+    """SHA-256 over a row's content, without the columns that group it: the order in which rows are chosen."""
+    own = {name: value for name, value in row.items() if not name.startswith(META)}
+    body = json.dumps(own, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from oikyo.api import workspace as layout
 from oikyo.api.stages import TERMINATION_LIMIT, LastWords
 from oikyo_trainer.errors import Refused
-from oikyo_trainer.evaluation.classification import Question, measure_base, measure_classifier
+from oikyo_trainer.evaluation.classification import Question, ask_base, ask_classifier, score
 from oikyo_trainer.evaluation.cut import Reading
 from oikyo_trainer.evaluation.evaluate import evaluate
 from oikyo_trainer.evaluation.generation import answer_loss
@@ -46,8 +49,8 @@ def test_a_trained_classifier_beats_its_base_and_is_accepted(bench: Bench) -> No
 
 def test_a_classifier_with_the_same_labels_is_its_own_baseline(bench: Bench) -> None:
     question = Question(classification_rows("test"), LABELS, Reading(64))
-    metrics, method = measure_base(bench.tuned, [], question, lambda _: None)
-    assert metrics == measure_classifier(bench.tuned, question, lambda _: None)
+    said, method = ask_base(bench.tuned, [], question, lambda _: None)
+    assert (said == ask_classifier(bench.tuned, question, lambda _: None)).all()
     assert "own classification head" in method
 
 
@@ -55,13 +58,35 @@ def test_the_order_of_the_models_labels_does_not_matter(bench: Bench, tmp_path: 
     turned = tmp_path / "turned"
     save_classifier(turned, LABELS[::-1])
     question = Question(classification_rows("train"), LABELS, Reading(64))
-    assert measure_classifier(turned, question, lambda _: None)["accuracy"] == 1.0
+    said = ask_classifier(turned, question, lambda _: None)
+    assert score(said, question)["accuracy"] == 1.0
+
+
+def test_each_slice_is_scored_and_the_same_rows_are_chosen_with_and_without(bench: Bench) -> None:
+    plain = evaluate(bench.spec(evaluation={"maxRows": 20}), bench.context)
+    path = bench.context.workspace / layout.dataset(bench.spec().dataset_digest) / "test.parquet"
+    table = pq.read_table(path)
+    country = pa.array([["de", "fr", None][n % 3] for n in range(len(table))])
+    each = pa.array([str(n) for n in range(len(table))])
+    table = table.append_column("meta.country", country).append_column("meta.many", each)
+    pq.write_table(table, path)
+    result = evaluate(bench.spec(evaluation={"maxRows": 20}, image="another"), bench.context)
+    assert result.metrics == plain.metrics
+    record = json.loads((bench.context.workspace / result.path / "record.json").read_text())
+    slices = [one for one in record["slices"] if one["column"] == "country"]
+    assert {one["value"] for one in slices} == {"de", "fr", "(none)"}
+    assert sum(one["rows"] for one in slices) == 20
+    right = sum(one["rows"] * float(one["accuracy"]) for one in slices)
+    assert right == pytest.approx(20 * values(result.metrics)["accuracy"], abs=0.01)
+    assert all(float(one["low"]) <= float(one["accuracy"]) <= float(one["high"]) for one in slices)
+    card = (bench.context.workspace / result.path / "README.md").read_text()
+    assert "country = fr" in card
 
 
 def test_a_model_without_one_of_the_labels_is_refused(bench: Bench) -> None:
     question = Question(classification_rows("test"), (*LABELS, "cloud"), Reading(64))
     with pytest.raises(Refused, match="no output for the label 'cloud'"):
-        measure_classifier(bench.tuned, question, lambda _: None)
+        ask_classifier(bench.tuned, question, lambda _: None)
 
 
 @pytest.mark.parametrize("bench", ["prompt-completion", "messages"], indirect=True)
