@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from .augment import Augment
 from .base import ATOMIC, Model, Rule, Word, in_words, list_map
 from .checks import DataCheck
 from .clean import Clean
@@ -191,6 +192,10 @@ class DataSpec(Model):
             json_schema_extra=list_map("name"),
         ),
     ] = ()
+    augment: Annotated[
+        Augment | None,
+        Field(description="Synthetic rows for the training split. Default: none."),
+    ] = None
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

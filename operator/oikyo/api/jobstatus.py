@@ -107,6 +107,9 @@ class DatasetStatus(Report):
         Field(description="SHA-256 over the prepared rows; absent when the data was refused."),
     ] = None
     train: Annotated[int, Field(description="Rows of the training split.")] = 0
+    synthetic: Annotated[
+        int, Field(description="Rows of the training split that data.augment made.")
+    ] = 0
     validation: Annotated[int, Field(description="Rows of the validation split.")] = 0
     test: Annotated[int, Field(description="Rows of the test split.")] = 0
     dropped: Annotated[

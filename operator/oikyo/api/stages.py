@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from .augment import Augment
 from .base import Digest, Model, Report
 from .checks import DataCheck
 from .clean import Clean, CleanedStep
@@ -126,6 +127,9 @@ class PrepareSpec(RunSpec):
     duplicates: Duplicates = Duplicates()
     leakage: Leakage = Leakage()
     contamination: tuple[BenchmarkSource, ...] = ()
+    augment: Augment | None = None
+    augment_secret: str | None = None
+    """Folder of the Secret of augment.endpoint; None: no Secret."""
     objective: Objective = "Supervised"
     """Whether rows are answers to learn, or preferences between answers."""
     max_length: int = 512
@@ -205,6 +209,8 @@ class PrepareResult(Report):
     bad_rows: int = 0
     leaked: int = 0
     """Rows removed from the sources because they also stand in the test sources."""
+    synthetic: int = 0
+    """Rows of `train` that data.augment made."""
     num_labels: int = 0
     """Classes (TextClassification), else 0."""
     cleaned: tuple[CleanedStep, ...] = ()

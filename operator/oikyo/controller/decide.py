@@ -109,10 +109,14 @@ def _conditions(job: FineTuneJob, seen: Observed, now: datetime) -> Conditions:
     return conditions
 
 
+def _synthetic(result: PrepareResult) -> str:
+    return f" ({result.synthetic} synthetic)" if result.synthetic else ""
+
+
 def _told(job: FineTuneJob, seen: Observed, result: report.Result) -> str:
     if isinstance(result, PrepareResult):
         return (
-            f"{result.train} training, {result.validation} validation and {result.test} test rows; "
+            f"{result.train} training{_synthetic(result)}, {result.validation} validation and {result.test} test rows; "
             f"{result.duplicates} duplicates, {result.leaked} leaked and {result.bad_rows} bad rows dropped"
             f"{_cleaned(result)}{_warnings(result)}"
         )

@@ -167,6 +167,7 @@ def _dataset(seen: Observed) -> DatasetStatus | None:
     return DatasetStatus(
         digest=data.dataset_digest,
         train=data.train,
+        synthetic=data.synthetic,
         validation=data.validation,
         test=data.test,
         dropped=data.bad_rows + sum(step.dropped for step in data.cleaned),

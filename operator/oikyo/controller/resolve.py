@@ -53,10 +53,16 @@ def configmaps_of(spec: FineTuneJobSpec) -> tuple[str, ...]:
 
 
 def secrets_of(spec: FineTuneJobSpec) -> tuple[str, ...]:
-    """Names of the Secrets that open the buckets of the sources and the base model, once each."""
+    """Names of the Secrets of buckets, and of the model that augments, once each."""
     named = [source.secret_name for _, source in data_sources(spec.data)]
     named += [spec.model.secret_name] if in_bucket(spec.model.base) else []
+    named += [_endpoint_secret(spec)]
     return tuple(dict.fromkeys(name for name in named if name))
+
+
+def _endpoint_secret(spec: FineTuneJobSpec) -> str | None:
+    asked = spec.data.augment.endpoint if spec.data.augment is not None else None
+    return asked.secret_name if asked is not None else None
 
 
 def in_bucket(uri: str) -> bool:
@@ -162,6 +168,8 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         duplicates=data.duplicates,
         leakage=data.leakage,
         contamination=tuple(_benchmark(given, mounts) for given in data.contamination),
+        augment=data.augment,
+        augment_secret=_secret(_endpoint_secret(job.spec), mounts),
         max_length=job.spec.training.max_length,
         training=job.spec.training,
         serving_memory=_serving_memory(job),

@@ -60,13 +60,14 @@ def missing(job: FineTuneJob, mounts: Mounts, home: Home) -> tuple[str, ...]:
 
 
 def _missing_secrets(job: FineTuneJob, home: Home) -> list[str]:
-    """The Secrets of buckets; the variables that every client of a bucket reads stand in for them."""
-    if os.environ.get("AWS_ACCESS_KEY_ID"):
+    """The Secrets of buckets and endpoints; the variables that their clients read stand in for them."""
+    stands_in = ("AWS_ACCESS_KEY_ID", "OPENAI_API_KEY")
+    if any(os.environ.get(name) for name in stands_in):
         return []
     return [
         f"secretName is {name}, which does not exist here: put each key into a file of its name under "
-        f"{home.secrets / name} (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), or set these in the "
-        "environment"
+        f"{home.secrets / name} (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY for a bucket, token for a "
+        f"model), or set {' or '.join(stands_in)} in the environment"
         for name in secrets_of(job.spec)
         if not (home.secrets / name).is_dir()
     ]

@@ -123,6 +123,18 @@ def test_only_prepare_gets_the_secrets_of_buckets_and_as_files() -> None:
     assert "secret" not in json.dumps(second["spec"]["template"]["spec"]["volumes"])
 
 
+def test_only_prepare_gets_the_token_of_the_model_that_augments() -> None:
+    endpoint = {"url": "http://paraphraser/v1", "model": "m", "secretName": "paraphraser"}
+    data = {"sources": [{"uri": "pvc://d/a.jsonl"}], "augment": {"endpoint": endpoint}}
+    job = scenes.job(data=data)
+    plan = prepared(job)
+    (first,) = manifests.stage(job, plan, IMAGES)
+    (second,) = manifests.stage(job, trained(job), IMAGES)
+    assert isinstance(plan.spec, PrepareSpec)
+    assert plan.spec.augment_secret in places(first)
+    assert "paraphraser" not in json.dumps(second["spec"]["template"]["spec"]["volumes"])
+
+
 def test_sources_are_mounted_where_the_decision_says_they_are() -> None:
     job = scenes.job(data={"sources": [{"uri": "pvc://datasets/a/b.jsonl"}]})
     plan = prepared(job)

@@ -83,6 +83,7 @@ def _body(
         "",
         *_cleaned(report),
         "",
+        *_augmented(report.get("augment")),
         "## Limits",
         "",
         "Nobody vouches for the answers: checks find what contradicts itself, not what is wrong. "
@@ -134,6 +135,21 @@ def _cleaned(report: Mapping[str, Any]) -> list[str]:
         "| step | rows changed | rows left out |",
         "|---|---|---|",
         *(f"| {one['step']} | {one['changed']} | {one['dropped']} |" for one in steps),
+    ]
+
+
+def _augmented(told: Mapping[str, Any] | None) -> list[str]:
+    if not told:
+        return []
+    by = ", ".join(f"{part['rows']} by {name}" for name, part in told["methods"].items())
+    left = ", ".join(f"{count} {reason}" for reason, count in told["dropped"].items()) or "none"
+    return [
+        "## Synthetic rows",
+        "",
+        f"{told['rows']} rows of the training split were made of {told['of']} others ({by}; seed "
+        f"{told['seed']}). Their column `synthetic` names the method, `source` the row they were made "
+        f"of. Left out: {left}.",
+        "",
     ]
 
 

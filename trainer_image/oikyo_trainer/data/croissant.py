@@ -60,6 +60,7 @@ CONTEXT: dict[str, Any] = {
 MEANINGS = {
     "id": "Hash of the row's input and answer.",
     "source": "File and line that the row comes from.",
+    "synthetic": "How data.augment made the row of that one; null for a row of a source.",
 }
 
 

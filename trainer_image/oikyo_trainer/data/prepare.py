@@ -24,6 +24,7 @@ from ..files import write_atomic
 from ..planning.road import check_serving, fit
 from ..training.hyperparameters import memory_choices
 from . import judge, models, remote, report, version
+from .augment.augment import augment
 from .clean import log as cleaning
 from .examine import Examined, examine
 from .findings import FILE, Findings
@@ -54,6 +55,10 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             tell=_tell_rows(context),
             model=base.files,
         )
+        if spec.augment is not None:
+            data, told["augment"] = augment(
+                spec, spec.augment, data, intake.slices, staging, context.workspace
+            )
         memory = _memory(spec, base, data)
         rows, sides = data.rows, data.sides
         made = version.plan(
@@ -205,6 +210,9 @@ def _result(
         cleaned=intake.cleaned.steps(),
         findings=for_status(groups(intake, spec.max_bad_rows)),
         leaked=int(kept.leaked.sum()),
+        synthetic=0
+        if data.rows.synthetic is None
+        else int((data.rows.synthetic[data.sides >= 0] > 0).sum()),
         num_labels=len(made.labels),
         columns=dict(intake.columns.names) if intake.columns else {},
         resolved=resolved,

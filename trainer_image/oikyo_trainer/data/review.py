@@ -37,6 +37,7 @@ from .readers.row import Row
 from .slicing import META
 from .sources import data_files
 from .split import SIDES
+from .version import SYNTHETIC
 
 COLUMNS = (
     "id",
@@ -260,6 +261,8 @@ def _version_rows(folder: Path) -> Iterator[_Row]:
                 for values in batch.to_pylist():
                     name = values.pop("id")
                     values.pop("source")
+                    if values.pop(SYNTHETIC, None):
+                        continue  # made of a row that is reviewed itself
                     label = values.get("label")
                     own = {key.removeprefix(META): value for key, value in values.items()}
                     yield _Row(name, own, "label" if label is not None else "", label or "")

@@ -44,6 +44,11 @@ class SliceColumns:
                 value = OTHER
             self._codes[name].append(known.setdefault(value, len(known)))
 
+    def repeat(self, rows: Index) -> None:
+        """Take the values of `rows` once more, for rows that were made of them."""
+        for codes in self._codes.values():
+            codes.frombytes(np.frombuffer(codes, dtype=np.int32)[rows].tobytes())
+
     def columns(self, wanted: Index) -> dict[str, Any]:
         """The values of the rows `wanted`, as Arrow columns under their names in a version."""
         return {META + name: self._column(name, wanted) for name in self.names}

@@ -112,7 +112,7 @@ class Spool:
         ends = np.array(self._ends, dtype=np.int64)
         with pa.memory_map(str(self._path)) as mapped:
             reader = pa.ipc.open_file(mapped)
-            for piece in _pieces(wanted, lengths):
+            for piece in pieces(wanted, lengths):
                 batches = np.searchsorted(ends, piece, side="right")
                 yield piece, _take(reader, piece, batches, ends)
 
@@ -133,6 +133,7 @@ class Rows:
         labels: tuple[str, ...],
         questions: npt.NDArray[np.uint64] | None = None,
         members: npt.NDArray[np.uint64] | None = None,
+        synthetic: npt.NDArray[np.int8] | None = None,
     ) -> None:
         self.inputs, self.rows, self.exact = inputs, rows, exact
         """(rows, 2) big-endian halves of the keys; exact: 32 bytes each."""
@@ -141,6 +142,9 @@ class Rows:
         self.members = members
         """As inputs: what places the rows instead of them (marks.py); None: nothing does."""
         self.files, self.lines, self.lengths = files, lines, lengths
+        self.synthetic = synthetic
+        """0 for a row of a source, else 1 + the place of its method in augment.plan.METHODS; None: all
+        are of sources."""
         self.label_codes, self.labels = label_codes, labels
         """Codes count the labels in the order of their first row; empty for generation."""
 
@@ -152,7 +156,7 @@ def _pairs(buffer: bytearray) -> npt.NDArray[np.uint64]:
     return np.frombuffer(bytes(buffer), dtype=">u8").reshape(-1, 2).astype(np.uint64)
 
 
-def _pieces(wanted: Index, lengths: npt.NDArray[np.int32]) -> Iterator[Index]:
+def pieces(wanted: Index, lengths: npt.NDArray[np.int32]) -> Iterator[Index]:
     """Cut by rows and by characters: a column of Arrow strings holds at most 2 GiB."""
     start = 0
     while start < len(wanted):

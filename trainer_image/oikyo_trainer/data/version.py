@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,6 +25,7 @@ from oikyo.api import workspace as layout
 from ..errors import Retry
 from ..files import commit_folder, file_digest, write_atomic
 from . import card, croissant
+from .augment.plan import METHODS
 from .clean.log import FILE as CLEANED
 from .columns import Shape
 from .findings import FILE as FINDINGS
@@ -36,6 +38,8 @@ log = logging.getLogger("oikyo.data")
 
 FORMAT = 1
 REPORT = "report.json"
+SYNTHETIC = "synthetic"
+"""Column of a version with rows that data.augment made: by which method, null for a row of a source."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def plan(
         digest.update(rows.exact[index].tobytes())
         if slices is not None:
             digest.update(slices.content(index))
+        if rows.synthetic is not None:
+            digest.update(rows.synthetic[index].tobytes())
     return Version(
         task=task,
         shape=shape,
@@ -111,7 +117,7 @@ def write(
     )
     files = describe(staging)
     told = croissant.croissant(
-        version.task, version.digest, _counts(version), files, _schema(spool, intake)
+        version.task, version.digest, _counts(version), files, _schema(spool, rows, intake)
     )
     write_atomic(staging / croissant.FILE, pretty(told))
     files[croissant.FILE] = _facts(staging / croissant.FILE)
@@ -134,7 +140,7 @@ def pretty(value: dict[str, Any]) -> str:
 
 
 def _write_split(path: Path, index: Index, spool: Spool, rows: Rows, intake: Intake) -> None:
-    schema = _schema(spool, intake)
+    schema = _schema(spool, rows, intake)
     with pq.ParquetWriter(path, schema, compression="zstd", write_statistics=False) as writer:
         for piece, texts in spool.gather(index, rows.lengths):
             ids = [f"{high:016x}{low:016x}" for high, low in rows.rows[piece].tolist()]
@@ -144,14 +150,21 @@ def _write_split(path: Path, index: Index, spool: Spool, rows: Rows, intake: Int
                     rows.files[piece].tolist(), rows.lines[piece].tolist(), strict=True
                 )
             ]
+            marks = () if rows.synthetic is None else (_marks(rows.synthetic[piece]),)
             beside = intake.slices.columns(piece).values() if intake.slices else ()
-            columns = [pa.array(ids), pa.array(names), *texts.columns, *beside]
+            columns = [pa.array(ids), pa.array(names), *texts.columns, *marks, *beside]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
-def _schema(spool: Spool, intake: Intake) -> Any:
+def _schema(spool: Spool, rows: Rows, intake: Intake) -> Any:
     own = [pa.field("id", pa.string()), pa.field("source", pa.string())]
-    return pa.schema([*own, *spool.schema, *(intake.slices.fields() if intake.slices else ())])
+    mark = () if rows.synthetic is None else (pa.field(SYNTHETIC, pa.string()),)
+    beside = intake.slices.fields() if intake.slices else ()
+    return pa.schema([*own, *spool.schema, *mark, *beside])
+
+
+def _marks(codes: npt.NDArray[np.int8]) -> Any:  # pyarrow is untyped
+    return pa.array([METHODS[code - 1] if code else None for code in codes.tolist()], pa.string())
 
 
 def _manifest(version: Version, files: dict[str, dict[str, Any]]) -> dict[str, Any]:

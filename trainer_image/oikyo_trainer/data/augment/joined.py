@@ -1,0 +1,58 @@
+"""Two spools read as one: the rows of the sources, then those that were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..spool import Index, Rows, Spool, pieces
+
+
+class Joined(Spool):
+    """Rows from `len(first)` on are those of `second`. Both are closed: nothing is added any more."""
+
+    def __init__(self, first: Spool, second: Spool) -> None:
+        self.shape, self.schema = first.shape, first.schema
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def gather(self, wanted: Index, lengths: npt.NDArray[np.int32]) -> Iterator[tuple[Index, Any]]:
+        """As Spool.gather."""
+        count = len(self._first)
+        for piece in pieces(wanted, lengths):
+            own = piece < count
+            parts = [table for _, table in self._first.gather(piece[own], lengths)]
+            made = piece[~own] - count
+            parts += [table for _, table in self._second.gather(made, lengths[count:])]
+            order = np.concatenate([np.flatnonzero(own), np.flatnonzero(~own)])
+            back = np.empty(len(piece), dtype=np.int64)
+            back[order] = np.arange(len(piece))
+            yield piece, pa.concat_tables(parts).combine_chunks().take(pa.array(back))
+
+
+def joined(rows: Rows, made: Rows, sources: Index, methods: npt.NDArray[np.int8]) -> Rows:
+    """The numbers of both; a made row has the file and line of the row it was made of."""
+    own = rows.questions is rows.inputs
+    return Rows(
+        inputs=np.concatenate([rows.inputs, made.inputs]),
+        rows=np.concatenate([rows.rows, made.rows]),
+        exact=np.concatenate([rows.exact, made.exact]),
+        questions=None if own else np.concatenate([rows.questions, made.questions]),
+        members=None
+        if rows.members is None
+        else np.concatenate([rows.members, rows.members[sources]]),
+        files=np.concatenate([rows.files, rows.files[sources]]),
+        lines=np.concatenate([rows.lines, rows.lines[sources]]),
+        lengths=np.concatenate([rows.lengths, made.lengths]),
+        label_codes=np.concatenate([rows.label_codes, rows.label_codes[sources]])
+        if rows.labels
+        else rows.label_codes,
+        labels=rows.labels,
+        synthetic=np.concatenate([np.zeros(len(rows), np.int8), methods + np.int8(1)]),
+    )
