@@ -213,6 +213,17 @@ class FineTuneJobSpec(Model):
             ".data.split.stratify",
         ),
         Rule(
+            "!(self.training.selectBy in ['accuracy', 'f1_macro'])"
+            " || self.task == 'TextClassification'",
+            "classes are measured in a TextClassification job: write training.selectBy: loss",
+            ".training.selectBy",
+        ),
+        Rule(
+            "self.training.selectBy == 'loss' || self.data.split.validation.matches('[1-9]')",
+            "selectBy needs a validation split: write data.split.validation above 0, or selectBy: loss",
+            ".training.selectBy",
+        ),
+        Rule(
             "!has(self.training.earlyStopping) || self.data.split.validation.matches('[1-9]')",
             "earlyStopping needs a validation split: write data.split.validation above 0, or drop it",
             ".training.earlyStopping",

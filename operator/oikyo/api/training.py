@@ -6,11 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .base import ATOMIC, DECIMAL_PATTERN, Decimal, Fraction, Model, Quantity, Rule, in_words
+from .adapters import OFT, LoRA, Method, PromptTuning, Quantization
+from .base import DECIMAL_PATTERN, Decimal, Fraction, Model, Quantity, Rule, in_words
 
-Method = Literal["Full", "LoRA", "QLoRA", "IA3"]
-ADAPTERS: tuple[Method, ...] = ("LoRA", "QLoRA", "IA3")
-"""Methods that leave the base as it is and train small parts beside it."""
 Objective = Literal["Supervised", "DPO", "ORPO", "KTO"]
 """What is learned: answers, or preferences between answers (pairs for DPO and ORPO, votes for KTO)."""
 
@@ -18,69 +16,6 @@ Truncation = Literal["End", "Start", "Middle", "Drop"]
 """What a row that is too long loses; Drop: the row is left out."""
 LossOn = Literal["Answers", "LastAnswer", "All"]
 """Which tokens of a row are learned."""
-
-
-_MODULE = "^[A-Za-z_][A-Za-z0-9_.]*$"
-ModuleName = Annotated[
-    str,
-    Field(
-        max_length=128,
-        pattern=_MODULE,
-        json_schema_extra=in_words(
-            Rule(
-                f"self.matches('{_MODULE}')",
-                "write the name of a layer as the model's code has it, for example q_proj",
-            ),
-            instead_of=("pattern",),
-        ),
-    ),
-]
-
-
-class Quantization(Model):
-    """How the frozen base is held while adapters learn on it (QLoRA, Dettmers et al. 2023)."""
-
-    bits: Annotated[
-        Literal[4, 8],
-        Field(
-            description="Bits of one frozen weight: 4 (NF4, double quantization) or 8 (LLM.int8). "
-            "Default: 4."
-        ),
-    ] = 4
-
-
-class LoRA(Model):
-    """Low-rank adapters (Hu et al. 2021); names as in peft."""
-
-    rank: Annotated[
-        int, Field(ge=1, le=1024, description="Rank r of the adapter. Default: 16.")
-    ] = 16
-    alpha: Annotated[
-        int,
-        Field(
-            ge=1, le=4096, description="Scale alpha; the update is scaled by alpha/r. Default: 32."
-        ),
-    ] = 32
-    dropout: Annotated[
-        Fraction, Field(description='Dropout before the adapter. Default: "0.05".')
-    ] = "0.05"
-    variant: Annotated[
-        Literal["Standard", "RsLoRA", "DoRA"],
-        Field(
-            description="RsLoRA scales by alpha / sqrt(rank) (Kalajdzievski 2023), which keeps high "
-            "ranks learning; DoRA learns the length of each weight vector apart from its direction "
-            "(Liu et al. 2024), slower and often better at low ranks. Default: Standard."
-        ),
-    ] = "Standard"
-    target_modules: Annotated[
-        tuple[ModuleName, ...],
-        Field(
-            max_length=32,
-            description="Linear layers that get an adapter, by the last part of their name. "
-            "Default: all but the task's head. Example: [q_proj, v_proj].",
-            json_schema_extra=ATOMIC,
-        ),
-    ] = ()
 
 
 class Preference(Model):
@@ -110,7 +45,7 @@ class Preference(Model):
 
 
 class EarlyStopping(Model):
-    """Stop when the validation loss no longer falls."""
+    """Stop when the validation no longer gets better."""
 
     patience: Annotated[
         int,
@@ -181,7 +116,9 @@ class TrainingSpec(Model):
         Field(
             description="Full trains every weight. LoRA trains low-rank adapters; QLoRA does so on a "
             "base held in 4 or 8 bits (GPU). IA3 learns one factor for each output of some layers, "
-            "a hundredth of LoRA's weights. Default: LoRA."
+            "a hundredth of LoRA's weights. OFT turns the weights of each layer by orthogonal factors. "
+            "LayerNorm trains the norms alone. PromptTuning learns vectors in front of every row. "
+            "Default: LoRA."
         ),
     ] = "LoRA"
     objective: Annotated[
@@ -200,6 +137,10 @@ class TrainingSpec(Model):
         LoRA,
         Field(description="Adapter settings, used when method is LoRA or QLoRA. Default: rank 16."),
     ] = LoRA()
+    oft: Annotated[OFT, Field(description="Settings of OFT. Default: blocks of 32.")] = OFT()
+    prompt_tuning: Annotated[
+        PromptTuning, Field(description="Settings of PromptTuning. Default: 20 virtual tokens.")
+    ] = PromptTuning()
     quantization: Annotated[
         Quantization,
         Field(description="How the base is held, used when method is QLoRA. Default: 4 bits."),
@@ -260,9 +201,29 @@ class TrainingSpec(Model):
     warmup_ratio: Annotated[
         Fraction, Field(description='Share of the steps spent warming up. Default: "0.06".')
     ] = "0.06"
-    weight_decay: Annotated[Decimal, Field(description='AdamW weight decay. Default: "0.01".')] = (
-        "0.01"
-    )
+    weight_decay: Annotated[Decimal, Field(description='Weight decay. Default: "0.01".')] = "0.01"
+    optimizer: Annotated[
+        Literal["AdamW", "AdamW8bit", "Adafactor"],
+        Field(
+            description="AdamW keeps two numbers for each trained weight; AdamW8bit keeps them in 8 bits "
+            "(GPU, bitsandbytes); Adafactor keeps one for each row and column of a matrix (Shazeer and "
+            "Stern 2018). Default: AdamW."
+        ),
+    ] = "AdamW"
+    dropout: Annotated[
+        Fraction | None,
+        Field(
+            description="Share of activations dropped while learning, in place of what the base model's "
+            'config says. Default: as the config says. Example: "0.2".'
+        ),
+    ] = None
+    neftune_alpha: Annotated[
+        Decimal | None,
+        Field(
+            description="Noise on the embeddings while learning, scaled by alpha / sqrt(tokens x width) "
+            '(NEFTune, Jain et al. 2023). Default: none. Example: "5".'
+        ),
+    ] = None
     max_grad_norm: Annotated[
         Decimal,
         Field(
@@ -332,9 +293,17 @@ class TrainingSpec(Model):
     early_stopping: Annotated[
         EarlyStopping | None,
         Field(
-            description="Stop early by validation loss. Default: never, but the best weights are kept."
+            description="Stop early by training.selectBy. Default: never, but the best weights are kept."
         ),
     ] = None
+    select_by: Annotated[
+        Literal["loss", "accuracy", "f1_macro", "preference_accuracy", "preference_margin"],
+        Field(
+            description="Metric of the validation rows by which the best checkpoint is chosen and "
+            "training is stopped early: loss; accuracy or f1_macro (TextClassification); "
+            "preference_margin or, for pairs, preference_accuracy (DPO, ORPO, KTO). Default: loss."
+        ),
+    ] = "loss"
     checkpoints: Annotated[Checkpoints, Field(description="When to save and how much to keep.")] = (
         Checkpoints()
     )
@@ -412,6 +381,40 @@ class TrainingSpec(Model):
             ".lossOn",
         ),
         Rule(
+            "self.method != 'PromptTuning' || !self.merge",
+            "vectors in front of a row cannot be worked into weights: write training.merge: false",
+            ".merge",
+        ),
+        Rule(
+            "self.method != 'PromptTuning' || !(self.strategy in ['ZeRO3', 'FSDP'])",
+            "the vectors of PromptTuning are read before ZeRO3 or FSDP gathers them: write strategy: DDP or "
+            "ZeRO2",
+            ".strategy",
+        ),
+        Rule(
+            "self.optimizer != 'AdamW8bit' || self.resources.gpus > 0",
+            "AdamW8bit computes on a GPU only: write training.resources.gpus: 1 or more, or optimizer: "
+            "AdamW",
+            ".optimizer",
+        ),
+        Rule(
+            "self.optimizer == 'AdamW' || self.strategy == 'DDP'",
+            "only AdamW's state is shared among processes: write optimizer: AdamW, or strategy: DDP",
+            ".optimizer",
+        ),
+        Rule(
+            "!(self.selectBy in ['preference_accuracy', 'preference_margin'])"
+            " || self.objective != 'Supervised'",
+            "preferences are measured where they are learned: write selectBy: loss, or an objective of "
+            "DPO, ORPO or KTO",
+            ".selectBy",
+        ),
+        Rule(
+            "self.selectBy != 'preference_accuracy' || self.objective != 'KTO'",
+            "votes are no pairs: write selectBy: preference_margin or loss",
+            ".selectBy",
+        ),
+        Rule(
             "self.method != 'QLoRA' || self.resources.gpus > 0",
             "QLoRA computes on a GPU only: write training.resources.gpus: 1 or more, or method: LoRA",
             ".method",
@@ -455,3 +458,8 @@ class TrainingSpec(Model):
             ".offload",
         ),
     )
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Places of the model's context that learned vectors take."""
+        return self.prompt_tuning.virtual_tokens if self.method == "PromptTuning" else 0

@@ -87,7 +87,8 @@ def tokenise(workspace: Path, asked: Request, staging: Path, tell: Tell) -> Toke
     model = workspace / layout.model(asked.model_digest)
     config = load_config(model)
     tokenizer = open_tokenizer(model, config, asked.model_digest, asked.task)
-    reading = Reading.of(asked.training, context_length(config, tokenizer))
+    room = context_length(config, tokenizer) - asked.training.virtual_tokens
+    reading = Reading.of(asked.training, room)
     digest = key(asked, reading, model)
     target = workspace / layout.tokens(digest)
     if is_whole(target):

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import StandardScaler
 from transformers import (
     AutoModel,
@@ -25,6 +24,7 @@ from transformers import (
 )
 
 from ..errors import Refused
+from .class_scores import class_scores
 from .cut import Reading
 from .models import context_length, load_config, load_model, load_tokenizer
 from .prompts import encode_texts
@@ -88,13 +88,8 @@ def score(log_probabilities: Floats, question: Question) -> dict[str, float]:
     """accuracy, f1_macro over the classes that the rows hold, and loss = mean cross-entropy."""
     index = {label: column for column, label in enumerate(question.labels)}
     truth = np.array([index[row["label"]] for row in question.rows])
-    guess = log_probabilities.argmax(axis=1)
-    macro = f1_score(truth, guess, labels=np.unique(truth), average="macro", zero_division=0)
-    return {
-        "accuracy": float(accuracy_score(truth, guess)),
-        "f1_macro": float(macro),
-        "loss": float(-log_probabilities[np.arange(len(truth)), truth].mean()),
-    }
+    loss = float(-log_probabilities[np.arange(len(truth)), truth].mean())
+    return {**class_scores(log_probabilities, truth), "loss": loss}
 
 
 def right(log_probabilities: Floats, question: Question) -> npt.NDArray[np.bool_]:

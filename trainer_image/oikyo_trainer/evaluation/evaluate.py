@@ -156,6 +156,18 @@ def hyperparameters(spec: EvaluateSpec, training: TrainResult) -> tuple[Metric, 
         settings["lora"] = f"{variant}rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout}"
         if lora.target_modules:
             settings["targetModules"] = ", ".join(lora.target_modules)
+    if asked.method == "OFT":
+        settings["oft"] = f"blocks of {asked.oft.block_size}"
+    if asked.method == "PromptTuning":
+        settings["virtualTokens"] = str(asked.prompt_tuning.virtual_tokens)
+    if asked.optimizer != "AdamW":
+        settings["optimizer"] = asked.optimizer
+    if asked.dropout is not None:
+        settings["dropout"] = asked.dropout
+    if asked.neftune_alpha is not None:
+        settings["neftuneAlpha"] = asked.neftune_alpha
+    if asked.select_by != "loss":
+        settings["selectBy"] = asked.select_by
     if asked.method == "QLoRA":
         settings["quantization"] = f"{asked.quantization.bits} bits"
     if asked.objective != "Supervised":

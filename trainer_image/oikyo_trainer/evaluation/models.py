@@ -23,8 +23,11 @@ from transformers.utils import logging
 from oikyo.api import workspace as layout
 
 from ..errors import Refused
+from .prompted import put_before
 
 ADAPTER_CONFIG = "adapter_config.json"
+VIRTUAL_TOKENS = "virtual_tokens"
+"""Of a released config: places of the context that learned vectors take (prompt tuning)."""
 SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 # Any: keyword arguments of from_pretrained
 
@@ -61,7 +64,12 @@ def _load_adapted(kind: Any, folder: Path, options: dict[str, Any]) -> PreTraine
     model = kind.from_pretrained(
         base_folder(folder), config=load_config(folder), ignore_mismatched_sizes=True, **options
     )
-    adapted: PreTrainedModel = PeftModel.from_pretrained(model, str(folder)).get_base_model()
+    peft_model = PeftModel.from_pretrained(model, str(folder))
+    adapted: PreTrainedModel = peft_model.get_base_model()
+    if peft_model.active_peft_config.is_prompt_learning:
+        learned = peft_model.prompt_encoder[peft_model.active_adapter].embedding.weight.detach()
+        prompted: PreTrainedModel = put_before(adapted, learned.to(device()))
+        return prompted
     return adapted
 
 
@@ -93,11 +101,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def context_length(config: Any, tokenizer: PreTrainedTokenizerBase | None = None) -> int:
-    """Most tokens that the model can attend to; a million when nothing says."""
+    """Most tokens of a row that the model can attend to; a million when nothing says."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     limits = [getattr(text, "max_position_embeddings", None)]
     limits.append(None if tokenizer is None else tokenizer.model_max_length)
-    return min((int(limit) for limit in limits if limit), default=1_000_000)
+    taken = getattr(text, VIRTUAL_TOKENS, 0)
+    return min((int(limit) for limit in limits if limit), default=1_000_000) - taken
 
 
 def greedy_config(

@@ -55,6 +55,7 @@ def setup_of(
     strategy: Strategy = training.strategy if processes > 1 else "Single"
     length = min(training.max_length, shape.context)
     compares = training.objective != "Supervised"
+    prompted = training.method == "PromptTuning"
     return Setup(
         method=training.method,
         rows=training.micro_batch_size or next(_rows(training.batch_size // processes or 1)),
@@ -64,13 +65,16 @@ def setup_of(
         strategy=strategy,
         processes=processes,
         checkpointing=training.gradient_checkpointing == "Always",
-        loss=_loss_of(task, compares=compares),
+        loss=_loss_of(task, compares=compares or prompted),
         sequences=2 if compares else 1,
         rank=training.lora.rank,
         targets=training.lora.target_modules,
         dora=training.lora.variant == "DoRA",
         bits=training.quantization.bits,
         offload=training.offload,
+        block=training.oft.block_size,
+        virtual_tokens=training.virtual_tokens,
+        optimizer=training.optimizer,
     )
 
 

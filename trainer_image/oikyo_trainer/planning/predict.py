@@ -55,12 +55,17 @@ class Setup:
     dora: bool = False
     bits: int = 4
     offload: Offload = "None"
+    block: int = 32
+    """Inputs that OFT turns together."""
+    virtual_tokens: int = 0
+    """Learned vectors before each row."""
+    optimizer: str = "AdamW"
     copies_checkpoint: bool = False
     """Whether a checkpoint is copied into a buffer and written behind the training."""
 
     @property
     def tokens(self) -> int:
-        return self.rows * self.sequences * self.length
+        return self.rows * self.sequences * (self.length + self.virtual_tokens)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def is_adapter(setup: Setup) -> bool:
 
 def adapted(shape: ModelShape, setup: Setup) -> tuple[Linear, ...]:
     """Linear layers that carry an adapter; without names, all of the body's."""
-    if not is_adapter(setup):
+    if setup.method in ("Full", "LayerNorm", "PromptTuning"):
         return ()
     return tuple(item for item in shape.linears if not setup.targets or item.name in setup.targets)
 
@@ -112,9 +117,16 @@ def trained(shape: ModelShape, setup: Setup) -> int:
     """Number of trained weights."""
     if not is_adapter(setup):
         return shape.parameters
+    if setup.method == "PromptTuning":
+        return setup.virtual_tokens * shape.width
+    if setup.method == "LayerNorm":
+        biased = 2 if shape.encoder or not shape.gated else 1
+        return biased * shape.width * (2 * shape.layers + 1)
     layers = adapted(shape, setup)
     if setup.method == "IA3":
         return sum(item.outputs for item in layers)
+    if setup.method == "OFT":
+        return sum(item.inputs * (setup.block - 1) // 2 for item in layers)
     extra = sum(item.outputs for item in layers) if setup.dora else 0
     return setup.rank * sum(item.inputs + item.outputs for item in layers) + extra
 
@@ -173,7 +185,15 @@ def _parting(shape: ModelShape, setup: Setup, held: int) -> tuple[Term, ...]:
 
 
 def _optimizer(shape: ModelShape, setup: Setup) -> Term:
-    size = _shared(2 * FULL * trained(shape, setup), setup, 1)
+    number = trained(shape, setup)
+    if setup.optimizer == "Adafactor":
+        # A matrix keeps a number for each row and column (Shazeer and Stern 2018, section 3).
+        vectors = sum(item.inputs + item.outputs for item in shape.linears)
+        size = FULL * (min(vectors + shape.vocabulary + shape.width, number))
+        return Term("optimizer state", size, "Adafactor: a float32 of each row and column")
+    if setup.optimizer == "AdamW8bit":
+        return Term("optimizer state", 2 * number, "AdamW: two 8-bit moments of each weight")
+    size = _shared(2 * FULL * number, setup, 1)
     size = size if setup.offload == "None" else 0
     return Term("optimizer state", size, "AdamW: two float32 moments of each trained weight")
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from oikyo.api.evaluation import LOWER_IS_BETTER
 from oikyo.api.stages import Failure
 
 from ..progress import Reporter
@@ -55,12 +56,14 @@ class Rhythm(TrainerCallback):
         *,
         validates: bool,
         patience: int | None,
+        select_by: str = "loss",
         seconds_between_saves: float = math.inf,
     ) -> None:
         self._plan = plan
         self._world = world
         self._validates = validates
         self._patience = patience
+        self._select_by = select_by
         self._seconds_between_saves = seconds_between_saves
         self._logged = self._agreed = self._saved = time.monotonic()
         self._next_agreement = 0
@@ -119,14 +122,17 @@ class Rhythm(TrainerCallback):
     def on_evaluate(self, args: Any, state: State, control: Control, **_: Any) -> None:
         if self._patience is None:
             return
-        losses = [(e["eval_loss"], e["step"]) for e in state.log_history if "eval_loss" in e]
-        best_loss, best_step = min(losses)
-        waited = sum(1 for _, step in losses if step > best_step)
+        lower = self._select_by in LOWER_IS_BETTER
+        key, sign = f"eval_{self._select_by}", 1 if lower else -1
+        seen = [(sign * e[key], e["step"]) for e in state.log_history if key in e]
+        best, best_step = min(seen)
+        waited = sum(1 for _, step in seen if step > best_step)
         if waited >= self._patience:
             control.should_training_stop = True
+            moved = "fallen below" if lower else "risen above"
             self.stopped_early = (
-                f"stopped early at step {state.global_step}: the validation loss has not fallen below "
-                f"{best_loss:.4g} of step {best_step} in {waited} validations"
+                f"stopped early at step {state.global_step}: the validation {self._select_by} has not "
+                f"{moved} {sign * best:.4g} of step {best_step} in {waited} validations"
             )
             log.info("%s", self.stopped_early)
 
@@ -176,7 +182,8 @@ class Telling(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        values = {"eval_loss": float((metrics or {})["eval_loss"])}
+        told = metrics or {}
+        values = {name: float(told[name]) for name in told if name.startswith("eval_")}
         check_finite(values, state.global_step, self._world, args.device)
         self._tell(state.global_step, values)
         self._since = time.monotonic()
@@ -222,6 +229,7 @@ class Committing(TrainerCallback):
         reporter: Reporter,
         train_rows: int,
         remember: Callable[[int], None] = lambda step: None,
+        select_by: str = "loss",
     ) -> None:
         self._plan = plan
         self._world = world
@@ -229,6 +237,7 @@ class Committing(TrainerCallback):
         self._rhythm = rhythm
         self._reporter = reporter
         self._train_rows = train_rows
+        self._select_by = select_by
         self.save_started = time.monotonic()
         self._remember = remember
         self.behind: WriteBehind | None = None
@@ -259,7 +268,8 @@ class Committing(TrainerCallback):
             epoch=float(state.epoch or 0.0),
             rows_seen=self._rows_seen(step),
             final=control.should_training_stop and not self._rhythm.stopped,
-            eval_loss=eval_loss_at(state, step),
+            eval_loss=validated_at(state, step, "loss"),
+            ranking=ranking_at(state, step, self._select_by),
         )
         commit = partial(self._commit, saved, self.save_started)
         if self.behind is None:
@@ -326,21 +336,29 @@ class Committing(TrainerCallback):
         if self._world.is_first and not control.should_save and folder.exists():
             if self.behind is not None:
                 self.behind.wait()
-            loss = eval_loss_at(state, step)
+            loss = validated_at(state, step, "loss")
             if loss is not None:
-                self._checkpoints.set_eval_loss(step, loss)
+                ranking = ranking_at(state, step, self._select_by)
+                self._checkpoints.set_eval_loss(step, loss, ranking)
 
     def _rows_seen(self, step: int) -> int:
         epochs, steps = divmod(step, self._plan.steps_per_epoch)
         return epochs * self._train_rows + min(steps * self._plan.batch, self._train_rows)
 
 
-def eval_loss_at(state: State, step: int) -> float | None:
-    """The validation loss measured at `step`, if it was."""
+def validated_at(state: State, step: int, metric: str) -> float | None:
+    """The `metric` of the validation at `step`, if there was one."""
+    key = f"eval_{metric}"
     for entry in reversed(state.log_history):
-        if entry.get("step") == step and "eval_loss" in entry:
-            return float(entry["eval_loss"])
+        if entry.get("step") == step and key in entry:
+            return float(entry[key])
     return None
+
+
+def ranking_at(state: State, step: int, select_by: str) -> float | None:
+    """What a checkpoint is ranked by where that is not its loss: less is better."""
+    value = None if select_by == "loss" else validated_at(state, step, select_by)
+    return value if value is None or select_by in LOWER_IS_BETTER else -value
 
 
 def peak_memory_bytes() -> int:

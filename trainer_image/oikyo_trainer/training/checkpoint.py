@@ -60,6 +60,7 @@ class Saved:
     rows_seen: int
     final: bool
     eval_loss: float | None
+    ranking: float | None = None
 
 
 @dataclass
@@ -102,6 +103,7 @@ class Checkpoints:
             rows_seen=saved.rows_seen,
             final=saved.final,
             eval_loss=saved.eval_loss,
+            ranking=saved.ranking,
             libraries=dict(self.libraries),
             files=tuple(entries(folder)),
         )
@@ -125,9 +127,10 @@ class Checkpoints:
         losses = self._committed()
         return read_manifest(self.path(max(losses))).size if losses else 0
 
-    def set_eval_loss(self, step: int, loss: float) -> None:
-        """Add a validation loss that was measured after the checkpoint was committed."""
-        manifest = read_manifest(self.path(step)).model_copy(update={"eval_loss": loss})
+    def set_eval_loss(self, step: int, loss: float, ranking: float | None = None) -> None:
+        """Add a validation that was made after the checkpoint was committed."""
+        measured = {"eval_loss": loss, "ranking": ranking}
+        manifest = read_manifest(self.path(step)).model_copy(update=measured)
         self.before_commit()
         write_manifest(self.path(step), manifest)
         self._stamps[step] = stamps(self.path(step))
@@ -157,13 +160,14 @@ class Checkpoints:
         return [int(name) for name in names if name.isdigit()]
 
     def _committed(self) -> dict[int, float | None]:
-        """Validation loss of every checkpoint that has a readable manifest."""
+        """What every checkpoint that has a readable manifest is ranked by, mostly validation loss."""
         losses: dict[int, float | None] = {}
         for step in self._steps():
             if step in self.damaged:
                 continue
             try:
-                losses[step] = read_manifest(self.path(step)).eval_loss
+                manifest = read_manifest(self.path(step))
+                losses[step] = manifest.eval_loss if manifest.ranking is None else manifest.ranking
             except Damaged:
                 continue
         return losses

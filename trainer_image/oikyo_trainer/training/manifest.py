@@ -51,6 +51,8 @@ class Manifest(BaseModel):
     final: bool
     """Whether training ended here, by its steps or by early stopping."""
     eval_loss: float | None = None
+    ranking: float | None = None
+    """What the best is chosen by, less is better: training.selectBy; None: eval_loss."""
     libraries: dict[str, str] = {}
     files: tuple[Entry, ...]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oikyo.api import workspace as layout
+from oikyo.api.adapters import Method
 from oikyo.api.evaluation import Task
-from oikyo.api.training import Method
 
 from ..errors import Refused
 from ..evaluation.models import SAFE, context_length, load_config
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 
 NO_LIMIT = 1_000_000
 """Above this many tokens a context length says nothing."""
+DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "attention_dropout",
+    "hidden_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "dropout",
+)
+"""Names that transformers gives to dropout in a config."""
 HEADS = ("classifier", "score")
 """Names that transformers gives to the head of a sequence classifier."""
 
@@ -48,9 +59,13 @@ METHODS: dict[Method, Facts] = {
     "LoRA": Facts(adapter=True, mergeable=True),
     "QLoRA": Facts(adapter=True, quantized=True, mergeable=True),
     "IA3": Facts(adapter=True, mergeable=True),
+    "OFT": Facts(adapter=True, mergeable=True),
+    "LayerNorm": Facts(adapter=True, mergeable=True),
+    "PromptTuning": Facts(adapter=True),
 }
 """Weights that an adapter trains beside a linear layer (in -> out): LoRA and QLoRA rank * (in + out),
-DoRA out more; IA3 out, or in for a feed-forward layer. A classifier's head is trained besides, always."""
+DoRA out more; IA3 out, or in for a feed-forward layer; OFT in * (block - 1) / 2. LayerNorm trains the
+norms, PromptTuning tokens * width. A classifier's head is trained besides, always."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +124,18 @@ def load_weights(
     folder: Path | None = None,
     *,
     quantization: Any = None,
+    dropout: str | None = None,
 ) -> PreTrainedModel:
     """The model with its task's head, from the base or from a checkpoint `folder`.
 
-    `quantization` is transformers' own settings object, None for weights of `dtype`.
+    `quantization` is transformers' own settings object, None for weights of `dtype`; `dropout` is the
+    share to drop, None for what the config says.
     """
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, **SAFE}
     if quantization is not None:
         options["quantization_config"] = quantization
+    if dropout is not None:
+        options |= dropouts(base.config, float(dropout))
     if task == "TextGeneration":
         from transformers import AutoModelForCausalLM
 
@@ -125,6 +144,21 @@ def load_weights(
         model = _load_classifier(base, labels, options, folder)
     model.config.get_text_config().pad_token_id = base.tokenizer.pad_token_id
     return model
+
+
+def dropouts(config: Any, share: float) -> dict[str, float]:
+    """Every dropout that the model's config has, set to `share`; refuses a model that has none."""
+    text = config.get_text_config()
+    found = [name for name in DROPOUTS if getattr(text, name, None) is not None]
+    if not found:
+        raise Refused(
+            "NoDropout",
+            f"training.dropout is {share:g}, and the config of this {text.model_type} model has no "
+            "dropout to set",
+            evidence=f"looked for {', '.join(DROPOUTS)}",
+            next_step="Leave training.dropout out; training.lora.dropout is the adapter's own.",
+        )
+    return dict.fromkeys(found, share)
 
 
 def _load_classifier(

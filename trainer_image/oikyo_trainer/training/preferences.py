@@ -25,6 +25,7 @@ from .objectives import dpo_loss, kto_loss, orpo_loss
 from .rows import Source, Tokens
 from .tokenfiles import IGNORED, TokenRows, open_votes
 from .trainers import Steady
+from .validation import from_all
 
 Tensors = dict[str, torch.Tensor]
 Marked = tuple[Any, Any]  # tokens, and which of them are the answer's
@@ -158,6 +159,8 @@ class Preferring(Steady):
         beta = float(spec.preference.beta)
         sums, tokens = answer_log_probabilities(model, inputs)
         first, second = sums.chunk(2)
+        if not model.training:
+            self._measure(inputs, sums, tokens)
         if spec.objective == "ORPO":
             counts = tokens.chunk(2)
             return orpo_loss(first / counts[0], second / counts[1], beta)
@@ -169,6 +172,30 @@ class Preferring(Steady):
         liked = float(spec.preference.desirable_weight)
         disliked = float(spec.preference.undesirable_weight)
         return losses * torch.where(inputs["desirable"], liked, disliked)
+
+    def _measure(self, inputs: Tensors, sums: torch.Tensor, tokens: torch.Tensor) -> None:
+        """Keep what the validation's metrics are made of: (B, 3) first sum, second sum, its vote."""
+        first, second = sums.chunk(2)
+        if self.training_spec.objective == "KTO":  # votes are told by the token
+            first = first / tokens.chunk(2)[0].clamp(min=1)
+        rows = torch.stack((first, second, inputs["desirable"].to(first.dtype)), 1)
+        self._measured.append(rows.double().cpu().numpy())
+
+    def _validation(self) -> dict[str, float]:
+        self._measured: list[Any] = []
+        loss = self._validation_loss()
+        rows = from_all(self.world, self._measured)
+        if self.training_spec.objective == "KTO":
+            wanted = rows[:, 2] > 0
+            both = wanted.any() and not wanted.all()
+            margin = rows[wanted, 0].mean() - rows[~wanted, 0].mean() if both else 0.0
+            return {"eval_loss": loss, "eval_preference_margin": float(margin)}
+        gaps = rows[:, 0] - rows[:, 1]
+        return {
+            "eval_loss": loss,
+            "eval_preference_accuracy": float((gaps > 0).mean()),
+            "eval_preference_margin": float(gaps.mean()),
+        }
 
     def _divergence(self, other: torch.Tensor) -> torch.Tensor:
         """Mean over the micro-batch of all processes, never below 0."""
@@ -193,6 +220,8 @@ class Preferring(Steady):
                 losses = self._losses(model, batch, self.references[False])
                 if mine < len(batches):
                     total += torch.stack((losses.sum(), losses.new_tensor(len(rows))))
+                else:
+                    self._measured.pop()  # another process counts these rows
         if self.world.size > 1:
             torch.distributed.all_reduce(total)
         loss, count = total.tolist()

@@ -41,13 +41,22 @@ def innermost(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def choose(model: Any, pad_token_id: int, *, sharded: bool, flash: bool) -> Choice:
+def choose(
+    model: Any, pad_token_id: int, *, sharded: bool, flash: bool, noisy: bool = False
+) -> Choice:
     """Set the model to the packed attention and the fused loss where they compute the same as without.
 
     `sharded` says that the weights are in parts on several processes (ZeRO-3); `flash` that the
-    package flash-attn is there and the model on a GPU.
+    package flash-attn is there and the model on a GPU; `noisy` that embeddings get NEFTune's noise.
     """
     padded = Layout(packed=False, pad_token_id=pad_token_id)
+    if _prompted(model):
+        return Choice(
+            padded,
+            False,
+            "learned vectors stand before each row, and rows laid end to end have one beginning",
+            "the logits of the learned vectors are dropped first",
+        )
     if sharded:
         return Choice(
             padded,
@@ -61,11 +70,19 @@ def choose(model: Any, pad_token_id: int, *, sharded: bool, flash: bool) -> Choi
     model.eval()
     try:
         alone = [_reference(model, row) for row in rows]
-        layout, packing_reason = _choose_packing(model, rows, alone, padded, flash)
+        if noisy:
+            layout, packing_reason = padded, "neftuneAlpha scales its noise by the length of a row"
+        else:
+            layout, packing_reason = _choose_packing(model, rows, alone, padded, flash)
         fused, loss_reason = _choose_loss(model, rows, alone, layout)
     finally:
         model.train(was_training)
     return Choice(layout, fused, packing_reason, loss_reason)
+
+
+def _prompted(model: Any) -> bool:
+    """Whether peft puts learned vectors before the rows."""
+    return hasattr(model, "active_peft_config") and model.active_peft_config.is_prompt_learning
 
 
 def _rows(vocabulary: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import torch
 from oikyo.api.evaluation import Task
 from oikyo.api.training import TrainingSpec
 
+from ..evaluation.models import VIRTUAL_TOKENS
 from ..files import commit_folder, write_atomic
 from .methods.merge import Parity, Rows, merge
 from .model import METHODS, Base, load_weights
@@ -57,7 +58,7 @@ def release(
         def write_adapter(staging: Path) -> None:
             _copy_adapter(checkpoint, staging, base)
 
-        if not training.merge:
+        if not training.merge or not METHODS[training.method].mergeable:
             _write_folder(folder / MODEL, _beside_base(adapted, base, write_adapter), before_commit)
             return Released(folder / MODEL)
         model, parity = merge(adapted, base.saved_dtype, rows)
@@ -92,6 +93,9 @@ def _beside_base(
         model = adapted.get_base_model()
         model.config.architectures = [type(model).__name__]
         model.config.dtype = base.saved_dtype
+        if adapted.active_peft_config.is_prompt_learning:
+            taken = adapted.active_peft_config.num_virtual_tokens
+            setattr(model.config.get_text_config(), VIRTUAL_TOKENS, taken)
         model.config.save_pretrained(staging)
         if getattr(model, "generation_config", None) is not None:
             model.generation_config.save_pretrained(staging)

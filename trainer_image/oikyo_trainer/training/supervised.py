@@ -114,7 +114,13 @@ def make_supervised(
         not plan.fsdp
     ):  # a model that needs FSDP may not fit a GPU whole: its rows are tried on the host
         model.to(arguments.device)  # where rows are tried; the Trainer would move it just after
-    choice = choose(model, tokenizer.pad_token_id, sharded=plan.zero_stage == 3, flash=flash)
+    choice = choose(
+        model,
+        tokenizer.pad_token_id,
+        sharded=plan.zero_stage == 3,
+        flash=flash,
+        noisy=training.neftune_alpha is not None,
+    )
     if plan.fsdp:
         shard(model, bf16=plan.bf16, offload=training.offload != "None", device=arguments.device)
     tokens, reason = micro_tokens(training, plan, cuda=cuda)

@@ -151,7 +151,7 @@ def _plan(spec: TrainSpec, source: Source, base: Base, world: World, processor: 
         train_rows=source.count("train"),
         validation_rows=source.count("validation"),
         parameters=base.parameters,
-        context_length=base.context_length,
+        context_length=base.context_length - spec.training.virtual_tokens,
         processes=world.size,
         precision=choose_precision(spec.training, processor, sharded=sharded),
         memory=spec.memory,
@@ -241,6 +241,7 @@ def _make_run(
         world,
         validates=tokens.validation is not None,
         patience=stopping.patience if stopping else None,
+        select_by=spec.training.select_by,
         seconds_between_saves=60.0 * spec.training.checkpoints.every_minutes,
     )
     history = History(setting.folder / layout.HISTORY)
@@ -255,7 +256,14 @@ def _make_run(
     telling = Telling(plan, world, reporter, history, speed)
     rows = len(tokens.train)
     committing = Committing(
-        plan, world, checkpoints, rhythm, reporter, rows, setting.context.remember
+        plan,
+        world,
+        checkpoints,
+        rhythm,
+        reporter,
+        rows,
+        setting.context.remember,
+        spec.training.select_by,
     )
     callbacks = [rhythm, telling, committing]
     if rollbacks.done:
@@ -318,7 +326,14 @@ def _model(setting: Setting) -> Any:
     compute = torch.bfloat16 if plan.bf16 else torch.float32
     bits = quantization(spec.training, cuda=torch.cuda.is_available(), compute=compute)
     labels = setting.source.labels
-    model: Any = load_weights(base, spec.task, labels, dtype, quantization=bits)
+    model: Any = load_weights(
+        base,
+        spec.task,
+        labels,
+        dtype,
+        quantization=bits,
+        dropout=spec.training.dropout,
+    )
     if facts.quantized:
         model = prepare(model)
     if facts.adapter:

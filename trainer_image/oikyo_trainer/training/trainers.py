@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from oikyo.api.stages import TrainSpec
 from oikyo.api.training import TrainingSpec
 
-from ..errors import as_os_error
+from ..errors import Refused, as_os_error
 from . import fsdp
 from .batches import Collator, GroupedSampler
 from .callbacks import Committing
@@ -92,12 +93,16 @@ class Steady:
         return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        metrics = {"eval_loss": self._validation_loss()}
+        metrics = self._validation()
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _validation(self) -> dict[str, float]:
+        """eval_loss, and eval_ of each other metric that training.selectBy may name."""
+        return {"eval_loss": self._validation_loss()}
 
     def _validation_loss(self) -> float:
         """Mean loss of all labels of the split, the same for any number of ranks and batch size."""
@@ -111,12 +116,16 @@ class Steady:
                 per_token = inputs["labels"].dim() > 1
                 labels = inputs["labels"][:, 1:] if per_token else inputs["labels"]
                 # With one item in the batch the loss is a sum; the Trainer scales it for DDP's mean.
-                summed = self.compute_loss(model, inputs, num_items_in_batch=one) / self.world.size
+                summed = self._summed_loss(model, inputs, one) / self.world.size
                 total += torch.stack((summed.float(), labels.ne(IGNORED).sum()))
         if self.world.size > 1:
             torch.distributed.all_reduce(total)
         loss, count = total.tolist()
         return float(loss / max(count, 1))
+
+    def _summed_loss(self, model: Any, inputs: dict[str, Any], items: torch.Tensor) -> torch.Tensor:
+        loss: torch.Tensor = self.compute_loss(model, inputs, num_items_in_batch=items)
+        return loss
 
     def _validation_batches(self) -> Iterator[dict[str, torch.Tensor]]:
         """This rank's batches, longest first. All ranks yield as many: sharded models step together."""
@@ -227,8 +236,8 @@ def make_arguments(spec: TrainSpec, plan: Plan, world: World, folder: Path, *, c
         "use_cpu": not cuda,
         "ddp_backend": None if world.size == 1 else _backend(training, cuda=cuda),
         "ddp_find_unused_parameters": False,
-        # The fused one is a CUDA kernel; on a CPU the plain one is as fast and everywhere the same.
-        "optim": "adamw_torch_fused" if cuda else "adamw_torch",
+        "optim": optimizer_name(training, cuda=cuda),
+        "neftune_noise_alpha": float(training.neftune_alpha) if training.neftune_alpha else None,
         "deepspeed": _deepspeed(training, plan, cuda=cuda),
         "logging_strategy": "no",
         "eval_strategy": "no",
@@ -265,6 +274,23 @@ def _backend(training: TrainingSpec, *, cuda: bool) -> str:
         return "gloo"
     offloads = training.strategy == "FSDP" and training.offload != "None"
     return "cpu:gloo,cuda:nccl" if offloads else "nccl"
+
+
+def optimizer_name(training: TrainingSpec, *, cuda: bool) -> str:
+    """transformers' word for training.optimizer; refuses 8 bits where nothing computes them."""
+    if training.optimizer == "Adafactor":
+        return "adafactor"
+    if training.optimizer == "AdamW":
+        # The fused one is a CUDA kernel; on a CPU the plain one is as fast and everywhere the same.
+        return "adamw_torch_fused" if cuda else "adamw_torch"
+    if cuda and find_spec("bitsandbytes") is not None:
+        return "adamw_bnb_8bit"
+    lacks = "this image holds no bitsandbytes" if cuda else "this worker sees no GPU"
+    raise Refused(
+        "OptimizerMissing",
+        f"training.optimizer is AdamW8bit, and {lacks}",
+        next_step="Write training.optimizer: AdamW, or Adafactor for the least memory.",
+    )
 
 
 def _schedule(training: TrainingSpec, plan: Plan) -> dict[str, int] | None:
@@ -313,7 +339,9 @@ def make_trainer(
     """A Trainer for classes."""
     from transformers import Trainer
 
-    trainer = type("SteadyTrainer", (Steady, Trainer), {})(
+    from .validation import Classes
+
+    trainer = type("SteadyTrainer", (Classes, Trainer), {})(
         model=model,
         args=arguments,
         data_collator=Collator(tokenizer.pad_token_id),

@@ -76,6 +76,25 @@ def test_ia3_trains_factors_alone_and_far_fewer_than_lora(lab: Any) -> None:
     assert few * 30 < many
 
 
+def test_oft_turns_blocks_of_the_inputs_and_layer_norm_trains_the_norms_alone(lab: Any) -> None:
+    turned = adapted(lab, method="OFT", oft={"blockSize": 8})
+    assert all("oft_R" in name for name in trained(turned))
+    # A block of 8 inputs turns by the 28 numbers of a skew matrix.
+    shapes = {tuple(w.shape) for w in turned.parameters() if w.requires_grad}
+    assert {shape[1] for shape in shapes} == {28}
+    norms = adapted(lab, method="LayerNorm")
+    assert all("norm" in name for name in trained(norms))
+    assert sum(w.numel() for w in norms.parameters() if w.requires_grad) == 5 * 32
+
+
+def test_a_method_that_fits_no_layer_is_refused(lab: Any) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=16, n_embd=32, n_layer=1, n_head=2))
+    with pytest.raises(Refused, match="OFT does not fit a gpt2 model"):
+        add_adapter(model, "TextGeneration", TrainingSpec(method="OFT"), autocast=True)
+
+
 def test_ia3_of_an_unknown_architecture_scales_every_linear_layer(lab: Any) -> None:
     model = causal(lab)
     model.config.model_type = "unheard-of"
@@ -107,6 +126,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "RsLoRA": {"lora": {"variant": "RsLoRA"}, "learning_rate": "5e-3"},
     "DoRA": {"lora": {"variant": "DoRA"}, "learning_rate": "1e-2"},
     "IA3": {"method": "IA3", "learning_rate": "1e-1"},
+    "OFT": {"method": "OFT", "oft": {"block_size": 8}, "learning_rate": "1e-2"},
+    "LayerNorm": {"method": "LayerNorm", "learning_rate": "5e-2"},
 }
 
 

@@ -1,4 +1,5 @@
-"""Small trained parts beside a frozen base: LoRA with its variants, and IA3, as peft computes them.
+"""Small trained parts beside a frozen base, as peft computes them: LoRA with its variants, IA3, OFT, norms
+and vectors in front of every row.
 
 `add_adapter` is called once, on the base with its head; the head of a classifier is always trained and
 saved with the adapter, because it begins at random.
@@ -8,10 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from oikyo.api.adapters import OFT, LoRA, PromptTuning
 from oikyo.api.evaluation import Task
-from oikyo.api.training import LoRA, TrainingSpec
+from oikyo.api.training import TrainingSpec
 
 from ...errors import Refused
+from ...evaluation.prompted import without
 
 SHOWN = 12
 """Names of layers that a message lists."""
@@ -22,12 +25,35 @@ def add_adapter(model: Any, task: Task, training: TrainingSpec, *, autocast: boo
     from peft import TaskType, get_peft_model
 
     kind = TaskType.SEQ_CLS if task == "TextClassification" else TaskType.CAUSAL_LM
+    config = _config(kind, model, training)
+    try:
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=autocast)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise Refused(
+            "MethodDoesNotFit",
+            f"training.method {training.method} does not fit a {model.config.model_type} model: "
+            f"{str(error).splitlines()[0]}",
+            next_step="Write training.method: LoRA, which fits every model with linear layers.",
+        ) from None
+    if config.is_prompt_learning:
+        keep_places(adapted, training.prompt_tuning.virtual_tokens)
+        if task == "TextClassification":
+            check_padding(adapted)
+    return adapted
+
+
+def _config(kind: Any, model: Any, training: TrainingSpec) -> Any:
+    """peft's settings for the method."""
     if training.method == "IA3":
-        config = ia3_config(kind, model)
-    else:
-        check_targets(model, training.lora.target_modules)
-        config = lora_config(kind, training.lora)
-    return get_peft_model(model, config, autocast_adapter_dtype=autocast)
+        return ia3_config(kind, model)
+    if training.method == "OFT":
+        return oft_config(kind, training.oft, model)
+    if training.method == "LayerNorm":
+        return norm_config(kind, model)
+    if training.method == "PromptTuning":
+        return prompt_config(kind, training.prompt_tuning, model)
+    check_targets(model, training.lora.target_modules)
+    return lora_config(kind, training.lora)
 
 
 def lora_config(kind: Any, lora: LoRA) -> Any:
@@ -42,6 +68,81 @@ def lora_config(kind: Any, lora: LoRA) -> Any:
         target_modules=list(lora.target_modules) or "all-linear",
         use_rslora=lora.variant == "RsLoRA",
         use_dora=lora.variant == "DoRA",
+    )
+
+
+def oft_config(kind: Any, oft: OFT, model: Any) -> Any:
+    """Orthogonal factors (Qiu et al. 2023) of all linear layers but the head's, by Cayley's transform."""
+    from peft import OFTConfig
+
+    names = linear_names(model)
+    return OFTConfig(task_type=kind, r=0, oft_block_size=oft.block_size, target_modules=names)
+
+
+def norm_config(kind: Any, model: Any) -> Any:
+    """The norms alone (Zhao et al. 2023), by the names that the model gives them."""
+    from peft import LNTuningConfig
+
+    return LNTuningConfig(task_type=kind, target_modules=norm_names(model))
+
+
+def prompt_config(kind: Any, tuning: PromptTuning, model: Any) -> Any:
+    """Vectors in front of every row (Lester et al. 2021), begun as the embeddings of random tokens."""
+    from peft import PromptTuningConfig
+
+    text = model.config.get_text_config()
+    return PromptTuningConfig(
+        task_type=kind,
+        num_virtual_tokens=tuning.virtual_tokens,
+        prompt_tuning_init="SAMPLE_VOCAB",
+        token_dim=model.get_input_embeddings().weight.shape[1],
+        num_layers=text.num_hidden_layers,
+        num_attention_heads=text.num_attention_heads,
+        num_transformer_submodules=1,
+    )
+
+
+def keep_places(model: Any, number: int) -> None:
+    """Drop the logits of the vectors, so that a row's answers have the places of its own tokens."""
+
+    def drop(_: Any, __: Any, given: dict[str, Any], output: Any) -> Any:
+        longer = output.logits.shape[1] > given["input_ids"].shape[1]  # not where adapters are off
+        return without(output, number) if output.logits.dim() == 3 and longer else output
+
+    model.register_forward_hook(drop, with_kwargs=True)
+
+
+def check_padding(model: Any) -> None:
+    """Refuse a classifier that reads the padding of a row as its end once tokens come as vectors."""
+    import torch
+
+    vocabulary = model.config.get_text_config().vocab_size
+    row = torch.arange(1, 6)[None] % vocabulary
+    padded = torch.nn.functional.pad(row, (0, 3), value=model.config.pad_token_id or 0)
+    mask = torch.nn.functional.pad(torch.ones_like(row), (0, 3))
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        alone = model(input_ids=row, attention_mask=torch.ones_like(row)).logits
+        among = model(input_ids=padded, attention_mask=mask).logits
+    model.train(was_training)
+    if not torch.allclose(alone, among, atol=1e-3, rtol=1e-2):
+        raise Refused(
+            "MethodDoesNotFit",
+            f"training.method PromptTuning does not fit a {model.config.model_type} classifier: it "
+            "finds the end of a row by its tokens, which it does not see behind learned vectors",
+            next_step="Write training.method: LoRA, or start from an encoder such as BERT.",
+        )
+
+
+def norm_names(model: Any) -> list[str]:
+    """Last parts of the names of all norms, sorted."""
+    return sorted(
+        {
+            name.rpartition(".")[2]
+            for name, module in model.named_modules()
+            if type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
+        }
     )
 
 

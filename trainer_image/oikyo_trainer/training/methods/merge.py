@@ -89,6 +89,13 @@ def merge_version(folder: Path, target: Path) -> None:
         ignore_mismatched_sizes=True, **SAFE,
     )  # fmt: skip
     adapted = PeftModel.from_pretrained(model, str(folder))
+    if adapted.active_peft_config.is_prompt_learning:
+        raise Refused(
+            "CannotMerge",
+            f"version {folder.parent.name}/{folder.name} was made by PromptTuning: its vectors cannot "
+            "be worked into weights, so no training can start from them",
+            next_step="Start from the version's own base model, or train with another method.",
+        )
     _, dtype = read_weights_header(base, base.name)
     whole, _ = merge(adapted, dtype, ())
     whole.save_pretrained(target)
