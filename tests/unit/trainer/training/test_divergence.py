@@ -40,7 +40,7 @@ def test_a_poisoned_gradient_costs_the_steps_since_the_checkpoint_and_half_the_r
     context = lab.context(spec)
     from oikyo_trainer.training.train import train
 
-    result = train(spec, context)
+    result = train(lab.tokenised(spec), context)
     sentence = (
         "diverged at step 8 (grad_norm is nan): rolled back to the checkpoint of step 5, learning "
         "rate 0.004 -> 0.002 (1 of at most 3 times)"
