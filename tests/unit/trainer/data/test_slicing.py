@@ -55,7 +55,7 @@ def test_a_job_tells_small_slices_and_outcomes_that_differ(desk: Any) -> None:
     report = json.loads((desk.workspace / "runs/job-00000000/prepare/report.json").read_text())
     assert {one["value"]: one["rows"] for one in report["slices"]["slices"]}["li"] == 12
     page = render("job", report, {})
-    assert "country = fr: label" in page
+    assert "<td>country = fr</td><td>label &#39;refused&#39;</td>" in page
     assert "Outcomes that differ between slices" in page
 
 

@@ -75,7 +75,7 @@ class Slice:
     def small(self) -> str:
         """Why it is small; empty when it is not."""
         if self.rows < SMALL:
-            return f"has {self.rows} rows, fewer than {SMALL}"
+            return f"has {self.rows} row{'s' * (self.rows != 1)}, fewer than {SMALL}"
         if self.sides[SIDES[TRAIN]] == 0:
             return "has no row in training"
         if self.sides[SIDES[TEST]] < SMALL_TEST:
@@ -124,7 +124,9 @@ def skews(table: Table) -> list[Skew]:
 
 def _outcomes(table: Table) -> list[tuple[str, Mask]]:
     if table.labels:
-        return [(f"label {name!r}", table.codes == i) for i, name in enumerate(table.labels)]
+        told = [(f"label {name!r}", table.codes == i) for i, name in enumerate(table.labels)]
+        # Of two labels one says all; the rarer is the one that people ask about.
+        return [min(told, key=lambda one: int(one[1].sum()))] if len(told) == 2 else told
     sizes = np.array([len(answer) for answer in table.answers])
     return [("an answer longer than the median", sizes > np.median(sizes))] if len(sizes) else []
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from oikyo.api.checks import CHECKS
+
 Report = dict[str, Any]  # JSON, as report.py and insight/overview.py make it
 TONES = {"Error": "bad", "Warning": "warn", "Info": "soft"}
 
@@ -48,11 +50,28 @@ def _checks(report: Report) -> list[Advice]:
     return [
         Advice(
             one["severity"],
-            f"{one['code']}: {one['count']} of {one['rows']} rows",
+            sentence(one),
             next((e["next_step"] for e in one.get("examples", []) if e.get("next_step")), ""),
         )
         for one in report.get("findings", [])
     ]
+
+
+def sentence(found: Report) -> str:
+    """What a check found, in words; a report of another version may know checks that this one does not."""
+    known = CHECKS.get(found["code"])
+    rows = f"{found['count']:,} of {found['rows']:,} rows"
+    if known is None:
+        return f"{found['code']}: {rows}"
+    told = f"{rows} {known.description}"
+    if found["count"] == 1:
+        for many, one in (
+            (" rows have ", " rows has "),
+            (" rows are ", " rows is "),
+            (" rows hold ", " rows holds "),
+        ):
+            told = told.replace(many, one, 1)
+    return told
 
 
 def _insight(insight: Report) -> list[Advice]:

@@ -13,6 +13,8 @@ PAGE = "report.html"
 """Beside report.json in the folder of the prepare stage."""
 CLASSES = 100
 """Classes that the page lists."""
+SLICED = ("small-slice", "outcome-skew")
+"""Checks whose findings stand in the section of the slices."""
 EXAMPLES = 10
 """Rows of each finding that the page lists."""
 DROPPED = (
@@ -44,6 +46,8 @@ def render(name: str, report: Report, manifest: Report) -> str:
         verdict=_verdict(found),
         advice=found,
         tones=advice.TONES,
+        sentence=advice.sentence,
+        sliced=SLICED,
         dropped=_dropped(report),
         cleaned=_cleaned(report),
         findings=report.get("findings", []),
