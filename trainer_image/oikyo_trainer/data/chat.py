@@ -2,20 +2,17 @@
 
 The order is that of a chat template: at most one system turn, first; then the user; user and
 assistant in turn, tool answers only behind the assistant; the assistant has the last word.
+Calls of tools and their answers are checked in `tools`.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any
 
+from . import tools
 from .findings import RowFault
 from .text import printable
-
-
-class Turn(TypedDict):
-    role: str
-    content: str
-
+from .tools import Turn
 
 ROLES = ("system", "user", "assistant", "tool")
 OTHER_NAMES = {
@@ -28,7 +25,12 @@ OTHER_NAMES = {
     "bot": "assistant",
     "developer": "system",
     "function": "tool",
+    "observation": "tool",
+    "function_call": "assistant",
+    "tool_call": "assistant",
 }
+CALLING = ("function_call", "tool_call")
+"""Roles by which ShareGPT marks a turn whose text is a call."""
 FOLLOWS = {
     "": ("system", "user"),
     "system": ("user",),
@@ -40,9 +42,13 @@ FOLLOWS = {
 LONGEST = 10_000
 
 
-def turns(value: Any, column: str) -> list[Turn]:
-    """The turns of a chat that ends with an answer; raises RowFault when it is not one."""
+def turns(value: Any, column: str, declared: str | None = None) -> list[Turn]:
+    """The turns of a chat that ends with an answer; raises RowFault when it is not one.
+
+    `declared`: the tools that it may call, as `tools.definitions` gives them.
+    """
     chat = read_turns(value, column)
+    tools.check(chat, declared, column)
     if _check_order(chat, column) != "assistant":
         raise RowFault(
             "no-answer",
@@ -74,18 +80,25 @@ def _turn(item: Any, place: str) -> Turn:
     role, content = item.get("role", item.get("from")), item.get("content", item.get("value"))
     if not isinstance(role, str):
         raise RowFault("missing-role", f"{place} has no role; expected one of {', '.join(ROLES)}")
-    role = OTHER_NAMES.get(role.casefold(), role.casefold())
+    spoken = role.casefold()
+    role = OTHER_NAMES.get(spoken, spoken)
     if role not in ROLES:
         raise RowFault("unknown-role", f"{place}.role is not one of {', '.join(ROLES)}")
-    if item.get("tool_calls") or item.get("function_call"):
-        raise RowFault(
-            "tool-calls", f"{place} calls a tool; write the call as text into its content"
-        )
-    text = _content(content, place)
-    if not text or text.isspace():
+    if spoken in CALLING:
+        called, content = tools.spoken_call(content, place), ""
+    else:
+        called = tools.calls(item, place) or ""
+    text = "" if called and content is None else _content(content, place)
+    if not called and (not text or text.isspace()):
         raise RowFault("empty-text", f"{place}.content is empty")
     printable(text, f"{place}.content")
-    return Turn(role=role, content=text)
+    turn = Turn(role=role, content=text)
+    if called:
+        printable(called, f"{place}.tool_calls")
+        turn["tool_calls"] = called
+    if role == "tool":
+        turn |= tools.answers(item)
+    return turn
 
 
 def _content(content: Any, place: str) -> str:

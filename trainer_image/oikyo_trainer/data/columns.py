@@ -28,6 +28,8 @@ Role = Literal[
     "desirable",
 ]
 
+TOOLS = ("tools", "functions")
+"""Columns that declare the tools of a chat."""
 USUAL: dict[str, tuple[str, ...]] = {
     "text": ("text", "sentence", "content", "input"),
     "label": ("label", "category", "intent", "class"),
@@ -77,7 +79,7 @@ def choose(
         and any(name in present for name in USUAL["messages"])
     )
     if chat:
-        return _columns("messages", ("messages",), fields, present, file)
+        return _with_tools(_columns("messages", ("messages",), fields, present, file), present)
     if _text_alone(fields, present):
         return _columns("text", ("text",), fields, present, file)
     columns = _columns("prompt-completion", ("prompt", "completion"), fields, present, file)
@@ -136,6 +138,17 @@ def _with_alpaca_input(columns: Columns, present: Sequence[str]) -> Columns:
     why = "Alpaca's layout: `input` is appended to `instruction` where it is not empty"
     return Columns(
         columns.shape, {**columns.names, "input": "input"}, {**columns.reasons, "input": why}
+    )
+
+
+def _with_tools(columns: Columns, present: Sequence[str]) -> Columns:
+    """Chats whose rows declare the tools that may be called."""
+    found = next((name for name in TOOLS if name in present), None)
+    if found is None or found in columns.names.values():
+        return columns
+    why = f"the first of {', '.join(TOOLS)} that is there"
+    return Columns(
+        columns.shape, {**columns.names, "tools": found}, {**columns.reasons, "tools": why}
     )
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .chat import Turn, turns
+from .chat import turns
 from .columns import Columns, Shape
 from .findings import BadRow, RowFault, excerpt
 from .keys import normalise
 from .preferences import pair, vote
 from .readers.row import LONGEST_ROW, Row
 from .text import MISSING, printable, text_of
+from .tools import Turn, definitions
+from .tools import said as parts
 
 Payload = dict[str, Any]  # the columns of the dataset: text, or a list of turns
 LONGEST_LABEL = 256
@@ -79,10 +81,15 @@ def _messages(row: Row, names: Mapping[str, str]) -> Example:
     value = row.values.get(column, MISSING)
     if value is MISSING or value is None:
         raise RowFault("missing-field", f"the field {column!r} is missing")
-    chat = turns(value, column)
-    return Example(
-        row.line, _said(chat[:-1]), chat[-1]["content"], {"messages": chat}, _length(chat)
-    )
+    tools = names.get("tools", "")
+    declared = definitions(row.values.get(tools), tools)
+    chat = turns(value, column, declared)
+    said = _said(chat[:-1]) if declared is None else ("tools", declared, *_said(chat[:-1]))
+    answer = "\0".join(parts(chat[-1])[1:])
+    payload: Payload = {"messages": chat}
+    if declared is not None:
+        payload["tools"] = declared
+    return Example(row.line, said, answer, payload, _length(chat) + len(declared or ""))
 
 
 def _preference(row: Row, names: Mapping[str, str]) -> Example:
@@ -108,11 +115,11 @@ def _plain_text(row: Row, names: Mapping[str, str]) -> Example:
 
 
 def _said(chat: Sequence[Turn]) -> tuple[str, ...]:
-    return tuple(part for turn in chat for part in (turn["role"], turn["content"]))
+    return tuple(part for turn in chat for part in parts(turn))
 
 
 def _length(chat: Sequence[Turn]) -> int:
-    return sum(len(turn["content"]) for turn in chat)
+    return sum(len(part) for turn in chat for part in parts(turn)[1:])
 
 
 _KINDS: dict[Shape, Callable[[Row, Mapping[str, str]], Example]] = {

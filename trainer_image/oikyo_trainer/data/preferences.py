@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .chat import Turn, check_prompt, read_turns
+from .chat import check_prompt, read_turns
 from .findings import RowFault
 from .text import MISSING, text_of
+from .tools import Turn
 
 
 class Pair(NamedTuple):
@@ -71,7 +72,7 @@ def _prompt(values: Mapping[str, Any], names: Mapping[str, str]) -> list[Turn]:
     column = names["prompt"]
     value = values.get(column)
     if isinstance(value, list):
-        turns = read_turns(value, column)
+        turns = _texts(read_turns(value, column), column)
         check_prompt(turns, column)
         return turns
     return [Turn(role="user", content=text_of(values, column))]
@@ -87,7 +88,18 @@ def _asked(prompt: list[Turn], names: Mapping[str, str]) -> list[Turn]:
 
 def _answer(values: Mapping[str, Any], column: str) -> str | list[Turn]:
     value = values.get(column, MISSING)
-    return read_turns(value, column) if isinstance(value, list) else text_of(values, column)
+    if isinstance(value, list):
+        return _texts(read_turns(value, column), column)
+    return text_of(values, column)
+
+
+def _texts(turns: list[Turn], column: str) -> list[Turn]:
+    """The turns, of which none calls a tool: preferences compare texts."""
+    if any("tool_calls" in turn or "tool_call_id" in turn for turn in turns):
+        raise RowFault(
+            "tool-calls", f"{column!r} calls a tool; preferences compare texts: write it as text"
+        )
+    return turns
 
 
 def _shared(left: list[Turn], right: list[Turn]) -> int:

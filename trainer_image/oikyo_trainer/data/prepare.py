@@ -81,6 +81,7 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             resolved += memory_choices(memory)
         result = _result(spec, made, model, data, intake, resolved)
         tokens = _tokenised(spec, result, context, staging / "tokens")
+        context.reporter.update(percentage=99)
         if tokens is None:
             return result
         told["tokens"] = tokens.report()

@@ -25,10 +25,14 @@ GATHER_CHARACTERS = 64 << 20
 
 Index = npt.NDArray[np.int64]
 TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
+CALLING_TURN = pa.struct(
+    [*TURN, *((name, pa.string()) for name in ("name", "tool_calls", "tool_call_id"))]
+)
+"""tool_calls is JSON: arguments are of any type."""
 SCHEMAS: dict[Shape, pa.Schema] = {
     "classification": pa.schema([("text", pa.string()), ("label", pa.string())]),
     "prompt-completion": pa.schema([("prompt", pa.string()), ("completion", pa.string())]),
-    "messages": pa.schema([("messages", pa.list_(TURN))]),
+    "messages": pa.schema([("messages", pa.list_(CALLING_TURN)), ("tools", pa.string())]),
     "preference": pa.schema(
         [("prompt", pa.list_(TURN)), ("chosen", pa.string()), ("rejected", pa.string())]
     ),

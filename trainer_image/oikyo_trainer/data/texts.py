@@ -69,7 +69,7 @@ def of_table(table: Any) -> Texts:  # Any: pyarrow is untyped
     for name in table.column_names:
         column = _one(table, name)
         if pa.types.is_string(column.type):
-            parts.append(column)
+            parts.append(pc.fill_null(column, ""))  # a chat that declares no tools
             owners.append(count)
             learnt.append(np.full(len(table), name in ANSWERS))
             answer = column if name in ANSWERS and answer is None else answer

@@ -18,7 +18,7 @@ from oikyo.api import workspace as layout
 from ..errors import Refused
 from ..evaluation.cut import Reading
 from ..evaluation.prompts import Encoded, TemplateRefuses, encode, encode_answers, encode_texts
-from ..evaluation.rows import COLUMNS, Row, Shape
+from ..evaluation.rows import Row, Shape, columns_of
 from ..training.tokenfiles import write_rows, write_votes
 
 if TYPE_CHECKING:
@@ -110,8 +110,8 @@ class Writer:
 
     def _read(self, split: str) -> Iterator[Row]:
         """The rows of a split; a vote gets the answer of the next row, as `_comparisons` needs it."""
-        columns = [*COLUMNS[self._shape]]
         file = pq.ParquetFile(self._path(split))
+        columns = columns_of(self._shape, file)
         if "source" in file.schema_arrow.names:
             columns.append("source")
         batches = (batch.to_pylist() for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns))

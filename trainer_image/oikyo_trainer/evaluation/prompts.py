@@ -10,6 +10,7 @@ renders chats with the same functions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ PLAIN_TEMPLATE = (
 exactly the prompt of a model that was trained on prompts and completions."""
 
 Messages = Sequence[dict[str, Any]]  # {role, content}, as chat templates take them
+Tools = list[dict[str, Any]]  # OpenAI's definitions, as chat templates take them
 Ids = npt.NDArray[np.int32]
 Marks = npt.NDArray[np.bool_]
 
@@ -53,12 +55,34 @@ class Encoded:
     """Tokens of the row before it was cut."""
 
 
+@dataclass(frozen=True)
+class Chat:
+    """What a chat template renders."""
+
+    messages: Messages
+    tools: Tools | None = None
+
+    def upto(self, turn: int) -> Chat:
+        """The same chat before this turn."""
+        return Chat(self.messages[:turn], self.tools)
+
+
+def chat_of(row: Row) -> Chat:
+    """A row of the dataset as templates take it: calls and tools are JSON there."""
+    turns = [
+        {**turn, "tool_calls": json.loads(turn["tool_calls"])} if turn.get("tool_calls") else turn
+        for turn in row["messages"]
+    ]
+    tools = row.get("tools")
+    return Chat(turns, json.loads(tools) if tools else None)
+
+
 def encode(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], shape: Shape, reading: Reading
 ) -> list[Encoded]:
     """The rows as tokens, cut as `reading` says."""
     if shape == "messages":
-        return list(_chats(tokenizer, [row["messages"] for row in rows], reading))
+        return list(_chats(tokenizer, [chat_of(row) for row in rows], reading))
     if shape == "text":  # to go on with: the whole is the answer to nothing
         rows = [{"prompt": "", "completion": row["text"]} for row in rows]
     return list(_pairs(tokenizer, rows, reading))
@@ -85,8 +109,8 @@ def encode_answers(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[Messages, str]], reading: Reading
 ) -> list[Encoded]:
     """Answers to the turns of a prompt; of all tokens only those of the answer are labelled."""
-    said = [[*prompt, {"role": "assistant", "content": answer}] for prompt, answer in pairs]
-    asked = render_all(tokenizer, [prompt for prompt, _ in pairs], open_answer=True)
+    said = [Chat([*prompt, {"role": "assistant", "content": answer}]) for prompt, answer in pairs]
+    asked = render_all(tokenizer, [Chat(prompt) for prompt, _ in pairs], open_answer=True)
     whole = render_all(tokenizer, said, open_answer=False)
     encoded = []
     for (_, answer), before, tokens in zip(pairs, asked, whole, strict=True):
@@ -97,16 +121,14 @@ def encode_answers(
     return encoded
 
 
-def render(
-    tokenizer: PreTrainedTokenizerBase, messages: Messages, *, open_answer: bool
-) -> list[int]:
+def render(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, open_answer: bool) -> list[int]:
     """Tokens of a chat by the tokenizer's own template, or by the plain one if it has none."""
-    text = _text(tokenizer, messages, open_answer=open_answer)
+    text = _text(tokenizer, chat, open_answer=open_answer)
     return token_ids(tokenizer, [text], special=False)[0]
 
 
 def render_all(
-    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Messages], *, open_answer: bool
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], *, open_answer: bool
 ) -> list[list[int]]:
     """`render` for chats of the data; TemplateRefuses for one that the template does not take."""
     texts = []
@@ -114,14 +136,15 @@ def render_all(
         try:
             texts.append(_text(tokenizer, chat, open_answer=open_answer))
         except (TemplateError, TypeError) as error:
-            raise TemplateRefuses(chat, str(error)) from None
+            raise TemplateRefuses(chat.messages, str(error)) from None
     return token_ids(tokenizer, texts, special=False)
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, open_answer: bool) -> str:
+def _text(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, open_answer: bool) -> str:
     return str(
         tokenizer.apply_chat_template(
-            list(messages),
+            list(chat.messages),
+            tools=chat.tools,
             chat_template=None if tokenizer.chat_template else PLAIN_TEMPLATE,
             add_generation_prompt=open_answer,
             tokenize=False,
@@ -187,18 +210,18 @@ def _pairs(
 
 
 def _chats(
-    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Messages], reading: Reading
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], reading: Reading
 ) -> Iterator[Encoded]:
-    turns = [_answers(chat, reading) for chat in chats]
+    turns = [_answers(chat.messages, reading) for chat in chats]
     before = render_all(
         tokenizer,
-        [chat[:turn] for chat, own in zip(chats, turns, strict=True) for turn in own],
+        [chat.upto(turn) for chat, own in zip(chats, turns, strict=True) for turn in own],
         open_answer=True,
     )
     # The chat itself is what stands after its last answer, most often.
     after = render_all(
         tokenizer,
-        [chat[: turn + 1] for chat, own in zip(chats, turns, strict=True) for turn in own],
+        [chat.upto(turn + 1) for chat, own in zip(chats, turns, strict=True) for turn in own],
         open_answer=False,
     )
     place = 0
@@ -213,10 +236,11 @@ def _chats(
         if reading.loss_on == "All":
             spans = [(0, len(tokens))]
         begin, end = spans[-1]
-        if _has_no_end(tokenizer) and own[-1] == len(chat) - 1 and begin < end == len(tokens):
+        last = own[-1] == len(chat.messages) - 1
+        if _has_no_end(tokenizer) and last and begin < end == len(tokens):
             tokens = [*tokens, tokenizer.eos_token_id]
             spans.append((len(tokens) - 1, len(tokens)))
-        reference = chat[own[-1]]["content"]
+        reference = _said(tokenizer, chat.messages[own[-1]], tokens[begin:end])
         yield _encoded(tokenizer, tokens, spans, prompts[-1], reference, reading)
 
 
@@ -227,11 +251,18 @@ def _answers(chat: Messages, reading: Reading) -> list[int]:
 
 
 def _whole(
-    tokenizer: PreTrainedTokenizerBase, chat: Messages, turns: list[int], upto: list[list[int]]
+    tokenizer: PreTrainedTokenizerBase, chat: Chat, turns: list[int], upto: list[list[int]]
 ) -> list[int]:
-    if turns[-1] == len(chat) - 1:
+    if turns[-1] == len(chat.messages) - 1:
         return upto[-1]
     return render_all(tokenizer, [chat], open_answer=False)[0]
+
+
+def _said(tokenizer: PreTrainedTokenizerBase, turn: dict[str, Any], tokens: list[int]) -> str:
+    """An answer as text: what the template makes of it where it calls a tool."""
+    if not turn.get("tool_calls"):
+        return str(turn["content"])
+    return str(tokenizer.decode(tokens, skip_special_tokens=True))
 
 
 def _has_no_end(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -24,11 +24,16 @@ Row = dict[str, Any]  # a row of the dataset; its columns are fixed by the shape
 COLUMNS: dict[Shape, tuple[str, ...]] = {
     "classification": ("text", "label"),
     "prompt-completion": ("prompt", "completion"),
-    "messages": ("messages",),
+    "messages": ("messages", "tools"),
     "preference": ("prompt", "chosen", "rejected"),
     "unpaired": ("prompt", "completion", "desirable"),
     "text": ("text",),
 }
+
+
+def columns_of(shape: Shape, file: Any) -> list[str]:
+    """The columns of the shape that a Parquet file has: older versions declare no tools."""
+    return [name for name in COLUMNS[shape] if name in file.schema_arrow.names]
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,19 @@ class Dataset:
     labels: tuple[str, ...]
 
     def rows(self, split: str) -> list[Row]:
-        path = self.folder / f"{split}.parquet"
-        groups = [name for name in pq.read_schema(path).names if name.startswith(META)]
-        table = pq.read_table(path, columns=[*COLUMNS[self.shape], *groups])
+        file = pq.ParquetFile(self.folder / f"{split}.parquet")
+        groups = [name for name in file.schema_arrow.names if name.startswith(META)]
+        table = file.read(columns=[*columns_of(self.shape, file), *groups])
         rows: list[Row] = table.to_pylist()
-        return rows
+        return [_bare(row) for row in rows] if self.shape == "messages" else rows
+
+
+def _bare(row: Row) -> Row:
+    """A chat without the columns that it has no use for."""
+    turns = [{key: value for key, value in turn.items() if value is not None}
+             for turn in row["messages"]]  # fmt: skip
+    rest = {key: value for key, value in row.items() if key != "tools" or value}
+    return {**rest, "messages": turns}
 
 
 def open_dataset(workspace: Path, digest: str) -> Dataset:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from ..evaluation.prompts import prompt_tokens, render
+from ..evaluation.prompts import Chat, prompt_tokens, render
 from .edge import Place, place_of, read_json
 from .errors import ApiError, body, invalid
 from .generator import Generator, Job, Piece, Settings
@@ -41,7 +41,7 @@ async def chat(request: Request) -> Response:
     place.take()
     messages = [message.plain() for message in asked.messages]
     try:
-        prompt = await _off_loop(lambda: render(engine.tokenizer, messages, open_answer=True))
+        prompt = await _off_loop(lambda: render(engine.tokenizer, Chat(messages), open_answer=True))
     except TemplateError as error:
         said = str(error)[:200]
         raise ApiError(

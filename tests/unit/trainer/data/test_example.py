@@ -122,7 +122,7 @@ def test_a_chat_in_order_is_accepted(roles: list[str]) -> None:
         ([turn("user"), turn("assistant", "")], "empty-text"),
         ([turn("user"), turn("assistant", None)], "missing-field"),
         ([turn("user", [{"type": "image"}]), turn("assistant")], "wrong-type"),
-        ([turn("user"), {**turn("assistant"), "tool_calls": [1]}], "tool-calls"),
+        ([turn("user"), {**turn("assistant"), "tool_calls": [1]}], "tool-arguments"),
         ([turn("user", "a\0"), turn("assistant")], "nul"),
         (None, "missing-field"),
     ],

@@ -23,6 +23,7 @@ from oikyo.api.checks import DataCheck
 from oikyo.api.split import Split
 from oikyo_trainer.data.version import is_whole
 from oikyo_trainer.errors import Refused
+from oikyo_trainer.evaluation.rows import open_dataset
 
 
 def tickets(count: int, *, start: int = 0, classes: int = 3) -> list[dict[str, str]]:
@@ -149,10 +150,8 @@ def test_generation_rows_keep_their_shape(desk: Any, row: dict[str, Any], shape:
     folder = desk.workspace / layout.dataset(result.dataset_digest)
     manifest = json.loads((folder / "manifest.json").read_bytes())
     assert (manifest["shape"], manifest["labels"], result.num_labels) == (shape, [], 0)
-    first = pq.read_table(folder / "train.parquet").to_pylist()[0]
-    assert {name: first[name] for name in row} == json.loads(
-        json.dumps(row).replace("{}", _number(first))
-    )
+    first = open_dataset(desk.workspace, result.dataset_digest).rows("train")[0]
+    assert first == json.loads(json.dumps(row).replace("{}", _number(first)))
 
 
 def _number(row: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ that belong to no shape are kept as they are.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -19,6 +20,7 @@ from ..example import Payload, converter
 from ..findings import BadRow
 from ..guess import by_columns
 from ..readers.row import Row
+from ..tools import Turn
 
 Target = Literal[
     "messages",
@@ -35,7 +37,7 @@ Values = dict[str, Any]  # a row: any JSON or Arrow value by column
 
 SPEAKERS = {"user": "human", "assistant": "gpt"}
 """Roles by ShareGPT's names; others are called the same."""
-TURN_KEYS = {"role", "content", "from", "value"}
+TURN_KEYS = {"role", "content", "from", "value", "tool_calls", "function_call", "tool_call_id"}
 TASKS: dict[Target, tuple[Task, Objective]] = {
     "text-label": ("TextClassification", "Supervised"),
     "preference": ("TextGeneration", "DPO"),
@@ -89,7 +91,7 @@ def reshaper(columns: Columns, target: Target) -> Callable[[Row], Iterator[Value
         example = read(row)
         if isinstance(example, BadRow):
             raise Unlike(example.message)
-        _check_turns(row.values, own)
+        _check_turns(row.values, own - {columns.names.get("tools", "")})
         rest = {name: value for name, value in row.values.items() if name not in own}
         for values in say(example.payload, columns.shape, target):
             if taken := sorted(rest.keys() & values.keys()):
@@ -105,21 +107,65 @@ def _check_turns(values: Mapping[str, Any], own: set[str]) -> None:
     for name in own:
         turns = values.get(name)
         for turn in turns if isinstance(turns, list) else ():
-            if more := sorted(key for key in turn.keys() - TURN_KEYS if turn[key] is not None):
+            known = TURN_KEYS | ({"name"} if turn.get("role") in ("tool", "function") else set())
+            if more := sorted(key for key in turn.keys() - known if turn[key] is not None):
                 raise Unlike(f"a turn of {name!r} has {more[0]!r}, which would be lost")
 
 
 def say(payload: Payload, shape: str, target: Target) -> Iterator[Values]:
     """The row or rows of the shape `target` that mean what `payload` means; raises Unlike."""
-    if shape == SHAPES[target] and target not in ("sharegpt", "alpaca"):
+    if shape == "messages":
+        yield _chats(payload, target)
+    elif shape == SHAPES[target] and target != "alpaca":
         yield _plain(payload) if shape in ("preference", "unpaired") else dict(payload)
     elif shape == "preference" and target == "unpaired":
         for answer, wanted in ((payload["chosen"], True), (payload["rejected"], False)):
             yield _plain({"prompt": payload["prompt"], "completion": answer, "desirable": wanted})
-    elif shape in ("messages", "prompt-completion", "classification"):
+    elif shape in ("prompt-completion", "classification"):
         yield _dialogue(_chat(payload, shape), target)
     else:
         raise Unlike(_why(shape, target))
+
+
+def _chats(payload: Payload, target: Target) -> Values:
+    """A chat, with its tools in the form that the target has for them."""
+    tools = json.loads(payload["tools"]) if "tools" in payload else None
+    calling = any("tool_calls" in turn or "tool_call_id" in turn for turn in payload["messages"])
+    if target == "messages":
+        more = {"tools": tools} if tools else {}
+        return {"messages": [_openai(turn) for turn in payload["messages"]], **more}
+    if not calling and not tools:
+        return _dialogue(_chat(payload, "messages"), target)
+    if target != "sharegpt":
+        raise Unlike(f"it has tools, which {target} cannot hold")
+    said = [_sharegpt(turn) for turn in payload["messages"]]
+    more = {"tools": json.dumps(tools, ensure_ascii=False)} if tools else {}
+    return {"conversations": said, **more}
+
+
+def _openai(turn: Turn) -> Values:
+    """The turn as OpenAI's API has it: arguments are JSON text."""
+    if "tool_calls" not in turn:
+        return dict(turn)
+    calls = json.loads(turn["tool_calls"])
+    for call in calls:
+        arguments = call["function"]["arguments"]
+        call["function"]["arguments"] = json.dumps(arguments, ensure_ascii=False)
+    return {**turn, "tool_calls": calls}
+
+
+def _sharegpt(turn: Turn) -> Values:
+    """The turn under ShareGPT's names; calls and answers belong together by their order there."""
+    if turn["role"] == "tool":
+        return {"from": "observation", "value": turn["content"]}
+    if "tool_calls" not in turn:
+        return {"from": SPEAKERS.get(turn["role"], turn["role"]), "value": turn["content"]}
+    calls = json.loads(turn["tool_calls"])
+    if len(calls) > 1 or turn["content"]:
+        raise Unlike("a turn makes several calls, or says something beside one; ShareGPT has one")
+    function = calls[0]["function"]
+    value = {"name": function["name"], "arguments": function["arguments"]}
+    return {"from": "function_call", "value": json.dumps(value, ensure_ascii=False)}
 
 
 def _plain(payload: Payload) -> Values:
