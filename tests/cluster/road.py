@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,18 @@ class Road:
     """The API server's audit log, where the cluster is the kit's own."""
     prometheus: Prometheus
     saved_before_kill: int = 0
+
+    def oikyo(self, *arguments: str) -> tuple[int, str]:
+        """Exit code and output of the command line, which finds the cluster by its kubeconfig."""
+        done = subprocess.run(
+            [sys.executable, "-c", "from oikyo.cli import main; main()", *arguments],
+            env={**os.environ, "KUBECONFIG": str(self.kube.kubeconfig), "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
 
     def ask(self, service: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """POST through the Service, from inside the cluster."""

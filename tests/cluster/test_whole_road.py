@@ -115,6 +115,23 @@ def _kill_operator(road: Road, stop: threading.Event, dice: random.Random) -> No
             road.kube("delete", "pod", name, "-n", SYSTEM, "--grace-period=0", "--force")
 
 
+def test_the_commands_look_at_the_job_from_outside(road: Road) -> None:
+    code, told = road.oikyo("watch", GENERATE, "-n", NAMESPACE, "--once")
+    assert code == 0, told
+    assert "Succeeded" in told
+    code, told = road.oikyo("logs", GENERATE, "-n", NAMESPACE, "--stage", "train", "--attempt", "2")
+    assert code == 0, told
+    workers = {line.split()[0] for line in told.splitlines() if line.startswith("train-2/")}
+    assert workers == {"train-2/0", "train-2/1"}
+    assert re.search(r"train-2/0 +\S+ \S+ INFO oikyo.train rank=0 resume from checkpoint", told)
+    code, told = road.oikyo("logs", GENERATE, "-n", NAMESPACE, "--follow")
+    assert code == 0, told
+    assert "prepare-1/0" in told
+    code, told = road.oikyo("watch", "nobody", "-n", NAMESPACE)
+    assert code == 64
+    assert GENERATE in told
+
+
 def test_at_most_one_checkpoint_interval_was_lost(road: Road) -> None:
     first = next(
         pod
