@@ -45,6 +45,8 @@ def _value(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
             max_size=3,
             unique_by=(lambda item: str([item.get(key) for key in keys])) if keys else None,
         )
+    if "properties" not in schema:
+        return st.dictionaries(_WORDS, _value(schema["additionalProperties"]), max_size=2)
     return _object(schema)
 
 

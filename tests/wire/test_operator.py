@@ -453,3 +453,101 @@ def test_a_spec_stored_before_a_rule_was_tightened_stalls_with_the_sentence(
     assert audit.writes(place.namespace) == []
     place.apply_job("new")
     place.await_pods("new", "prepare")
+
+
+KUEUE = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {
+        "name": "workloads.kueue.x-k8s.io",
+        "annotations": {"api-approved.kubernetes.io": "unapproved, a test"},
+    },
+    "spec": {
+        "group": "kueue.x-k8s.io",
+        "names": {"kind": "Workload", "plural": "workloads"},
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1beta1",
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": {"type": "object"}},
+            }
+        ],
+    },
+}
+
+
+@pytest.fixture
+def kueue(api: Api) -> Iterator[None]:
+    """Kueue's group is served; what its controller does, the test does."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    api.create(path, KUEUE)
+    served = lambda: api.get("/apis/kueue.x-k8s.io") is not None  # noqa: E731
+    eventually(served, "discovery to show the group")
+    yield
+    api.delete(f"{path}/workloads.kueue.x-k8s.io")
+
+
+def test_a_queue_starts_a_job_and_nobody_else_does(
+    place: Place, kueue: None, running: OperatorProcess, audit: Audit
+) -> None:
+    place.apply_job("tickets", scheduling={"queueName": "team-a"})
+    path = place.path("jobs", "tickets-prepare-1", "batch/v1")
+    made = eventually(lambda: place.api.get(path), "the Job of prepare")
+    assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    waits = lambda: place.condition("tickets", "DataReady")["reason"] == "Queued"  # noqa: E731
+    eventually(waits, "the status to say that it waits")
+    assert "waits in queue team-a" in place.condition("tickets", "DataReady")["message"]
+    audit.mark()
+    time.sleep(6)  # longer than a running stage is left alone
+    assert audit.writes(place.namespace) == []
+    assert (place.api.get(path) or {})["spec"]["suspend"] is True
+    assert place.pods("oikyo.dev/job=tickets") == []
+    place.api.patch(path, {"spec": {"suspend": False}})  # Kueue admits it
+    place.finish("tickets", "prepare")
+    train_job = place.path("jobs", "tickets-train-1", "batch/v1")
+    held = eventually(lambda: place.api.get(train_job), "the Job of train")
+    assert held["spec"]["suspend"] is True
+
+
+def test_a_queue_without_kueue_is_told_and_no_job_waits_for_ever(
+    place: Place, running: OperatorProcess
+) -> None:
+    place.apply_job("tickets", scheduling={"queueName": "team-a"})
+    told = lambda: (place.status("tickets").get("diagnosis") or {}).get("cause", "")  # noqa: E731
+    assert "the cluster has no Kueue" in eventually(told, "the diagnosis")
+    assert place.stage_jobs() == []
+
+
+def test_a_gang_that_cannot_be_placed_whole_goes_on_with_the_pods_that_can(
+    place: Place, running: OperatorProcess
+) -> None:
+    training = {"nodes": 2, "minNodes": 1, "startDeadlineSeconds": 10}
+    place.apply_job("tickets", training=training, storage={"accessMode": "ReadWriteMany"})
+    place.finish("tickets", "prepare")
+    two = lambda: len(place.await_pods("tickets", "train")) == 2  # noqa: E731
+    eventually(two, "two workers")
+    first, second = sorted(
+        place.await_pods("tickets", "train"), key=lambda pod: str(pod["metadata"]["name"])
+    )
+    name = first["metadata"]["name"]
+    binding = {"metadata": {"name": name}, "target": {"kind": "Node", "name": "node-1"}}
+    place.api.create(place.path("pods", f"{name}/binding"), binding)
+    place.run_pod(first)
+    unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    words = {"conditions": [{**unplaced, "message": "0/1 nodes are available"}]}
+    place.api.patch(place.path("pods", second["metadata"]["name"]) + "/status", {"status": words})
+    smaller = lambda: place.api.get(place.path("jobs", "tickets-train-2", "batch/v1"))  # noqa: E731
+    assert eventually(smaller, "a smaller gang")["spec"]["completions"] == 1
+    gone = lambda: place.api.get(place.path("jobs", "tickets-train-1", "batch/v1")) is None  # noqa: E731
+    for pod in (first, second):
+        path = place.path("pods", pod["metadata"]["name"])
+        place.api.http.delete(
+            path, params={"gracePeriodSeconds": 0}
+        )  # no kubelet is there to end it
+    eventually(gone, "the first gang to be gone")
+    stage = next(s for s in place.status("tickets")["stages"] if s["name"] == "train")
+    assert (stage["attempt"], stage["nodes"]) == (2, 1)
+    assert "trains on 1 of 2 nodes" in stage["reduced"]
+    assert "Unschedulable: 0/1 nodes are available" in stage["reduced"]

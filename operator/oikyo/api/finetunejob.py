@@ -12,6 +12,7 @@ from .evaluation import EvaluationSpec, Task
 from .jobstatus import FineTuneJobStatus
 from .meta import MANAGED_BY, ObjectMeta
 from .modelendpoint import Replicas, Resources, Runtime
+from .scheduling import Scheduling
 from .sources import ModelSource
 from .training import TrainingSpec
 
@@ -114,6 +115,10 @@ class FineTuneJobSpec(Model):
         StorageSpec,
         Field(description="The workspace volume. Default: a claim of 20Gi is made and kept."),
     ] = StorageSpec()
+    scheduling: Annotated[
+        Scheduling,
+        Field(description="Queue, priority and nodes. Default: no queue, any node."),
+    ] = Scheduling()
     suspend: Annotated[
         bool,
         Field(

@@ -178,6 +178,11 @@ class Cluster:
         if rest:
             yield rest.decode("utf-8", "replace")
 
+    async def groups(self) -> frozenset[str]:
+        """The API groups that the server offers, by discovery."""
+        answer = await self._send("get", "/apis")
+        return frozenset(group["name"] for group in answer.get("groups", ()))
+
     async def create(self, kind: Kind, body: Object) -> Object:
         """Raises ConflictError when the name is taken."""
         path = kind.path(body["metadata"]["namespace"])

@@ -22,7 +22,7 @@ from oikyo.api.stages import (
 from . import reasons, report, story
 from .conditions import STAGE_CONDITION, Conditions, find, holds
 from .observed import Children, ClaimPlan, Decision, Observed, StagePlan, StageRun
-from .policies import attempts, deadline, gang, inputs, release, relief
+from .policies import attempts, deadline, gang, inputs, queues, release, relief
 from .resolve import claim_name, evaluate_spec, prepare_spec, processes_per_node, train_spec
 
 POLL = timedelta(seconds=5)
@@ -250,6 +250,9 @@ def _run(
     reason = reasons.RUNNING if attempt == 1 else reasons.RETRYING
     message = "" if attempt == 1 else f"attempt {attempt}"
     message = (gang.reduced(job, seen, run) if run else "") or message
+    if run is not None and (waits := queues.waits(job, run)):
+        conditions.set(STAGE_CONDITION[stage], "Unknown", reasons.QUEUED, waits)
+        return _finish(job, seen, now, conditions, _children(job, seen, plan), wake_after=POLL)
     reason, message = _noticed(job, run, stage) or (reason, message)
     conditions.set(STAGE_CONDITION[stage], "Unknown", reason, message)
     children = _children(job, seen, plan)

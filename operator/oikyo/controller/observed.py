@@ -113,6 +113,8 @@ class Observed:
     """Trainer image, by digest where a pod's status told it."""
     mounts: Mounts = Mounts()
     desktop: bool = False
+    queues: bool = True
+    """Whether the cluster has Kueue; looked up only where the job names a queue."""
 
 
 @dataclass(frozen=True)

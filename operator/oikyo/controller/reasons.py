@@ -42,6 +42,7 @@ MEMORY_EXHAUSTED: Final = "MemoryExhausted"
 START_DEADLINE_EXCEEDED: Final = "StartDeadlineExceeded"
 
 # What changes while it runs.
+QUEUED: Final = "Queued"
 FEWER_NODES: Final = "FewerNodes"
 ALL_NODES: Final = "AllNodes"
 

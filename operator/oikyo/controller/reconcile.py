@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from .cache import Cache, Key
 from .cluster import Cluster, ConflictError, NotLeaderError, RefusedError
 from .decide import decide
 from .endpoint import decide_endpoint
+from .features import KUEUE, Features
 from .kinds import FINE_TUNE_JOBS, MODEL_ENDPOINTS, PODS, Kind, Object
 from .metrics import Metrics
 from .observe import observe, observe_endpoint, stage_jobs, unexplained
@@ -55,6 +57,7 @@ class Reconciler:
         self._metrics = metrics
         self._image = image
         self._now = now
+        self._features = Features(cluster)
 
     async def run(self, key: Key) -> float | None:
         """One visit; the seconds until the next, None for only when something changes."""
@@ -99,6 +102,8 @@ class Reconciler:
         """Whether something was written (then look again), else when to come back."""
         await self._explain(job)
         seen = await observe(job, self._cache, self._progress.read, self._image)
+        if job.spec.scheduling.queue_name is not None:
+            seen = replace(seen, queues=await self._features.has(KUEUE))
         decision = decide(job, seen, self._now())
         self._metrics.jobs[key] = job.model_copy(update={"status": decision.status})
         try:

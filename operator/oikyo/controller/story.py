@@ -22,6 +22,7 @@ def events(job: FineTuneJob, new: FineTuneJobStatus) -> tuple[Event, ...]:
         *_notices(job, new),
         *_retries(job, new),
         *_resized(job, new),
+        *_queued(job.status, new),
         *_stops(job, new),
         *_troubles(job.status, new),
     )
@@ -82,6 +83,16 @@ def _retries(job: FineTuneJob, new: FineTuneJobStatus) -> list[Event]:
         )
         for stage in new.stages
         if stage.state == "Failed" and _differs(before.get(stage.name), stage)
+    ]
+
+
+def _queued(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
+    """That a stage waits in a queue, once."""
+    known = {c.type: c.reason for c in old.conditions}
+    return [
+        Event("Normal", reasons.QUEUED, f"{c.type}: {c.message}")
+        for c in new.conditions
+        if c.reason == reasons.QUEUED and known.get(c.type) != reasons.QUEUED
     ]
 
 

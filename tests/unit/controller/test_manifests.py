@@ -67,6 +67,35 @@ def test_two_nodes_get_a_headless_service_and_a_rendezvous_at_worker_zero() -> N
     assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
 
 
+def test_a_queue_gets_a_suspended_job_with_its_label_and_no_other_job_is_held() -> None:
+    queued = scenes.job(scheduling={"queueName": "team-a", "priorityClassName": "high"})
+    for plan in (prepared(queued), trained(queued)):
+        (made,) = manifests.stage(queued, plan, IMAGES)
+        assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+        assert made["spec"]["suspend"] is True
+        assert made["spec"]["template"]["spec"]["priorityClassName"] == "high"
+    (free,) = manifests.stage(scenes.job(), prepared(scenes.job()), IMAGES)
+    assert "suspend" not in free["spec"]
+
+
+def test_training_stands_on_the_nodes_that_were_asked_for_and_data_is_prepared_anywhere() -> None:
+    job = scenes.job(
+        training={"nodes": 2},
+        storage={"accessMode": "ReadWriteMany"},
+        scheduling={
+            "nodeSelector": {"gpu": "h100"},
+            "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+            "topologyKey": "topology.kubernetes.io/zone",
+        },
+    )
+    made = manifests.stage(job, trained(job, 2), IMAGES)[-1]["spec"]["template"]["spec"]
+    assert made["nodeSelector"] == {"gpu": "h100"}
+    assert made["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert made["topologySpreadConstraints"][0]["topologyKey"] == "topology.kubernetes.io/zone"
+    (anywhere,) = manifests.stage(job, prepared(job), IMAGES)
+    assert not {"nodeSelector", "tolerations"} & anywhere["spec"]["template"]["spec"].keys()
+
+
 def test_several_processes_of_one_node_meet_on_the_loopback() -> None:
     job = scenes.job()
     (made,) = manifests.stage(job, trained(job, 1, 2), IMAGES)

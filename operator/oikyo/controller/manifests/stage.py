@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.meta import ANNOTATION_SPEC
+from oikyo.api.scheduling import Toleration
 from oikyo.api.stages import PORT, RENDEZVOUS_PORT
 
 from ..observed import Mounts, StagePlan
+from ..policies.queues import LABEL as QUEUE
 from ..resolve import claim_name, claims_of, configmaps_of, in_bucket, secrets_of
 from . import pod
 from .naming import Manifest, Owner, metadata, sealed, stage_labels, stage_name
@@ -76,8 +78,9 @@ def _job(job: FineTuneJob, plan: StagePlan, settings: Settings) -> Manifest:
         {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": _metadata(job, plan),
+            "metadata": _queued(job, _metadata(job, plan)),
             "spec": {
+                **_held(job),
                 "completionMode": "Indexed",
                 "completions": plan.nodes,
                 "parallelism": plan.nodes,
@@ -108,14 +111,44 @@ def _pod(job: FineTuneJob, plan: StagePlan, settings: Settings) -> Manifest:
         "volumeMounts": mounts,
     }
     spec = pod.pod_spec(container, volumes, restart="Never", grace_seconds=GRACE_SECONDS)
-    return spec if plan.nodes == 1 else {**spec, **_gang(job, plan)}
+    placed = {**spec, **_placement(job, plan)}
+    return placed if plan.nodes == 1 else {**placed, **_gang(job, plan)}
+
+
+def _queued(job: FineTuneJob, meta: Manifest) -> Manifest:
+    queue = job.spec.scheduling.queue_name
+    return meta if queue is None else {**meta, "labels": {**meta["labels"], QUEUE: queue}}
+
+
+def _held(job: FineTuneJob) -> Manifest:
+    """Suspended until the queue starts it; a field that is never written again is never fought over."""
+    return {} if job.spec.scheduling.queue_name is None else {"suspend": True}
+
+
+def _placement(job: FineTuneJob, plan: StagePlan) -> Manifest:
+    """Priority, and the nodes that may take the pod; data needs no GPU and is prepared anywhere."""
+    wanted = job.spec.scheduling
+    placed: Manifest = {}
+    if wanted.priority_class_name is not None:
+        placed["priorityClassName"] = wanted.priority_class_name
+    if plan.spec.stage == "prepare":
+        return placed
+    if wanted.node_selector:
+        placed["nodeSelector"] = dict(wanted.node_selector)
+    if wanted.tolerations:
+        placed["tolerations"] = [_toleration(toleration) for toleration in wanted.tolerations]
+    return placed
+
+
+def _toleration(toleration: Toleration) -> Manifest:
+    return {name: value for name, value in toleration.wire().items() if value != ""}
 
 
 def _gang(job: FineTuneJob, plan: StagePlan) -> Manifest:
     """Workers have names in the headless Service and stand on different nodes where that is possible."""
     spread = {
         "maxSkew": 1,
-        "topologyKey": "kubernetes.io/hostname",
+        "topologyKey": job.spec.scheduling.topology_key,
         "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": stage_labels(job.metadata.name, *plan.key)},
     }

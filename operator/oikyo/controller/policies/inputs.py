@@ -8,7 +8,7 @@ from oikyo.errors import SpecError
 
 from ..observed import Observed
 from ..resolve import claim_name, prepare_spec
-from . import gang
+from . import gang, queues
 
 SHARED = frozenset({"ReadWriteMany", "RWX"})
 
@@ -50,6 +50,8 @@ def waiting(job: FineTuneJob, seen: Observed) -> Diagnosis | None:
         )
     if seen.missing:
         return _missing(job, seen)
+    if (absent := queues.absent(job, seen)) is not None:
+        return absent
     if seen.workspace is not None and seen.workspace.phase == "Lost":
         return Diagnosis(
             cause=f"the volume of claim {claim_name(job)} is lost",
