@@ -14,18 +14,18 @@ from . import marks
 from .clean.cleaner import open_cleaner
 from .clean.log import CleanLog
 from .columns import Columns, Shape, choose
-from .example import converter
 from .findings import BadRow, Finding, Findings, excerpt
-from .keys import keys
-from .readers import read
+from .piece import Form, Piece
+from .pieces import pieces
+from .readers import jsonl, read
 from .readers.row import Item, Row
 from .slicing import SliceColumns, check_columns
 from .sources import DataFile, data_files
 from .spool import Rows, Spool
+from .workers import Block, Work, opened
 
 LOOK_AHEAD = 256
 """Rows from which the columns of a file are told: JSON objects need not all have the same keys."""
-TELL_EVERY = 8192
 
 
 @dataclass
@@ -104,20 +104,25 @@ def take_in(
     intake.slices = SliceColumns(spec.slice_by) if spec.slice_by else None
     cleaner = open_cleaner(spec, [file for file, test in plan if not test], intake.cleaned)
     total, done = sum(file.size for file, _ in plan), 0
-    for file, is_test in plan:
-        items = iter(read(file))
-        first = list(itertools.islice(items, LOOK_AHEAD))
-        columns = _columns(spec, file, first, intake, is_test)
-        if intake.spool is None:
-            intake.spool = open_spool(columns.shape)
-        count = FileCount(file.name, is_test)
-        intake.files.append(count)
-        every: Iterator[Item] = itertools.chain(first, items)
-        if cleaner is not None:
-            every = cleaner.rows(every, columns, file.name, count.leave_out)
-        for characters in _take_file(spec, file.name, columns, every, count, intake):
-            tell((done + min(characters, file.size)) / total, intake)
-        done += file.size
+    with opened(max((file.size for file, _ in plan), default=0)) as work:
+        for file, is_test in plan:
+            items = iter(read(file))
+            first = list(itertools.islice(items, LOOK_AHEAD))
+            columns = _columns(spec, file, first, intake, is_test)
+            if intake.spool is None:
+                intake.spool = open_spool(columns.shape)
+            count = FileCount(file.name, is_test)
+            intake.files.append(count)
+            every: Iterator[Item] = itertools.chain(first, items)
+            if cleaner is not None:
+                every = cleaner.rows(every, columns, file.name, count.leave_out)
+            form, characters = Form(columns, spec.split, is_test, spec.slice_by), 0
+            as_blocks = cleaner is None and file.format == "JSONL"
+            for piece in _of_blocks(file, form, work) if as_blocks else pieces(form, every):
+                _take_piece(piece, count, intake)
+                characters += piece.characters
+                tell((done + min(characters, file.size)) / total, intake)
+            done += file.size
     assert intake.spool is not None  # the contract asks for at least one source
     intake.spool.close()
     return intake.spool
@@ -174,36 +179,18 @@ def _no_rows(file: DataFile, first: list[Item], intake: Intake) -> Refused:
     )
 
 
-def _take_file(
-    spec: PrepareSpec,
-    name: str,
-    columns: Columns,
-    items: Iterator[Item],
-    count: FileCount,
-    intake: Intake,
-) -> Iterator[int]:
-    """Take in one file; yields now and then the characters that it gave so far."""
-    convert, spool, seed = converter(columns), intake.spool, spec.split.seed
-    number, characters = len(intake.files) - 1, 0
-    labelled = columns.shape == "classification"
-    mark_of, mark = marks.marker(spec.split, test=count.test), b""
-    assert spool is not None
-    for item in items:
-        count.rows += 1
-        example = convert(item) if isinstance(item, Row) else item
-        if mark_of and isinstance(item, Row) and not isinstance(example, BadRow):
-            told = mark_of(item)
-            mark, example = (told, example) if isinstance(told, bytes) else (b"", told)
-        if isinstance(example, BadRow):
-            count.bad += 1
-            intake.findings.add(replace(example, file=name))
-        else:
-            label = example.answer if labelled else None
-            hashes = keys(seed, example.input, example.answer, example.question)
-            spool.add(example, hashes, number, label, mark)
-            if intake.slices is not None:
-                assert isinstance(item, Row)  # an example is made of one
-                intake.slices.add(item.values)
-            characters += example.length
-        if count.rows % TELL_EVERY == 0:
-            yield characters
+def _of_blocks(file: DataFile, form: Form, work: Work) -> Iterator[Piece]:
+    blocks = itertools.starmap(Block, jsonl.read_blocks(file))
+    return itertools.chain.from_iterable(work(form, jsonl.rows, blocks))
+
+
+def _take_piece(piece: Piece, count: FileCount, intake: Intake) -> None:
+    count.rows += piece.rows
+    count.bad += len(piece.bad)
+    for bad in piece.bad:
+        intake.findings.add(replace(bad, file=count.name))
+    assert intake.spool is not None
+    intake.spool.add(piece, len(intake.files) - 1)
+    if intake.slices is not None:
+        for values in piece.sliced:
+            intake.slices.add(values)

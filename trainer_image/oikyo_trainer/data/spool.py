@@ -15,47 +15,25 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from .columns import Shape
-from .example import Example
-from .keys import Keys
+from .piece import SCHEMAS, Piece
 
-BATCH_ROWS = 8192
-BATCH_CHARACTERS = 8 << 20
 GATHER_ROWS = 16384
 GATHER_CHARACTERS = 64 << 20
 
 Index = npt.NDArray[np.int64]
-TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
-CALLING_TURN = pa.struct(
-    [*TURN, *((name, pa.string()) for name in ("name", "tool_calls", "tool_call_id"))]
-)
-"""tool_calls is JSON: arguments are of any type."""
-SCHEMAS: dict[Shape, pa.Schema] = {
-    "classification": pa.schema([("text", pa.string()), ("label", pa.string())]),
-    "prompt-completion": pa.schema([("prompt", pa.string()), ("completion", pa.string())]),
-    "messages": pa.schema([("messages", pa.list_(CALLING_TURN)), ("tools", pa.string())]),
-    "preference": pa.schema(
-        [("prompt", pa.list_(TURN)), ("chosen", pa.string()), ("rejected", pa.string())]
-    ),
-    "unpaired": pa.schema(
-        [("prompt", pa.list_(TURN)), ("completion", pa.string()), ("desirable", pa.bool_())]
-    ),
-    "text": pa.schema([("text", pa.string())]),
-}
 
 
 class Spool:
-    """Takes examples one by one, then gives numbers as arrays and texts as tables."""
+    """Takes rows piece by piece, then gives numbers as arrays and texts as tables."""
 
     def __init__(self, path: Path, shape: Shape) -> None:
         self.shape = shape
         self.schema = SCHEMAS[shape]
         self._path = path
         self._writer: Any = pa.ipc.new_file(str(path), self.schema)  # Any: pyarrow is untyped
-        self._pending: list[dict[str, Any]] = []
-        self._characters = 0
         self._ends = array("q")
         self._input, self._row, self._exact = bytearray(), bytearray(), bytearray()
-        self._question, self._members = bytearray(), bytearray()
+        self._question, self._marks = bytearray(), bytearray()
         self._files, self._lines, self._lengths = array("i"), array("q"), array("i")
         self._labels = array("i")
         self._codes: dict[str, int] = {}
@@ -67,34 +45,25 @@ class Spool:
     def num_labels(self) -> int:
         return len(self._codes)
 
-    def add(
-        self, example: Example, hashes: Keys, file: int, label: str | None, member: bytes = b""
-    ) -> None:
-        """`member`: 16 bytes that place the row instead of its content; see marks.py."""
-        self._members += member
-        self._input += hashes.input
-        self._row += hashes.row
-        self._exact += hashes.exact
-        self._question += hashes.question
-        self._files.append(file)
-        self._lines.append(example.line)
-        self._lengths.append(example.length)
-        if label is not None:
-            self._labels.append(self._codes.setdefault(label, len(self._codes)))
-        self._pending.append(example.payload)
-        self._characters += example.length
-        if len(self._pending) >= BATCH_ROWS or self._characters >= BATCH_CHARACTERS:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._pending:
-            self._writer.write_batch(pa.RecordBatch.from_pylist(self._pending, schema=self.schema))
-            self._ends.append(len(self._lines))
-            self._pending, self._characters = [], 0
+    def add(self, piece: Piece, file: int) -> None:
+        """Take in the good rows of a piece of the file with this number."""
+        if not piece.lines:
+            return
+        self._input += piece.keys.input
+        self._row += piece.keys.row
+        self._exact += piece.keys.exact
+        self._question += piece.keys.question
+        self._marks += piece.marks
+        self._files.extend([file] * len(piece.lines))
+        self._lines.extend(piece.lines)
+        self._lengths.extend(piece.lengths)
+        own = [self._codes.setdefault(label, len(self._codes)) for label in piece.labels]
+        self._labels.extend([own[code] for code in piece.codes])
+        self._writer.write_batch(piece.batch)
+        self._ends.append(len(self._lines))
 
     def close(self) -> None:
         """End the writing; the numbers and texts may be read from here on."""
-        self._flush()
         self._writer.close()
 
     def columns(self) -> Rows:
@@ -103,7 +72,7 @@ class Spool:
             rows=_pairs(self._row),
             exact=np.frombuffer(bytes(self._exact), dtype="V32"),
             questions=_pairs(self._question) if self._question else None,
-            members=_pairs(self._members) if self._members else None,
+            members=_pairs(self._marks) if self._marks else None,
             files=np.array(self._files, dtype=np.int32),
             lines=np.array(self._lines, dtype=np.int64),
             lengths=np.array(self._lengths, dtype=np.int32),

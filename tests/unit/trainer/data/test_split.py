@@ -11,9 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oikyo.api.split import Split
+from oikyo_trainer.data.columns import Columns
 from oikyo_trainer.data.dedup import dedup
 from oikyo_trainer.data.example import Example
 from oikyo_trainer.data.keys import keys
+from oikyo_trainer.data.piece import Form
+from oikyo_trainer.data.pieces import piece_of
 from oikyo_trainer.data.split import DROPPED, TEST, TRAIN, VALIDATION, assign, by_hash
 from oikyo_trainer.data.spool import Rows, Spool
 
@@ -29,12 +32,17 @@ QUICK = settings(
 )
 
 
+def form(seed: int) -> Form:
+    return Form(Columns("classification", {}, {}), Split(seed=seed), test=False)
+
+
 def spooled(folder: Path, pairs: list[Pair], seed: int = 42) -> Rows:
     spool = Spool(folder / "rows.arrow", "classification")
-    for line, (text, label) in enumerate(pairs, 1):
-        payload = {"text": text, "label": label}
-        example = Example(line, (text,), label, payload, len(text))
-        spool.add(example, keys(seed, (text,), label), 0, label)
+    examples = [
+        Example(line, (text,), label, {"text": text, "label": label}, len(text))
+        for line, (text, label) in enumerate(pairs, 1)
+    ]
+    spool.add(piece_of(form(seed), examples), 0)
     spool.close()
     return spool.columns()
 
@@ -173,9 +181,9 @@ def test_duplicates_conflicts_and_leaks_are_told_apart(tmp_path: Path) -> None:
 
 def test_the_spool_gives_rows_back_in_any_order(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "rows.arrow", "classification")
-    for i in range(20_000):
-        example = Example(i, (f"t{i}",), "x", {"text": f"t{i}", "label": "x"}, 5)
-        spool.add(example, keys(1, (f"t{i}",), "x"), 0, "x")
+    every = [Example(i, (f"t{i}",), "x", {"text": f"t{i}", "label": "x"}, 5) for i in range(20_000)]
+    for start in range(0, len(every), 3000):
+        spool.add(piece_of(form(1), every[start : start + 3000]), 0)
     spool.close()
     wanted = np.random.default_rng(0).permutation(20_000)[:18_000]
     pieces = list(spool.gather(wanted, spool.columns().lengths))

@@ -16,10 +16,10 @@ from ...errors import Refused
 from ..columns import SHOWN
 from ..findings import excerpt
 from ..near.shingles import words_of
+from ..pieces import PIECE_CHARACTERS
 from ..readers import read
 from ..readers.row import Row
 from ..sources import DataFile, data_files
-from ..spool import BATCH_CHARACTERS
 from .runs import Known
 
 SHORTEST = 3
@@ -121,7 +121,7 @@ def _batches(texts: Iterator[tuple[str, int]]) -> Iterator[tuple[list[str], list
         held[0].append(text)
         held[1].append(item)
         characters += len(text) + 1
-        if characters >= BATCH_CHARACTERS:
+        if characters >= PIECE_CHARACTERS:
             yield held
             held, characters = ([], []), 0
     if held[0]:

@@ -1,15 +1,24 @@
-"""JSON Lines: one object a line. Stricter than json.loads: no NaN, no key twice, no lone surrogate."""
+"""JSON Lines: one object a line. Stricter than json.loads: no NaN, no key twice, no lone surrogate.
+
+A fast parser reads what is surely right; whatever it refuses, or may have read in another way, is read
+again by the standard library, which also says what is wrong.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
+
+import msgspec
 
 from ..findings import BadRow, excerpt
 from ..sources import DataFile
-from .lines import LongLine, lines
+from .lines import LongLine, blocks, of_block
 from .row import UTF8_BOM, Item, Row, check_encoding, too_long
+
+DEEP = 50
+"""Levels of nesting down to which the fast parser is believed."""
 
 
 class _Fault(ValueError):
@@ -20,20 +29,64 @@ class _Fault(ValueError):
 
 def read(file: DataFile) -> Iterator[Item]:
     """Every line but blank ones, as a Row or a BadRow."""
+    for number, block in read_blocks(file):
+        yield from rows(number, block)
+
+
+def read_blocks(file: DataFile) -> Iterator[tuple[int, bytes]]:
+    """The file in blocks for `rows`, each with the number of its first line."""
     with file.open() as opened:
-        for number, line in enumerate(lines(opened), 1):
+        for number, block in blocks(opened):
             if number == 1:
-                check_encoding(file, line)
-                line = line.removeprefix(UTF8_BOM) if line.startswith(UTF8_BOM) else line
-            if line.isspace() or not line:
-                continue
-            yield row(number, line)
+                check_encoding(file, block)
+                block = block.removeprefix(UTF8_BOM)
+            yield number, block
+
+
+def rows(number: int, block: bytes) -> Iterator[Item]:
+    """The rows of a block whose first line has this number."""
+    for place, line in enumerate(of_block(block), number):
+        if line and not line.isspace():
+            yield row(place, line)
 
 
 def row(number: int, line: bytes) -> Item:
     """The object that stands in `line`, which is line `number` of its file."""
     if isinstance(line, LongLine):
         return too_long(number, line.decode("utf-8", "replace"))
+    try:
+        value = _FAST.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _strict(number, line)
+    if type(value) is dict and _each_key_once(line, value):
+        return Row(number, value)
+    return _strict(number, line)
+
+
+def _each_key_once(line: bytes, value: dict[str, Any]) -> bool:  # any JSON value
+    """Whether there are as many quotes as the keys and texts of `value` have: a key that stands twice
+    is lost in it."""
+    if b"\\" in line:
+        line = line.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return line.count(b'"') == 2 * _texts(value, DEEP)
+
+
+def _texts(value: Any, depth: int) -> float:
+    """Keys and texts in `value`; not a number where it is too deep to look."""
+    count: float = 0
+    inside: Iterable[Any] = value
+    if isinstance(value, dict):
+        inside, count = value.values(), len(value)
+    for item in inside:
+        kind = type(item)
+        if kind is str:
+            count += 1
+        elif kind is dict or kind is list:
+            count += _texts(item, depth - 1) if depth else float("nan")
+    return count
+
+
+def _strict(number: int, line: bytes) -> Item:
     try:
         value = _DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -67,4 +120,5 @@ def _constant(name: str) -> NoReturn:
     raise _Fault("not-a-number", f"{name} is no JSON value; write null or leave the key out")
 
 
+_FAST: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
