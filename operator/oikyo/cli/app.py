@@ -8,7 +8,21 @@ import typer
 
 from oikyo.errors import OikyoError, SpecError
 
-from . import data, delete, get, history, listing, logs, plan, report, run, serve, validate, watch
+from . import (
+    compare,
+    data,
+    delete,
+    get,
+    history,
+    listing,
+    logs,
+    plan,
+    report,
+    run,
+    serve,
+    validate,
+    watch,
+)
 from .exits import FAILED, REFUSED
 
 app = typer.Typer(
@@ -20,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run")(run.run)
+app.command("compare")(compare.compare)
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("watch")(watch.watch)

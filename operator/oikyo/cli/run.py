@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +11,7 @@ from .options import HOME, Claims, ConfigMaps, HomeFolder, Manifest, home_at
 
 if TYPE_CHECKING:
     from oikyo.api.finetunejob import FineTuneJob
+    from oikyo.controller.observed import Mounts
     from oikyo.desktop.hands import Hands
     from oikyo.desktop.home import Home
 
@@ -32,27 +32,25 @@ def run(
 
     Exit codes: 0 accepted, 1 failed, 2 a gate failed, 64 the input was refused, 130 suspended.
     """
+    from oikyo import admission
     from oikyo.desktop import mounts
 
     place = home_at(home)
     claims = mounts.parse_folders(claim or (), "--claim")
     configmaps = mounts.parse_folders(configmap or (), "--configmap")
     where = mounts.mounts_of(place, manifest.parent, claims, configmaps)
-    return _run(manifest, place, where, again=again)
+    return take(admission.load(manifest), place, where, again=again)
 
 
-def _run(manifest: Path, home: Home, where: object, *, again: bool) -> int:
-    from oikyo import admission
+def take(job: FineTuneJob, home: Home, where: Mounts, *, again: bool) -> int:
+    """Take `job` to its verdict, or find that it has one; the exit code."""
     from oikyo.controller.decide import finished
-    from oikyo.controller.observed import Mounts
     from oikyo.desktop import jobs
     from oikyo.desktop.hands import Hands
     from oikyo.desktop.processes import Processes, stage_environment
 
     from .ending import exit_code, show_ending
 
-    assert isinstance(where, Mounts)
-    job = admission.load(manifest)
     with home.lock(job.metadata.name):
         job = jobs.admit(job, home, again=again)
         if finished(job.status):

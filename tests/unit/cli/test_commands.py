@@ -14,6 +14,7 @@ from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.meta import Condition, OwnerReference
 from oikyo.cli.app import run_command
+from oikyo.cli.compare import left_out
 from oikyo.cli.ending import exit_code
 from oikyo.controller import reasons
 from oikyo.desktop.home import Home
@@ -193,3 +194,33 @@ def test_help_needs_no_heavy_library() -> None:
     assert answer.returncode == 0, answer.stderr
     assert "Exit codes" in answer.stdout
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        ("data.augment", "the job has no spec.data.augment"),
+        ("data.duplicates", "nothing to compare"),
+        ("data.sources", "without data.sources the job is not valid"),
+    ],
+)
+def test_compare_says_what_cannot_be_left_out(
+    here: Path, capsys: pytest.CaptureFixture[str], field: str, sentence: str
+) -> None:
+    assert run_command(["compare", str(here / "job.yaml"), "--without", field]) == 64
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_job_that_is_compared_with_keeps_a_name_and_versions_of_its_own() -> None:
+    augmented = job(
+        name="t" * 52,
+        data={"sources": [{"uri": "pvc://d/a.jsonl"}], "augment": {"edits": {}}},
+        deployment={},
+    )
+    other = left_out(augmented, "spec.data.augment")
+    assert other.metadata.name == "t" * 36 + "-without-augment"
+    assert len(other.metadata.name) <= 52
+    assert other.model_name == other.metadata.name
+    assert other.spec.deployment is None
+    assert other.spec.data.augment is None
+    assert other.spec.data.split == augmented.spec.data.split

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -70,6 +72,15 @@ def answer_loss(model: PreTrainedModel, rows: Sequence[Encoded], tell: Tell) -> 
         total, count, done = total + part, count + tokens, done + len(batch)
         tell(done / len(rows))
     return total / count if count else math.nan
+
+
+def row_losses(
+    model: PreTrainedModel, rows: Sequence[Encoded]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Summed negative log-likelihood of each row's answer tokens, and their number."""
+    limit = context_length(model.config)
+    found = [_batch_loss(model, [row], min(len(row.tokens), limit)) for row in rows]
+    return np.array([part for part, _ in found]), np.array([tokens for _, tokens in found])
 
 
 def _batch_loss(model: PreTrainedModel, rows: Sequence[Encoded], width: int) -> tuple[float, int]:
