@@ -95,7 +95,8 @@ def encode_texts(
     if not tokenizer.is_fast:
         head = tail = 0
     else:
-        around = tokenizer.backend_tokenizer.encode("a").special_tokens_mask
+        # Not by the backend: it may pad as tokenizer.json says, and padding counts as special.
+        around = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         head, tail = _leading(around), _leading(around[::-1])
     encoded = []
     for ids in token_ids(tokenizer, texts):

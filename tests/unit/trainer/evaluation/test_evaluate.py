@@ -19,7 +19,7 @@ from oikyo_trainer.evaluation.classification import Question, ask_base, ask_clas
 from oikyo_trainer.evaluation.cut import Reading
 from oikyo_trainer.evaluation.evaluate import evaluate
 from oikyo_trainer.evaluation.generation import answer_loss
-from oikyo_trainer.evaluation.prompts import encode
+from oikyo_trainer.evaluation.prompts import encode, encode_texts
 from oikyo_trainer.evaluation.record import read_record, verify
 from unit.trainer.evaluation.tiny import (
     LABELS,
@@ -29,6 +29,7 @@ from unit.trainer.evaluation.tiny import (
     pair_rows,
     save_causal,
     save_classifier,
+    tokenizer,
 )
 
 GENERATION = {"loss", "perplexity", "bleu", "rouge_l", "exact_match"}
@@ -81,6 +82,14 @@ def test_each_slice_is_scored_and_the_same_rows_are_chosen_with_and_without(benc
     assert all(float(one["low"]) <= float(one["accuracy"]) <= float(one["high"]) for one in slices)
     card = (bench.context.workspace / result.path / "README.md").read_text()
     assert "country = fr" in card
+
+
+def test_a_tokenizer_that_pads_by_itself_cuts_a_long_row_all_the_same() -> None:
+    made = tokenizer()
+    plain = encode_texts(made, ["the cat " * 40], Reading(16))
+    made.backend_tokenizer.enable_padding(length=128)
+    padded = encode_texts(made, ["the cat " * 40], Reading(16))
+    assert [ids.tolist() for ids, _ in padded] == [ids.tolist() for ids, _ in plain]
 
 
 def test_a_model_without_one_of_the_labels_is_refused(bench: Bench) -> None:
