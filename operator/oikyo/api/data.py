@@ -11,6 +11,7 @@ from .base import ATOMIC, Model, Rule, Word, in_words, list_map
 from .checks import DataCheck
 from .clean import Clean
 from .duplicates import Duplicates
+from .fewshot import FewShot
 from .leakage import Benchmark, Leakage
 from .sources import DataSource
 from .split import Split
@@ -176,6 +177,14 @@ class DataSpec(Model):
             "side of the split and are told."
         ),
     ] = Duplicates()
+    few_shot: Annotated[
+        FewShot | None,
+        Field(
+            description="Examples from the training split with which the tuned and the base model are measured a "
+            "second time, so that learning from the prompt and from training compare (TextGeneration). "
+            "Default: none. Example: {examples: 4, chooseBy: Similarity}."
+        ),
+    ] = None
     leakage: Annotated[
         Leakage,
         Field(

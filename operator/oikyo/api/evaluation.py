@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from .base import ATOMIC, Decimal, Model, Rule
+from .fewshot import PREFIX
 from .training import Objective
 
 Task = Literal["TextClassification", "TextGeneration"]
@@ -23,7 +24,7 @@ MetricName = Literal[
 ]
 CLASSIFICATION_METRICS: tuple[str, ...] = ("accuracy", "f1_macro", "loss")
 GENERATION_METRICS: tuple[str, ...] = ("loss", "perplexity", "bleu", "rouge_l", "exact_match")
-LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
+LOWER_IS_BETTER = frozenset({"loss", "perplexity", f"{PREFIX}loss", f"{PREFIX}perplexity"})
 
 
 def main_metric(task: Task, objective: Objective) -> MetricName:
@@ -51,9 +52,10 @@ class Gate(Model):
         Decimal | None, Field(description='Greatest value that passes. Example: "1.5".')
     ] = None
     better_than: Annotated[
-        Literal["Base"] | None,
+        Literal["Base", "FewShot"] | None,
         Field(
-            description="The result must beat the base model, measured the same way, on this metric."
+            description="The result must beat the base model on this metric, measured the same way (Base), or "
+            "with the examples of data.fewShot in its prompt (FewShot). Example: FewShot."
         ),
     ] = None
 

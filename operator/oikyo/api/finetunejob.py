@@ -201,6 +201,19 @@ class FineTuneJobSpec(Model):
             ".training.objective",
         ),
         Rule(
+            "!has(self.data.fewShot) || (self.task == 'TextGeneration'"
+            " && self.training.objective == 'Supervised')",
+            "examples in a prompt are for models that write answers: leave data.fewShot out, or write task: "
+            "TextGeneration and training.objective: Supervised",
+            ".data.fewShot",
+        ),
+        Rule(
+            "has(self.data.fewShot) || !has(self.evaluation.gates)"
+            " || self.evaluation.gates.all(g, !has(g.betterThan) || g.betterThan == 'Base')",
+            "a gate with betterThan: FewShot needs examples: write data.fewShot, for example {examples: 4}",
+            ".evaluation.gates",
+        ),
+        Rule(
             "self.training.lossOn == 'Answers' || self.task == 'TextGeneration'",
             "a classification has no tokens to learn: leave training.lossOn out, or write task: "
             "TextGeneration",

@@ -20,6 +20,7 @@ from .clean import Clean, CleanedStep
 from .data import Fields
 from .duplicates import Duplicates
 from .evaluation import EvaluationSpec, Task
+from .fewshot import FewShot
 from .jobstatus import DataFinding, GateResult, Resolved
 from .leakage import Leakage
 from .meta import Metric
@@ -134,6 +135,8 @@ class PrepareSpec(RunSpec):
     """Whether rows are answers to learn, or preferences between answers."""
     max_length: int = 512
     """training.maxLength: tokens after which a row is cut."""
+    few_shot: FewShot | None = None
+    """Examples to choose for prompts; None: none."""
     training: TrainingSpec | None = None
     """What will be trained, so that its memory is planned; None: it is not."""
     serving_memory: str = ""
@@ -169,6 +172,8 @@ class EvaluateSpec(RunSpec):
     """Least number the version may get: one above what the cluster knows."""
     training: TrainingSpec
     evaluation: EvaluationSpec
+    few_shot: FewShot | None = None
+    """Examples with which both models are measured a second time."""
     image: str = ""
 
     shapeless: ClassVar[dict[str, int | None]] = {"attempt": 0, "min_version": 1}

@@ -3,6 +3,7 @@
 datasets/<digest>/      train, validation, test as Parquet; report.json; manifest.json, written last
 tokens/<digest>/        their rows as tokens for one model, mapped by every rank; manifest.json, written last
 models/<digest>/        the base model's files, shared by every attempt and server
+datasets/<digest>/few-shot/  examples for prompts, chosen from the training split
 runs/<run>/<stage>/     result.json, written last; train/checkpoints/checkpoint-<step>/manifest.json
 versions/<model>/<n>/   safetensors, tokenizer, README.md (model card), record.json
 A digest folder is named by the hexadecimal part alone: a colon is not portable in file names.
@@ -11,6 +12,8 @@ A digest folder is named by the hexadecimal part alone: a colon is not portable 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+
+from .fewshot import FewShot
 
 MANIFEST = "manifest.json"
 RESULT = "result.json"
@@ -29,6 +32,12 @@ def dataset(digest: str) -> PurePosixPath:
 
 def tokens(digest: str) -> PurePosixPath:
     return PurePosixPath("tokens", _hex(digest))
+
+
+def few_shot(dataset_digest: str, asked: FewShot) -> PurePosixPath:
+    """The examples for prompts that were chosen from a dataset."""
+    name = f"{asked.choose_by.lower()}-{asked.examples}-{asked.seed}.json"
+    return dataset(dataset_digest) / "few-shot" / name
 
 
 def model(digest: str) -> PurePosixPath:

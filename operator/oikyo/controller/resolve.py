@@ -167,6 +167,7 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         slice_by=data.slice_by,
         duplicates=data.duplicates,
         leakage=data.leakage,
+        few_shot=data.few_shot,
         contamination=tuple(_benchmark(given, mounts) for given in data.contamination),
         augment=data.augment,
         augment_secret=_secret(_endpoint_secret(job.spec), mounts),
@@ -215,6 +216,7 @@ def evaluate_spec(
         min_version=1 + max((_number(version) for version in seen.versions), default=0),
         training=job.spec.training,
         evaluation=job.spec.evaluation,
+        few_shot=job.spec.data.few_shot,
         image=seen.image,
     )
 

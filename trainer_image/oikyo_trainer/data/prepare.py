@@ -23,7 +23,7 @@ from ..errors import Refused
 from ..files import write_atomic
 from ..planning.road import check_serving, fit
 from ..training.hyperparameters import memory_choices
-from . import judge, models, remote, report, version
+from . import fewshot, judge, models, remote, report, version
 from .augment.augment import augment
 from .clean import log as cleaning
 from .examine import Examined, examine
@@ -74,6 +74,9 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             intake=intake,
             report=told,
         )
+        if spec.few_shot is not None:
+            examples = fewshot.store(context.workspace, made.digest, spec.few_shot)
+            told["few_shot"] = {**spec.few_shot.wire(), "chosen": len(examples.examples)}
         context.reporter.update(percentage=WRITTEN)
         model = models.store(base, context.workspace, staging / "model", _tell_model(context))
         resolved = (*intake.resolved.values(), *pinned, *base.resolved)

@@ -15,6 +15,7 @@ from oikyo.api.evaluation import (
     Task,
     main_metric,
 )
+from oikyo.api.fewshot import PREFIX
 from oikyo.api.jobstatus import GateResult
 from oikyo.api.training import Objective
 
@@ -46,7 +47,10 @@ def shown(value: float) -> float:
 def _judge(gate: Gate, metrics: Mapping[str, float], baseline: Mapping[str, float]) -> GateResult:
     value = metrics.get(gate.metric, math.nan)
     base = baseline.get(gate.metric, math.nan)
-    rule, threshold, passed = _apply(gate, shown(value), shown(base))
+    other = base
+    if gate.better_than == "FewShot":
+        other = baseline.get(PREFIX + gate.metric, math.nan)
+    rule, threshold, passed = _apply(gate, shown(value), shown(other))
     return GateResult(
         metric=gate.metric,
         rule=rule,
@@ -64,4 +68,5 @@ def _apply(gate: Gate, value: float, base: float) -> tuple[str, str, bool]:
     if gate.max is not None:
         return f"max {gate.max}", gate.max, value <= float(gate.max)
     better = value < base if gate.metric in LOWER_IS_BETTER else value > base
-    return "better than base", text(base), better
+    rival = "the base with examples" if gate.better_than == "FewShot" else "base"
+    return f"better than {rival}", text(base), better

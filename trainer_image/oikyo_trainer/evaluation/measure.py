@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from oikyo.api import workspace as layout
+from oikyo.api.fewshot import PREFIX
 from oikyo.api.stages import EvaluateSpec
 
+from ..data.fewshot import load
 from ..errors import Refused
 from .classification import Question, ask_base, ask_classifier, right, score
 from .cut import Reading
+from .fewshot import encode_with_examples
 from .generation import GENERATED_ROWS, measure_generator
 from .models import context_length, load_config, load_tokenizer
 from .preferences import measure_preferences, read_answers
@@ -92,7 +97,47 @@ def _generators(
         for folder, start in ((models.tuned, 0.0), (models.base, 0.5))
     ]
     method = "the base model, given the very same tokens in the same batches"
-    return Measured(found[0], found[1], method, len(rows), len(asked))
+    metrics, baseline = found
+    if spec.few_shot is not None and dataset.shape != "text":
+        shown = _with_examples(spec, models, dataset, rows, tokenizer)
+        metrics, baseline = (
+            {**plain, **_few_shot(spec, folder, tokenizer, shown, len(asked))}
+            for plain, folder in ((metrics, models.tuned), (baseline, models.base))
+        )
+        method += f"; {PREFIX}...: each with {spec.few_shot.examples} examples in the prompt"
+    return Measured(metrics, baseline, method, len(rows), len(asked))
+
+
+def _with_examples(
+    spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tokenizer: Any
+) -> list[Encoded]:
+    assert spec.few_shot is not None
+    context = min(context_length(load_config(folder)) for folder in (models.tuned, models.base))
+    workspace = dataset.folder.parent.parent
+    return encode_with_examples(
+        tokenizer,
+        rows,
+        dataset.shape,
+        _reading(spec, models),
+        load(workspace / layout.few_shot(spec.dataset_digest, spec.few_shot)),
+        context=context,
+        room=spec.evaluation.max_new_tokens,
+    )
+
+
+def _few_shot(
+    spec: EvaluateSpec, folder: Path, tokenizer: Any, shown: Sequence[Encoded], asked: int
+) -> dict[str, float]:
+    """The metrics of a model that reads examples first, under names of their own."""
+    found = measure_generator(
+        folder,
+        tokenizer,
+        shown,
+        generate=shown[:asked],
+        max_new_tokens=spec.evaluation.max_new_tokens,
+        tell=lambda share: None,
+    )
+    return {PREFIX + name: value for name, value in found.items()}
 
 
 def _preferences(

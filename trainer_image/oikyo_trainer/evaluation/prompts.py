@@ -61,6 +61,8 @@ class Chat:
 
     messages: Messages
     tools: Tools | None = None
+    begin: int = 0
+    """Turns before this one are examples: nothing of them is learned or scored."""
 
     def upto(self, turn: int) -> Chat:
         """The same chat before this turn."""
@@ -74,7 +76,7 @@ def chat_of(row: Row) -> Chat:
         for turn in row["messages"]
     ]
     tools = row.get("tools")
-    return Chat(turns, json.loads(tools) if tools else None)
+    return Chat(turns, json.loads(tools) if tools else None, row.get("from", 0))
 
 
 def encode(
@@ -213,7 +215,7 @@ def _pairs(
 def _chats(
     tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], reading: Reading
 ) -> Iterator[Encoded]:
-    turns = [_answers(chat.messages, reading) for chat in chats]
+    turns = [_answers(chat, reading) for chat in chats]
     before = render_all(
         tokenizer,
         [chat.upto(turn) for chat, own in zip(chats, turns, strict=True) for turn in own],
@@ -245,9 +247,10 @@ def _chats(
         yield _encoded(tokenizer, tokens, spans, prompts[-1], reference, reading)
 
 
-def _answers(chat: Messages, reading: Reading) -> list[int]:
+def _answers(chat: Chat, reading: Reading) -> list[int]:
     """Positions of the turns to learn; the last one at least."""
-    turns = [index for index, message in enumerate(chat) if message["role"] == "assistant"]
+    said = enumerate(chat.messages)
+    turns = [n for n, turn in said if turn["role"] == "assistant" and n >= chat.begin]
     return turns if reading.loss_on == "Answers" else turns[-1:]
 
 

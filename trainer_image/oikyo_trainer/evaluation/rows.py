@@ -31,6 +31,9 @@ COLUMNS: dict[Shape, tuple[str, ...]] = {
 }
 
 
+BATCH = 4096
+
+
 def columns_of(shape: Shape, file: Any) -> list[str]:
     """The columns of the shape that a Parquet file has: older versions declare no tools."""
     return [name for name in COLUMNS[shape] if name in file.schema_arrow.names]
@@ -44,11 +47,17 @@ class Dataset:
     shape: Shape
     labels: tuple[str, ...]
 
-    def rows(self, split: str) -> list[Row]:
+    def rows(self, split: str, most: int | None = None) -> list[Row]:
+        """The rows of a split, or the first `most` of them."""
         file = pq.ParquetFile(self.folder / f"{split}.parquet")
         groups = [name for name in file.schema_arrow.names if name.startswith(META)]
-        table = file.read(columns=[*columns_of(self.shape, file), *groups])
-        rows: list[Row] = table.to_pylist()
+        columns = [*columns_of(self.shape, file), *groups]
+        rows: list[Row] = []
+        for batch in file.iter_batches(BATCH, columns=columns):
+            rows += batch.to_pylist()
+            if most is not None and len(rows) >= most:
+                rows = rows[:most]
+                break
         return [_bare(row) for row in rows] if self.shape == "messages" else rows
 
 

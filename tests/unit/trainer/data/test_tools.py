@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from oikyo.api import workspace as layout
+from oikyo.api.fewshot import FewShot
 from oikyo_trainer.data.columns import choose
 from oikyo_trainer.data.convert.shapes import Unlike, columns_of, reshaper
 from oikyo_trainer.data.example import Example, converter
@@ -208,3 +209,15 @@ def test_the_template_of_the_model_renders_tools_calls_and_answers() -> None:
     assert isinstance(calling, Example)
     (encoded,) = encode(words, [calling.payload], "messages", Reading(400))
     assert encoded.reference == "[weather Rome]"
+
+
+def test_examples_for_prompts_are_chosen_with_the_version(desk: Any) -> None:
+    rows = [{"prompt": f"what is {n} and {n % 7}", "completion": f"it is {n}"} for n in range(80)]
+    asked = FewShot(examples=3)
+    result = desk.prepare(desk.rows("rows.jsonl", rows), task="TextGeneration", few_shot=asked)
+    path = desk.workspace / layout.few_shot(result.dataset_digest, asked)
+    kept = json.loads(path.read_text())
+    assert len(kept["by_row"]) == result.test
+    assert {len(places) for places in kept["by_row"].values()} == {3}
+    report = desk.workspace / layout.stage("job-00000000", "prepare") / "report.json"
+    assert json.loads(report.read_text())["few_shot"]["chooseBy"] == "Similarity"

@@ -46,7 +46,7 @@ def features(texts: list[str], seed: int = 0) -> Features | None:
         return None
     cut = max(LEAST_CUT, CHARACTERS // len(texts))
     short = [text[:cut] for text in texts]
-    words, names = _fitted(_words(), short)
+    words, names = _fitted(word_features(), short)
     letters, _ = _fitted(_letters(), short)
     table = sparse.hstack([words, letters], format="csr") / np.sqrt(2)
     axes = min(AXES, table.shape[1] - 1, len(texts) - 1)
@@ -56,7 +56,8 @@ def features(texts: list[str], seed: int = 0) -> Features | None:
     return Features(np.asarray(svd.fit_transform(table), dtype=np.float64), words, names, cut)
 
 
-def _words() -> TfidfVectorizer:
+def word_features() -> TfidfVectorizer:
+    """TF-IDF of words and pairs of words, rows of length 1."""
     return TfidfVectorizer(
         ngram_range=(1, 2),
         sublinear_tf=True,

@@ -1,0 +1,40 @@
+"""spec.data.fewShot: examples from the training split that the verdict puts before each question."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .base import Model
+
+ChooseBy = Literal["Similarity", "Diversity", "Class"]
+PREFIX = "few_shot_"
+"""Before the name of a metric that was measured with examples in the prompt."""
+
+
+class FewShot(Model):
+    """How many examples, and which."""
+
+    examples: Annotated[
+        int,
+        Field(ge=1, le=32, description="Examples in a prompt, 1 to 32. Default: 4. Example: 8."),
+    ] = 4
+    choose_by: Annotated[
+        ChooseBy,
+        Field(
+            description="Similarity takes for each test row the training rows most like it (TF-IDF of words "
+            "and pairs of words), the most like last; Diversity the same rows for all, each as far from "
+            "the others as can be; Class the same rows for all, with different answers in turn, the "
+            "most frequent first. Default: Similarity. Example: Class."
+        ),
+    ] = "Similarity"
+    seed: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2**31 - 1,
+            description="Seed of what is left to chance: the first row of Diversity, the row of an answer of "
+            "Class. Default: 42.",
+        ),
+    ] = 42
