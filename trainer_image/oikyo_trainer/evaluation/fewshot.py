@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from oikyo.api.training import LossOn
+
 from ..data.fewshot import Choice
 from .cut import Reading
 from .prompts import Encoded, encode
@@ -35,7 +37,7 @@ def encode_with_examples(
     """The rows as tokens, each with its examples; `room`: tokens of the context kept for the answer."""
     examples = [_of(choice, row) for row in rows]
     # Of the examples nothing is scored, also where a training learns all.
-    loss_on = "LastAnswer" if reading.loss_on == "LastAnswer" else "Answers"
+    loss_on: LossOn = "LastAnswer" if reading.loss_on == "LastAnswer" else "Answers"
     wide = replace(reading, max_length=context, loss_on=loss_on)
     found: dict[int, Encoded] = {}
     while len(found) < len(rows):
@@ -58,8 +60,8 @@ def _of(choice: Choice, row: Row) -> list[Row]:
 
 def _shown(row: Row, examples: Sequence[Row], shape: Shape) -> Row:
     if shape != "messages":
-        before = "".join(f"{one['prompt']}{one['completion']}{BETWEEN}" for one in examples)
-        return {"prompt": before + row["prompt"], "completion": row["completion"]}
+        said = "".join(f"{one['prompt']}{one['completion']}{BETWEEN}" for one in examples)
+        return {"prompt": said + row["prompt"], "completion": row["completion"]}
     turns = list(row["messages"])
     system = [turn for turn in turns[:1] if turn["role"] == "system"]
     before = [turn for one in examples for turn in one["messages"] if turn["role"] != "system"]
