@@ -21,6 +21,7 @@ from oikyo.api.training import TrainingSpec
 from .distributed import World
 from .fsdp import shard
 from .hyperparameters import Plan
+from .kernels import fuse
 from .microbatch import Steps, build, only
 from .packing import Shape, StepSampler, deal
 from .probe import Choice, choose, summed_loss
@@ -114,6 +115,7 @@ def make_supervised(
         not plan.fsdp
     ):  # a model that needs FSDP may not fit a GPU whole: its rows are tried on the host
         model.to(arguments.device)  # where rows are tried; the Trainer would move it just after
+    kernels = fuse(model, cuda=cuda)
     choice = choose(
         model,
         tokenizer.pad_token_id,
@@ -137,7 +139,7 @@ def make_supervised(
     trainer.choice, trainer.shape = choice, shape
     trainer.order = StepSampler(train_rows.lengths, train_rows.labelled, shape, seed=training.seed)
     silence(trainer)
-    return trainer, tuple(_resolved(choice, tokens, reason))
+    return trainer, (*kernels, *_resolved(choice, tokens, reason))
 
 
 def micro_tokens(training: TrainingSpec, plan: Plan, *, cuda: bool) -> tuple[int, str]:

@@ -1,0 +1,48 @@
+"""Which kernels a model gets; that they compute the same needs a GPU."""
+
+from __future__ import annotations
+
+import copy
+from importlib.util import find_spec
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from oikyo_trainer.training.kernels import PACKAGE, fuse
+
+
+def model() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    size = {"hidden_size": 64, "intermediate_size": 128, "vocab_size": 100}
+    return LlamaForCausalLM(LlamaConfig(**size, num_hidden_layers=2, num_attention_heads=2))
+
+
+def test_a_cpu_has_no_choice_and_its_model_stays_as_it_is() -> None:
+    ours = model()
+    before = ours.forward
+    assert fuse(ours, cuda=False) == ()
+    assert ours.forward == before
+
+
+@pytest.mark.skipif(find_spec(PACKAGE) is not None, reason="the package is here")
+def test_a_missing_package_is_said() -> None:
+    (choice,) = fuse(model(), cuda=True)
+    assert choice.value == "PyTorch"
+    assert "not installed" in choice.reason
+
+
+@pytest.mark.gpu
+def test_fused_kernels_compute_the_same_loss() -> None:
+    pytest.importorskip(PACKAGE)
+    plain = model().cuda()
+    fused = copy.deepcopy(plain)
+    (choice,) = fuse(fused, cuda=True)
+    assert choice.value == "Liger"
+    ids = torch.arange(64, device="cuda")[None] % 100
+    losses = [one(ids, labels=ids).loss for one in (plain, fused)]
+    for loss in losses:
+        loss.backward()
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-4)
+    gradients = [one.model.embed_tokens.weight.grad for one in (plain, fused)]
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-5)
