@@ -20,9 +20,11 @@ from oikyo.api.stages import PrepareSpec
 
 from .. import personal
 from ..examine import Examined
-from ..example import converter
+from ..example import Example, converter
 from ..findings import BadRow
-from ..keys import keys, normalise
+from ..keys import normalise
+from ..piece import Form
+from ..pieces import piece_of
 from ..readers.row import Row
 from ..slicing import SliceColumns
 from ..split import TRAIN
@@ -103,7 +105,7 @@ def _make(
 ) -> None:
     """Make the rows of one piece of the plan."""
     texts = [compose.text_of(made.shape, payload) for payload in payloads]
-    places = range(start, start + len(payloads))
+    places, examples = range(start, start + len(payloads)), list[Example]()
     methods = [METHODS[wanted.methods[place]] for place in places]
     asked = [n for n, method in enumerate(methods) if method == "endpoint"]
     answers = {}
@@ -123,7 +125,15 @@ def _make(
         if fault:
             made.dropped[fault] += 1
         else:
-            _add(made, rows, row, int(wanted.methods[place]), payloads[number], new)
+            made_row = _example(made, rows, row, payloads[number], new)
+            if isinstance(made_row, BadRow):
+                made.dropped["unusable"] += 1
+                continue
+            examples.append(made_row)
+            made.sources.append(row)
+            made.methods.append(int(wanted.methods[place]))
+    form = Form(compose.columns(made.shape), made.spec.split, test=False)
+    made.spool.add(piece_of(form, examples), 0)  # files and lines are those of the sources
 
 
 def _local(
@@ -148,19 +158,11 @@ def _fault(text: str, answer: str) -> str:
     return "personal-data" if new - known else ""
 
 
-def _add(
-    made: Making, rows: Rows, row: int, method: int, payload: compose.Payload, text: str
-) -> None:
+def _example(
+    made: Making, rows: Rows, row: int, payload: compose.Payload, text: str
+) -> Example | BadRow:
     values = compose.with_text(made.shape, payload, text)
-    example = converter(compose.columns(made.shape))(Row(int(rows.lines[row]), values))
-    if isinstance(example, BadRow):
-        made.dropped["unusable"] += 1
-        return
-    hashes = keys(made.spec.split.seed, example.input, example.answer, example.question)
-    label = rows.labels[rows.label_codes[row]] if rows.labels else None
-    made.spool.add(example, hashes, int(rows.files[row]), label)
-    made.sources.append(row)
-    made.methods.append(method)
+    return converter(compose.columns(made.shape))(Row(int(rows.lines[row]), values))
 
 
 def _added(made: Making, data: Examined, staging: Path, wanted: Plan) -> tuple[Examined, Told]:
