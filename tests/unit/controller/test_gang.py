@@ -115,6 +115,14 @@ def test_a_deadline_fails_the_job_and_names_who_is_missing_and_why():
     assert "kubectl describe pod tickets-train-1-1" in decision.status.diagnosis.next_step
 
 
+def test_while_it_waits_the_diagnosis_names_every_pod_that_cannot_start():
+    run = partly(1, 3)
+    decision = decide(elastic(3, least=None), seen(done("prepare"), run), NOW)
+    told = decision.status.diagnosis
+    assert told.cause == "workers 1, 2 of train cannot start: Unschedulable"
+    assert told.evidence == f"pod tickets-train-1-1: {NODES}; pod tickets-train-1-2: {NODES}"
+
+
 def test_time_in_a_queue_does_not_count():
     made = elastic(2, startDeadlineSeconds=60)
     held = partly(0, 2, suspended=True)

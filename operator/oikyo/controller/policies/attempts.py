@@ -241,18 +241,29 @@ def evidence(run: StageRun) -> str:
     return ": ".join(part for part in (where, detail) if part)[-2000:]
 
 
+def _stuck(job: FineTuneJob, run: StageRun, stuck: list[Worker]) -> Diagnosis:
+    """Every pod that cannot start, with the platform's words, and what mends the first."""
+    ranks = ", ".join(str(worker.rank) for worker in stuck)
+    why = ", ".join(dict.fromkeys(worker.reason for worker in stuck))
+    words = "; ".join(f"pod {worker.name}: {worker.message[:400]}" for worker in stuck)
+    first = stuck[0]
+    return Diagnosis(
+        cause=f"worker{'s' if len(stuck) > 1 else ''} {ranks} of {run.stage} cannot start: {why}"[
+            :LIMIT
+        ],
+        evidence=words[:2000],
+        tried="waiting; the job goes on by itself once this is mended",
+        next_step=BLOCKING[first.reason].format(pod=first.name, job=job.metadata.name),
+    )
+
+
 def blocked(job: FineTuneJob, run: StageRun) -> tuple[str, Diagnosis] | None:
     """Why a pod of a waiting attempt cannot start, if only a person can mend it."""
     if run.state != "Pending" and not any(w.reason in BLOCKING for w in run.workers):
         return None
-    for worker in run.workers:
-        if worker.state == "Pending" and worker.reason in BLOCKING:
-            return worker.reason, Diagnosis(
-                cause=f"worker {worker.rank} of {run.stage} cannot start: {worker.reason}",
-                evidence=f"pod {worker.name}: {worker.message}"[:2000],
-                tried="waiting; the job goes on by itself once this is mended",
-                next_step=BLOCKING[worker.reason].format(pod=worker.name, job=job.metadata.name),
-            )
+    stuck = [w for w in run.workers if w.state == "Pending" and w.reason in BLOCKING]
+    if stuck:
+        return stuck[0].reason, _stuck(job, run, stuck)
     if not run.workers and run.warning:
         return "FailedCreate", Diagnosis(
             cause=f"the pods of {run.stage} cannot be created",
