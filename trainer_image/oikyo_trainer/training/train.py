@@ -44,6 +44,7 @@ from .methods.adapters import add_adapter
 from .methods.merge import PARITY_ROWS, Rows
 from .methods.quantized import prepare, quantization
 from .model import METHODS, Base, load_weights, open_base
+from .network import choose_network
 from .precision import Processor, choose_precision, read_processor
 from .preferences import compare, make_preferring
 from .pulse import Pulse
@@ -98,6 +99,8 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
     source = open_source(context.workspace, spec.dataset_digest, spec.task)
     base = open_base(context.workspace, spec.model_digest, spec.task)
     plan = _plan(spec, source, base, world, processor)
+    network = choose_network(world, cuda=processor.cuda)
+    plan = replace(plan, resolved=(*plan.resolved, *network))
     setting = Setting(spec, context, world, source, base, plan, context.folder(spec))
     rollbacks = Rollbacks(setting.folder, setting.check_attempt)
     setting = replace(setting, plan=slowed(plan, len(rollbacks.done)))
