@@ -148,6 +148,34 @@ def test_of_a_chat_the_last_question_is_changed_and_nothing_else(desk: Any) -> N
         assert answer["content"] == f"It is {number}."
 
 
+def test_calls_of_tools_stay_as_they_are(desk: Any) -> None:
+    call = {"type": "function", "id": "1", "function": {"name": "sum", "arguments": {"a": 1}}}
+    tool = {"type": "function", "function": {"name": "sum", "parameters": {"type": "object"}}}
+    data = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Add one and {i}"},
+                {"role": "assistant", "content": "", "tool_calls": [call]},
+                {"role": "tool", "content": str(i + 1), "tool_call_id": "1"},
+                {"role": "assistant", "content": f"It is {i + 1}."},
+            ],
+            "tools": [tool],
+        }
+        for i in range(100)
+    ]
+    how = Augment(templates=("Please: {text}",))
+    result = desk.prepare(desk.rows("rows.jsonl", data), task="TextGeneration", augment=how)
+    trained = table(desk, result, "train")
+    own = {row["source"]: row for row in trained if not row["synthetic"]}
+    made = [row for row in trained if row["synthetic"]]
+    assert len(made) == len(own)
+    for row in made:
+        before = own[row["source"]]
+        assert row["tools"] == before["tools"]
+        assert row["messages"][1:] == before["messages"][1:]
+        assert row["messages"][0]["content"] == f"Please: {before['messages'][0]['content']}"
+
+
 def test_card_and_page_count_them(desk: Any) -> None:
     result = desk.prepare(desk.rows("rows.jsonl", rows()), augment=Augment(edits=Edits()))
     card = (version(desk, result) / "README.md").read_text()

@@ -20,7 +20,7 @@ from oikyo.api.stages import PrepareSpec
 
 from .. import personal
 from ..examine import Examined
-from ..example import Example, converter
+from ..example import Convert, Example, converter
 from ..findings import BadRow
 from ..keys import normalise
 from ..piece import Form
@@ -50,7 +50,8 @@ class Making:
     spec: PrepareSpec
     how: Augment
     spool: Spool
-    shape: Any
+    form: Form
+    convert: Convert
     sources: list[int]
     methods: list[int]
     dropped: Counter[str]
@@ -70,9 +71,10 @@ def augment(
     """
     compose.check(data.spool.shape)
     wanted = plan(how, data.rows, np.flatnonzero(data.sides == TRAIN))
-    made = Making(
-        spec, how, Spool(staging / FILE, data.spool.shape), data.spool.shape, [], [], Counter()
-    )
+    shape = data.spool.shape
+    form = Form(compose.columns(shape), spec.split, test=False)
+    spool = Spool(staging / FILE, shape)
+    made = Making(spec, how, spool, form, converter(form.columns), [], [], Counter())
     paraphraser = None
     if how.endpoint is not None:
         paraphraser = Paraphraser(how.endpoint, how.seed, workspace, spec.augment_secret)
@@ -104,11 +106,11 @@ def _make(
     paraphraser: Paraphraser | None,
 ) -> None:
     """Make the rows of one piece of the plan."""
-    texts = [compose.text_of(made.shape, payload) for payload in payloads]
-    places, examples = range(start, start + len(payloads)), list[Example]()
+    texts = [compose.text_of(made.form.columns.shape, payload) for payload in payloads]
+    places = range(start, start + len(payloads))
     methods = [METHODS[wanted.methods[place]] for place in places]
     asked = [n for n, method in enumerate(methods) if method == "endpoint"]
-    answers = {}
+    answers, examples = {}, list[Example]()
     if paraphraser is not None:
         copies = [int(wanted.copies[start + n]) for n in asked]
         told = paraphraser.answers([texts[n] for n in asked], copies)
@@ -122,18 +124,15 @@ def _make(
             new, fault = _local(made.how, methods[number], text, rows, row, wanted, place), ""
         if not fault and methods[number] != "repeat" and normalise(new) == normalise(text):
             fault = "identical"
-        if fault:
-            made.dropped[fault] += 1
-        else:
-            made_row = _example(made, rows, row, payloads[number], new)
-            if isinstance(made_row, BadRow):
-                made.dropped["unusable"] += 1
-                continue
-            examples.append(made_row)
-            made.sources.append(row)
-            made.methods.append(int(wanted.methods[place]))
-    form = Form(compose.columns(made.shape), made.spec.split, test=False)
-    made.spool.add(piece_of(form, examples), 0)  # files and lines are those of the sources
+        values = compose.with_text(made.form.columns.shape, payloads[number], new)
+        example = made.convert(Row(int(rows.lines[row]), values))
+        if fault or isinstance(example, BadRow):
+            made.dropped[fault or "unusable"] += 1
+            continue
+        examples.append(example)
+        made.sources.append(row)
+        made.methods.append(int(wanted.methods[place]))
+    made.spool.add(piece_of(made.form, examples), 0)
 
 
 def _local(
@@ -156,13 +155,6 @@ def _fault(text: str, answer: str) -> str:
     known = {text[one.start : one.end] for one in personal.find(text)}
     new = {answer[one.start : one.end] for one in personal.find(answer)}
     return "personal-data" if new - known else ""
-
-
-def _example(
-    made: Making, rows: Rows, row: int, payload: compose.Payload, text: str
-) -> Example | BadRow:
-    values = compose.with_text(made.shape, payload, text)
-    return converter(compose.columns(made.shape))(Row(int(rows.lines[row]), values))
 
 
 def _added(made: Making, data: Examined, staging: Path, wanted: Plan) -> tuple[Examined, Told]:

@@ -30,7 +30,7 @@ def columns(shape: Shape) -> Columns:
     names = {
         "classification": ("text", "label"),
         "prompt-completion": ("prompt", "completion"),
-        "messages": ("messages",),
+        "messages": ("messages", "tools"),
     }[shape]
     return Columns(shape, {name: name for name in names}, {})
 
@@ -46,9 +46,10 @@ def with_text(shape: Shape, payload: Payload, text: str) -> Payload:
     """`payload` with another input."""
     if shape != "messages":
         return {**payload, INPUT[shape]: text}
-    turns = [dict(turn) for turn in payload["messages"]]
+    # A turn of the dataset has every field that a turn may have; what it does not say is null.
+    turns = [{k: v for k, v in turn.items() if v is not None} for turn in payload["messages"]]
     turns[_asked(payload)]["content"] = text
-    return {"messages": turns}
+    return {**payload, "messages": turns}
 
 
 def _asked(payload: Payload) -> int:
