@@ -249,7 +249,8 @@ def _run(
     plan = _plan(job, seen, stage, attempt, run.nodes if run else job.spec.training.nodes)
     reason = reasons.RUNNING if attempt == 1 else reasons.RETRYING
     message = "" if attempt == 1 else f"attempt {attempt}"
-    message = (gang.reduced(job, seen, run) if run else "") or message
+    if run is not None:
+        message = gang.silent(run, now) or gang.reduced(job, seen, run) or message
     if run is not None and (waits := queues.waits(job, run)):
         conditions.set(STAGE_CONDITION[stage], "Unknown", reasons.QUEUED, waits)
         return _finish(job, seen, now, conditions, _children(job, seen, plan), wake_after=POLL)

@@ -37,6 +37,8 @@ class Worker:
     checkpoint_step: int | None = None
     """Newest checkpoint that it is known to have committed."""
     terminating: bool = False
+    started: datetime | None = None
+    """When its container began to run."""
     log: str = ""
     """The command with which a person reads its log."""
 

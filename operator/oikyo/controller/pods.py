@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from oikyo.api.stages import LastWords
@@ -39,6 +40,7 @@ def worker(pod: Object, warning: Object | None) -> Worker:
         words=said if said and said.spoken else None,
         checkpoint_step=said.checkpoint_step if said else None,
         terminating="deletionTimestamp" in pod["metadata"],
+        started=_started(status),
         log=f"kubectl logs -n {pod['metadata'].get('namespace', 'default')} {pod['metadata']['name']}",
     )
 
@@ -91,6 +93,13 @@ def _ended(status: Object) -> dict[str, Any]:
         if "terminated" in container.get("state", {}):
             return dict(container["state"]["terminated"])
     return {}
+
+
+def _started(status: Object) -> datetime | None:
+    for container in _containers(status):
+        if "startedAt" in container.get("state", {}).get("running", {}):
+            return datetime.fromisoformat(container["state"]["running"]["startedAt"])
+    return None
 
 
 def _last(status: Object) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oikyo.api.stages import StageProgress
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
 from oikyo.controller.observed import StageRun, Worker
@@ -121,6 +122,25 @@ def test_while_it_waits_the_diagnosis_names_every_pod_that_cannot_start():
     told = decision.status.diagnosis
     assert told.cause == "workers 1, 2 of train cannot start: Unschedulable"
     assert told.evidence == f"pod tickets-train-1-1: {NODES}; pod tickets-train-1-2: {NODES}"
+
+
+def test_a_whole_gang_that_says_nothing_is_told_of_with_the_ports():
+    made, run = elastic(2, least=None), partly(2, 2)
+    workers = tuple(replace(w, started=NOW, log=f"kubectl logs {w.name}") for w in run.workers)
+    whole = replace(run, workers=workers)
+    late = NOW + gang.MEETING
+    decision = decide(made, seen(done("prepare"), whole), late)
+    words = find(decision.status.conditions, "Trained").message
+    assert "all 2 workers run, and none has told progress since 2026-11-23T12:00:00Z" in words
+    assert "29500" in words
+    assert "9400" in words
+    assert find(decision.status.conditions, "Stalled").status == "False"
+    for other, moment in (
+        (whole, late - timedelta(seconds=1)),
+        (replace(whole, progress=StageProgress(stage="train")), late),
+        (replace(whole, workers=(workers[0], replace(workers[1], started=None))), late),
+    ):
+        assert gang.silent(other, moment) == ""
 
 
 def test_time_in_a_queue_does_not_count():

@@ -58,6 +58,8 @@ def test_two_nodes_get_a_headless_service_and_a_rendezvous_at_worker_zero() -> N
     command = " ".join(only_container(made)["command"])
     assert "--nnodes 2 --nproc-per-node 3 --node-rank $(JOB_COMPLETION_INDEX)" in command
     assert "--rdzv-endpoint tickets-train-1-0.tickets-train-1:29500" in command
+    # Seven days, as the job: whoever gives a waiting gang up is the controller.
+    assert "--rdzv-conf timeout=604800 " in command
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["publishNotReadyAddresses"] is True
     spec = made["spec"]

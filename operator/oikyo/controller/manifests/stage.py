@@ -10,6 +10,7 @@ from oikyo.api.scheduling import Toleration
 from oikyo.api.stages import PORT, RENDEZVOUS_PORT
 
 from ..observed import Mounts, StagePlan
+from ..policies.deadline import limit
 from ..policies.queues import LABEL as QUEUE
 from ..resolve import claim_name, claims_of, configmaps_of, in_bucket, secrets_of
 from . import pod
@@ -170,6 +171,9 @@ def _command(job: FineTuneJob, plan: StagePlan) -> list[str]:
         *("--node-rank", INDEX if plan.nodes > 1 else "0"),
         *("--rdzv-backend", "static", "--rdzv-endpoint", f"{host}:{RENDEZVOUS_PORT}"),
         *("--rdzv-id", f"{plan.spec.run}-{plan.spec.attempt}", "--max-restarts", "0"),
+        # torchrun gives up after ten minutes by itself, a failure that counts; how long a gang may
+        # wait for its last pod is the controller's to say.
+        *("--rdzv-conf", f"timeout={int(limit(job).total_seconds())}"),
         *module,
     ]
 

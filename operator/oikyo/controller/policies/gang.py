@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.meta import Diagnosis
+from oikyo.api.stages import PORT, RENDEZVOUS_PORT
 
 from ..conditions import timestamp
 from ..observed import Observed, StageRun, Worker
@@ -20,6 +21,8 @@ from .attempts import BLOCKING
 
 ELASTIC_PATIENCE = timedelta(minutes=2)
 """How long an elastic job waits for all pods where startDeadlineSeconds does not say."""
+MEETING = timedelta(minutes=10)
+"""How long the workers of a whole gang may take to meet and to load before their silence is told."""
 NAMED = 8
 """Pods that a sentence names."""
 
@@ -90,6 +93,19 @@ def refusal(job: FineTuneJob) -> Diagnosis | None:
         f"batchSize {training.batch_size}",
         evidence="spec.training.minNodes",
         next_step=f"{change}, or another batchSize, in a job with a new name",
+    )
+
+
+def silent(run: StageRun, now: datetime) -> str:
+    """That a whole gang runs and says nothing: it may not meet. Empty where there is no sign of that."""
+    begun = [worker.started for worker in run.workers if worker.started is not None]
+    whole = run.nodes > 1 and run.state == "Running" and len(begun) == run.nodes
+    if not whole or run.progress is not None or now < max(begun) + MEETING:
+        return ""
+    return (
+        f"attempt {run.attempt}: all {run.nodes} workers run, and none has told progress since "
+        f"{timestamp(max(begun))}: they may not reach each other (TCP port {RENDEZVOUS_PORT}), or the "
+        f"operator not them (TCP port {PORT}); look at the NetworkPolicies and at {run.workers[0].log}"
     )
 
 
