@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,39 @@ def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError(f"the S3 server did not start: {log.read_text()[-2000:]}")
+
+
+@contextmanager
+def cutting_proxy(store: ObjectStore, cuts: int, after: int) -> Iterator[str]:
+    """An address of `store` that breaks `cuts` connections once `after` bytes of an answer have passed."""
+    left = [cuts]
+
+    def pipe(source: socket.socket, sink: socket.socket, *, answers: bool) -> None:
+        passed = 0
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                passed += len(data)
+                if answers and passed > after and left[0] > 0:
+                    left[0] -= 1
+                    break
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", store.port))
+                for one, other, answers in ((client, server, False), (server, client, True)):
+                    arguments = {"answers": answers}
+                    threading.Thread(
+                        target=pipe, args=(one, other), kwargs=arguments, daemon=True
+                    ).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert left[0] == 0, "the proxy was not met"
+        listener.shutdown(socket.SHUT_RDWR)

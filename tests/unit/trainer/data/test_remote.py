@@ -15,7 +15,7 @@ import fsspec
 import pytest
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from object_store import KEY, KEY_ID, ObjectStore, object_store
+from object_store import KEY, KEY_ID, ObjectStore, cutting_proxy, object_store
 from oikyo.api.stages import Source
 from oikyo_trainer.data import buckets, remote
 from oikyo_trainer.errors import Refused, Retry
@@ -175,6 +175,17 @@ def test_a_store_that_is_away_is_tried_again(tmp_path: Path) -> None:
         with pytest.raises(Retry, match="cannot be read now") as failed:
             fetched("s3://gone/rows.jsonl", secret, tmp_path / "got")
     assert "Could not connect" in failed.value.evidence
+
+
+def test_connections_that_break_in_the_middle_cost_no_byte(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    body = b"".join(b"%d\n" % number for number in range(1 << 20))
+    store.put("cut/rows.jsonl", body)
+    with cutting_proxy(store, cuts=2, after=1 << 20) as url:
+        secret = str(store.secret(tmp_path / "secrets/reader", AWS_ENDPOINT_URL=url))
+        (source,), _ = fetched("s3://cut/rows.jsonl", secret, tmp_path / "got")
+    assert Path(source.path).read_bytes() == body
 
 
 def test_an_object_that_changes_while_it_is_fetched_is_tried_again(
