@@ -41,10 +41,15 @@ class Reporter:
     def __init__(self, stage: Stage, attempt: int, run: str) -> None:
         self._started = time.monotonic()
         self._values: dict[str, str] = {}
+        self._part = (0, 1, 0)
         self.current = StageProgress(stage=stage, attempt=attempt, updated=now())
         self.metrics = StageMetrics(run=run, stage=stage)
         self._server: ThreadingHTTPServer | None = None
         self._lock = threading.Lock()  # a checkpoint is told by the thread that wrote it
+
+    def begin_part(self, number: int, parts: int, steps: int) -> None:
+        """Tell from here on of one of `parts` alike, of `steps` each; the first is 0."""
+        self._part = (number, parts, steps)
 
     def update(
         self,
@@ -79,6 +84,14 @@ class Reporter:
         remaining_seconds: float | None,
         values: dict[str, float],
     ) -> None:
+        number, parts, steps = self._part
+        if parts > 1:
+            if remaining_seconds is not None and percentage is not None and percentage < 100:
+                whole = remaining_seconds * 100 / (100 - percentage)
+                remaining_seconds += (parts - number - 1) * whole
+            percentage = None if percentage is None else (100 * number + percentage) / parts
+            step = None if step is None else number * steps + step
+            total_steps = None if total_steps is None else parts * steps
         self._values.update({name: text(value) for name, value in values.items()})
         percent = self._percent(percentage)
         if remaining_seconds is None and percent > 0:

@@ -13,7 +13,7 @@ from .clean import Clean
 from .duplicates import Duplicates
 from .fewshot import FewShot
 from .leakage import Benchmark, Leakage
-from .sources import DataSource
+from .sources import DataSource, WeightedSource
 from .split import Split
 
 
@@ -84,7 +84,7 @@ class DataSpec(Model):
     """The data: where it is, which columns count, how it is split."""
 
     sources: Annotated[
-        tuple[DataSource, ...],
+        tuple[WeightedSource, ...],
         Field(
             min_length=1,
             max_length=64,

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from .base import ATOMIC, Decimal, Model, Rule
+from .crossvalidation import CrossValidation
 from .fewshot import PREFIX
 from .training import Objective
 
@@ -34,6 +35,11 @@ def main_metric(task: Task, objective: Objective) -> MetricName:
     return "f1_macro" if task == "TextClassification" else "loss"
 
 
+def over_folds(metric: str, word: Literal["mean", "std", "min", "max"]) -> str:
+    """The name under which a metric over the folds of a cross-validation stands beside the others."""
+    return f"{metric}_cv_{word}"
+
+
 class Gate(Model):
     """One condition on a hold-out metric. All gates must pass before anything is served."""
 
@@ -51,6 +57,13 @@ class Gate(Model):
     max: Annotated[
         Decimal | None, Field(description='Greatest value that passes. Example: "1.5".')
     ] = None
+    of: Annotated[
+        Literal["Test", "CrossValidation"],
+        Field(
+            description="What is judged: Test, the metric on the test split; CrossValidation, its mean "
+            "over the folds of evaluation.crossValidation. Default: Test."
+        ),
+    ] = "Test"
     better_than: Annotated[
         Literal["Base", "FewShot"] | None,
         Field(
@@ -63,6 +76,12 @@ class Gate(Model):
         Rule(
             "(has(self.min) ? 1 : 0) + (has(self.max) ? 1 : 0) + (has(self.betterThan) ? 1 : 0) == 1",
             "a gate needs exactly one of min, max or betterThan: write a gate for each condition",
+        ),
+        Rule(
+            "!has(self.of) || self.of == 'Test' || !has(self.betterThan)",
+            "the base model is measured on the test split alone: write min or max for a gate of "
+            "CrossValidation",
+            ".betterThan",
         ),
     )
 
@@ -95,3 +114,18 @@ class EvaluationSpec(Model):
             description="Tokens generated for one test row (TextGeneration: bleu, rouge_l, exact_match). Default: 64.",
         ),
     ] = 64
+    cross_validation: Annotated[
+        CrossValidation | None,
+        Field(
+            description="Train once more for each fold, and tell mean and spread of the metrics over the "
+            "folds. Default: none. Example: {folds: 5}."
+        ),
+    ] = None
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.crossValidation) || !has(self.gates) || self.gates.all(g, !has(g.of) || g.of == 'Test')",
+            "a gate of CrossValidation needs the folds: write crossValidation: {folds: 5}, or of: Test",
+            ".gates",
+        ),
+    )

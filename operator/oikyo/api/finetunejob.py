@@ -226,6 +226,12 @@ class FineTuneJobSpec(Model):
             ".training.merge",
         ),
         Rule(
+            "!has(self.evaluation.crossValidation) || !has(self.data.split.timeBy)",
+            "a fold would learn from rows that are newer than those it is measured on: drop "
+            "crossValidation, or timeBy",
+            ".evaluation.crossValidation",
+        ),
+        Rule(
             "!self.data.split.stratify || self.task == 'TextClassification'",
             "only classes can be stratified: write task: TextClassification, or drop stratify",
             ".data.split.stratify",

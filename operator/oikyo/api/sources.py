@@ -148,3 +148,28 @@ class DataSource(Model):
             ".secretName",
         ),
     )
+
+
+_WEIGHT = "^([0-9]|[1-9][0-9]|100)([.][0-9]{1,4})?$"
+
+
+class WeightedSource(DataSource):
+    """A source to learn from, and how much it counts."""
+
+    weight: Annotated[
+        str,
+        Field(
+            max_length=8,
+            pattern=_WEIGHT,
+            description="How often an epoch shows each training row of the source, as text, above 0 and up "
+            'to 100: "2" twice, "0.5" every other row (by content). Validation and test are not '
+            'weighed. Default: "1". Example: "2.5".',
+            json_schema_extra=in_words(
+                Rule(
+                    f"self.matches('{_WEIGHT}') && self.matches('[1-9]')",
+                    'write a weight above 0 and up to 100 as text, for example "2" or "0.5"',
+                ),
+                instead_of=("pattern",),
+            ),
+        ),
+    ] = "1"

@@ -64,6 +64,8 @@ class Source(Model):
     path: str = ""
     """Local path of a file or folder; empty for what the prepare stage downloads: hf:// and buckets."""
     format: GivenFormat = "Auto"
+    weight: str = "1"
+    """How often an epoch shows each training row of it."""
     secret: str | None = None
     """Folder with a file for each key of the Secret that opens the bucket; None: no Secret."""
 
@@ -131,6 +133,8 @@ class PrepareSpec(RunSpec):
     augment: Augment | None = None
     augment_secret: str | None = None
     """Folder of the Secret of augment.endpoint; None: no Secret."""
+    folds: int = 0
+    """Folds of the cross-validation; 0: none."""
     objective: Objective = "Supervised"
     """Whether rows are answers to learn, or preferences between answers."""
     max_length: int = 512
@@ -152,6 +156,8 @@ class TrainSpec(RunSpec):
     tokens_digest: Digest | None = None
     """Names the rows as tokens; None: prepared by a release that left that to the training."""
     training: TrainingSpec
+    folds: int = 0
+    """Trainings of a cross-validation, before the one that is released."""
     memory: MemoryPlan | None = None
 
     # Rows meet in other micro-batches; what is learned in a step stays the same.

@@ -12,7 +12,7 @@ from oikyo.api.data import DataSpec
 from oikyo.api.finetunejob import FineTuneJob, FineTuneJobSpec
 from oikyo.api.leakage import Benchmark
 from oikyo.api.modelversion import ModelVersion
-from oikyo.api.sources import BUCKETS, DataSource
+from oikyo.api.sources import BUCKETS, DataSource, WeightedSource
 from oikyo.api.stages import (
     BenchmarkSource,
     EvaluateSpec,
@@ -133,6 +133,10 @@ def _source(source: DataSource, mounts: Mounts) -> Source:
     )
 
 
+def _weighted(source: WeightedSource, mounts: Mounts) -> Source:
+    return _source(source, mounts).model_copy(update={"weight": source.weight})
+
+
 def _secret(name: str | None, mounts: Mounts) -> str | None:
     return f"{mounts.secrets_root}/{name}" if name else None
 
@@ -156,7 +160,7 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         task=job.spec.task,
         objective=job.spec.training.objective,
         model=_model(job.spec, mounts),
-        sources=tuple(_source(source, mounts) for source in data.sources),
+        sources=tuple(_weighted(source, mounts) for source in data.sources),
         test_sources=tuple(_source(source, mounts) for source in data.test_sources),
         fields=data.fields,
         split=data.split,
@@ -168,6 +172,7 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         duplicates=data.duplicates,
         leakage=data.leakage,
         few_shot=data.few_shot,
+        folds=_folds(job),
         contamination=tuple(_benchmark(given, mounts) for given in data.contamination),
         augment=data.augment,
         augment_secret=_secret(_endpoint_secret(job.spec), mounts),
@@ -175,6 +180,11 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         training=job.spec.training,
         serving_memory=_serving_memory(job),
     )
+
+
+def _folds(job: FineTuneJob) -> int:
+    wanted = job.spec.evaluation.cross_validation
+    return wanted.folds if wanted else 0
 
 
 def _serving_memory(job: FineTuneJob) -> str:
@@ -196,6 +206,7 @@ def train_spec(
         model_digest=data.model_digest,
         tokens_digest=data.tokens_digest,
         training=job.spec.training,
+        folds=_folds(job),
         memory=memory or data.memory,
     )
 

@@ -74,6 +74,7 @@ def _body(
         "",
         "Columns: " + (", ".join(f"{r} from `{_cell(c)}`" for r, c in columns.items()) or "none"),
         "",
+        *_weights(report),
         "## What was left out",
         "",
         f"- {report.get('bad_rows', {}).get('count', 0)} rows that cannot be used",
@@ -102,6 +103,22 @@ def _benchmarks(report: Mapping[str, Any]) -> list[str]:
             f"{', and were dropped' if one['action'] == 'Remove' and one['rows'] else ''}"
             for one in found
         ),
+    ]
+
+
+def _weights(report: Mapping[str, Any]) -> list[str]:
+    if "weights" not in report:
+        return []
+    return [
+        "An epoch shows rows of some sources more often than others (`learn.times`):",
+        "",
+        "| source | weight | different training rows | rows an epoch |",
+        "|---|---|---|---|",
+        *(
+            f"| {_cell(s['name'])} | {s['weight']} | {s['train_rows']} | {s['rows_an_epoch']} |"
+            for s in report["weights"]
+        ),
+        "",
     ]
 
 

@@ -61,6 +61,8 @@ MEANINGS = {
     "id": "Hash of the row's input and answer.",
     "source": "File and line that the row comes from.",
     "synthetic": "How data.augment made the row of that one; null for a row of a source.",
+    "learn.times": "How often an epoch of a training shows the row.",
+    "learn.fold": "Fold of the cross-validation, from 0.",
 }
 
 

@@ -7,7 +7,7 @@ module. Writes below `staging` alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ import numpy as np
 
 from oikyo.api.stages import PrepareSpec, Source
 
-from . import conflicts, grouping, judge, labels, lengths, report, texts, times
+from . import conflicts, grouping, judge, labels, lengths, lessons, report, texts, times
 from .checks import check_bad_rows, check_rows, check_split
 from .clean import repeats
 from .columns import Shape
-from .dedup import Kept, dedup
+from .dedup import Kept, Mask, dedup
 from .intake import Intake, Tell, take_in
 from .leakage import leaks
 from .near import near
@@ -41,6 +41,7 @@ class Examined:
     judged: tuple[judge.Judged, ...]
     longest: int = 0
     """Tokens of the longest row; 0: not counted."""
+    lessons: lessons.Lessons = field(default_factory=lessons.Lessons)
 
 
 def examine(
@@ -85,6 +86,7 @@ def examine(
         told["times"] = times.report(spec.split.time_by, rows.members[:, 0], placed, masks)
         intake.settle(times.resolved(told["times"]))
     kept, sides = leaks.check(spec, intake, told, spool, rows, kept, sides)
+    sides, learning = _lessons(spec, intake, rows, kept, given_test, sides, told)
     conflicts.check(intake, rows, kept)
     labels.check(intake, rows, sides)
     if spec.slice_by:
@@ -97,7 +99,27 @@ def examine(
     told.update(report.of_rows(intake, rows, kept, sides, judged))
     judge.refuse(judged)
     check_split(spec, rows, kept, sides, given_test, intake)
-    return Examined(spool, rows, kept, sides, judged, longest)
+    return Examined(spool, rows, kept, sides, judged, longest, learning)
+
+
+def _lessons(
+    spec: PrepareSpec,
+    intake: Intake,
+    rows: Rows,
+    kept: Kept,
+    given_test: Mask,
+    sides: Sides,
+    told: dict[str, Any],
+) -> tuple[Sides, lessons.Lessons]:
+    """What the training is told of each row: how often it is seen, and its fold."""
+    times, sides = lessons.weigh(intake, rows, given_test, sides, spec.split.seed)
+    folds = lessons.fold(rows, kept, given_test, sides, spec.folds) if spec.folds else None
+    made = lessons.Lessons(times, folds)
+    if times is not None:
+        told["weights"] = lessons.report(intake, rows, sides, made)
+    if folds is not None:
+        told["folds"] = lessons.fold_report(sides, folds, spec.folds)
+    return sides, made
 
 
 def _slices(intake: Intake, rows: Rows, sides: Sides, spool: Spool) -> dict[str, Any] | None:

@@ -38,6 +38,8 @@ class FileCount:
     bad: int = 0
     cleaned: int = 0
     """Rows that the cleaning left out."""
+    weight: str = "1"
+    """How often an epoch shows each training row."""
 
     @property
     def usable(self) -> int:
@@ -111,7 +113,7 @@ def take_in(
             columns = _columns(spec, file, first, intake, is_test)
             if intake.spool is None:
                 intake.spool = open_spool(columns.shape)
-            count = FileCount(file.name, is_test)
+            count = FileCount(file.name, is_test, weight=file.weight)
             intake.files.append(count)
             every: Iterator[Item] = itertools.chain(first, items)
             if cleaner is not None:

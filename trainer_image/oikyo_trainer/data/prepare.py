@@ -62,7 +62,13 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
         memory = _memory(spec, base, data)
         rows, sides = data.rows, data.sides
         made = version.plan(
-            spec.task, data.spool.shape, spec.split.seed, rows, sides, intake.slices
+            spec.task,
+            data.spool.shape,
+            spec.split.seed,
+            rows,
+            sides,
+            intake.slices,
+            data.lessons,
         )
         check_attempt(spec, context)
         version.write(
@@ -73,6 +79,7 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             rows=rows,
             intake=intake,
             report=told,
+            lessons=data.lessons,
         )
         if spec.few_shot is not None:
             examples = fewshot.store(context.workspace, made.digest, spec.few_shot)

@@ -42,6 +42,8 @@ class DataFile:
     split: str = ""
     """Which of several splits of its folder it belongs to."""
     splits: tuple[str, ...] = ()
+    weight: str = "1"
+    """How often an epoch shows each training row."""
 
     def open(self) -> AbstractContextManager[BinaryIO]:
         """The bytes, unpacked; Refused unless it is a plain file of bounded content."""
@@ -169,4 +171,5 @@ def _data_file(source: Source, name: str, path: Path, ending: str) -> DataFile:
             f"{name} is {found.format} packed with {packing}",
             f"Unpack it: {found.format} packs its columns itself",
         )
-    return DataFile(name, path, found.format, size, packing, found.evidence)
+    weight = source.weight
+    return DataFile(name, path, found.format, size, packing, found.evidence, weight=weight)

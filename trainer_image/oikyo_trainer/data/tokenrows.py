@@ -6,11 +6,13 @@ Called by `tokenise`. Many rows go through the tokenizer at once, which uses all
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
@@ -19,7 +21,8 @@ from ..errors import Refused
 from ..evaluation.cut import Reading
 from ..evaluation.prompts import Encoded, TemplateRefuses, encode, encode_answers, encode_texts
 from ..evaluation.rows import Row, Shape, columns_of
-from ..training.tokenfiles import write_rows, write_votes
+from ..training.tokenfiles import RowLessons, write_lessons, write_rows, write_votes
+from .lessons import FOLD, TIMES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,15 +72,19 @@ class Writer:
         self._total = sum(self._rows_of(split) for split in SPLITS)
         self._done = 0
         self._votes: list[bool] = []
+        self._lessons: dict[str, array[int]] = {}
 
     def write(self, folder: Path, split: str) -> Counted:
         """Write one split; Refused where the training split has nothing to learn from."""
         counted = Counted()
         self._votes = []
+        self._lessons = {name: array("i") for name in self._told(split)}
         rows = self._encoded(split, counted)
         write_rows(folder, split, rows, per_token=self._shape != "classification")
         if self._shape in ("preference", "unpaired"):
             write_votes(folder, split, self._votes)
+        told = {name: np.frombuffer(v, dtype=np.int32) for name, v in self._lessons.items()}
+        write_lessons(folder, split, RowLessons(told.get(TIMES), told.get(FOLD)))
         if split == "train" and not counted.rows:
             raise self._nothing(counted)
         return counted
@@ -100,6 +107,17 @@ class Writer:
         path = self._path(split)
         return int(pq.read_metadata(path).num_rows) if path.exists() else 0
 
+    def _told(self, split: str) -> list[str]:
+        """The columns of the split that say how its rows are learned."""
+        path = self._path(split)
+        names = pq.read_schema(path).names if path.exists() else []
+        return [name for name in (TIMES, FOLD) if name in names]
+
+    def _keep(self, row: Row) -> None:
+        """Take what is told of a row that is written."""
+        for name, values in self._lessons.items():
+            values.append(row[name])
+
     def _encoded(self, split: str, counted: Counted) -> Iterator[Labelled]:
         if not self._path(split).exists():
             return
@@ -112,8 +130,7 @@ class Writer:
         """The rows of a split; a vote gets the answer of the next row, as `_comparisons` needs it."""
         file = pq.ParquetFile(self._path(split))
         columns = columns_of(self._shape, file)
-        if "source" in file.schema_arrow.names:
-            columns.append("source")
+        columns += [n for n in ("source", *self._lessons) if n in file.schema_arrow.names]
         batches = (batch.to_pylist() for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns))
         rows = (row for batch in batches for row in batch)
         yield from _with_other(rows) if self._shape == "unpaired" else rows
@@ -146,21 +163,24 @@ class Writer:
             ) from None
         texts = [row["text"] for row in rows]
         encoded = encode_texts(self._tokenizer, texts, self._reading)
-        for (tokens, length), label in zip(encoded, labels, strict=True):
+        for row, (tokens, length), label in zip(rows, encoded, labels, strict=True):
             counted.longest = max(counted.longest, length)
             counted.too_long += length > self._reading.max_length
             if len(tokens):
                 counted.rows, counted.tokens = counted.rows + 1, counted.tokens + len(tokens)
+                self._keep(row)
                 yield tokens, label
 
     def _answers(self, rows: Sequence[Row], split: str, counted: Counted) -> Iterator[Labelled]:
         """Rows with a token to learn within the limit; others teach nothing."""
-        for encoded in encode(self._tokenizer, rows, self._shape, self._reading):
+        every = encode(self._tokenizer, rows, self._shape, self._reading)
+        for row, encoded in zip(rows, every, strict=True):
             counted.take(encoded, self._reading)
             # The first token is never predicted: a label there carries no loss.
             if encoded.answer[1:].any():
                 counted.rows += 1
                 counted.tokens += len(encoded.tokens)
+                self._keep(row)
                 yield encoded.tokens, encoded.answer
             elif len(encoded.tokens):
                 counted.unlabelled += 1
@@ -178,6 +198,7 @@ class Writer:
                 continue
             counted.rows += 1
             counted.tokens += len(first.tokens) + len(second.tokens)
+            self._keep(row)
             self._votes.append(row.get("desirable", True))
             yield first.tokens, first.answer
             yield second.tokens, second.answer

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from .clean.log import FILE as CLEANED
 from .columns import Shape
 from .findings import FILE as FINDINGS
 from .intake import Intake
+from .lessons import Lessons
 from .slicing import SliceColumns
 from .split import SIDES, Sides
 from .spool import Index, Rows, Spool
@@ -40,6 +42,7 @@ FORMAT = 1
 REPORT = "report.json"
 SYNTHETIC = "synthetic"
 """Column of a version with rows that data.augment made: by which method, null for a row of a source."""
+NONE = Lessons()
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def plan(
     rows: Rows,
     sides: Sides,
     slices: SliceColumns | None = None,
+    lessons: Lessons = NONE,
 ) -> Version:
     """Order the rows of each side and digest them."""
     splits = tuple(_ordered(rows, np.flatnonzero(sides == side)) for side in range(len(SIDES)))
@@ -73,6 +77,7 @@ def plan(
             digest.update(slices.content(index))
         if rows.synthetic is not None:
             digest.update(rows.synthetic[index].tobytes())
+        digest.update(lessons.content(index))
     return Version(
         task=task,
         shape=shape,
@@ -97,6 +102,7 @@ def write(
     rows: Rows,
     intake: Intake,
     report: dict[str, Any],
+    lessons: Lessons = NONE,
 ) -> None:
     """Put the version into the workspace, unless the same one is there already."""
     target = workspace / layout.dataset(version.digest)
@@ -104,8 +110,13 @@ def write(
         log.info("dataset %s is there already", version.digest)
         return
     staging.mkdir(parents=True)
+    schema = _schema(spool, rows, intake, lessons)
     for name, index in zip(SIDES, version.splits, strict=True):
-        _write_split(staging / f"{name}.parquet", index, spool, rows, intake)
+        with pq.ParquetWriter(
+            staging / f"{name}.parquet", schema, compression="zstd", write_statistics=False
+        ) as writer:
+            for table in _tables(index, schema, spool, rows, intake, lessons):
+                writer.write_table(table)
     intake.findings.flush()
     intake.cleaned.flush()
     for name in (FINDINGS, CLEANED):
@@ -116,9 +127,7 @@ def write(
         card.card(version.task, version.digest, version.seed, _counts(version), report),
     )
     files = describe(staging)
-    told = croissant.croissant(
-        version.task, version.digest, _counts(version), files, _schema(spool, rows, intake)
-    )
+    told = croissant.croissant(version.task, version.digest, _counts(version), files, schema)
     write_atomic(staging / croissant.FILE, pretty(told))
     files[croissant.FILE] = _facts(staging / croissant.FILE)
     write_atomic(staging / layout.MANIFEST, pretty(_manifest(version, files)))
@@ -139,28 +148,29 @@ def pretty(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _write_split(path: Path, index: Index, spool: Spool, rows: Rows, intake: Intake) -> None:
-    schema = _schema(spool, rows, intake)
-    with pq.ParquetWriter(path, schema, compression="zstd", write_statistics=False) as writer:
-        for piece, texts in spool.gather(index, rows.lengths):
-            ids = [f"{high:016x}{low:016x}" for high, low in rows.rows[piece].tolist()]
-            names = [
-                f"{intake.files[file].name}:{line}"
-                for file, line in zip(
-                    rows.files[piece].tolist(), rows.lines[piece].tolist(), strict=True
-                )
-            ]
-            marks = () if rows.synthetic is None else (_marks(rows.synthetic[piece]),)
-            beside = intake.slices.columns(piece).values() if intake.slices else ()
-            columns = [pa.array(ids), pa.array(names), *texts.columns, *marks, *beside]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+def _tables(
+    index: Index, schema: Any, spool: Spool, rows: Rows, intake: Intake, lessons: Lessons
+) -> Iterator[Any]:  # pyarrow is untyped
+    for piece, texts in spool.gather(index, rows.lengths):
+        ids = [f"{high:016x}{low:016x}" for high, low in rows.rows[piece].tolist()]
+        names = [
+            f"{intake.files[file].name}:{line}"
+            for file, line in zip(
+                rows.files[piece].tolist(), rows.lines[piece].tolist(), strict=True
+            )
+        ]
+        beside = [] if rows.synthetic is None else [_marks(rows.synthetic[piece])]
+        beside += intake.slices.columns(piece).values() if intake.slices else []
+        beside += lessons.columns(piece)
+        columns = [pa.array(ids), pa.array(names), *texts.columns, *beside]
+        yield pa.Table.from_arrays(columns, schema=schema)
 
 
-def _schema(spool: Spool, rows: Rows, intake: Intake) -> Any:
+def _schema(spool: Spool, rows: Rows, intake: Intake, lessons: Lessons) -> Any:
     own = [pa.field("id", pa.string()), pa.field("source", pa.string())]
-    mark = () if rows.synthetic is None else (pa.field(SYNTHETIC, pa.string()),)
-    beside = intake.slices.fields() if intake.slices else ()
-    return pa.schema([*own, *spool.schema, *mark, *beside])
+    mark = [] if rows.synthetic is None else [pa.field(SYNTHETIC, pa.string())]
+    slices = intake.slices.fields() if intake.slices else []
+    return pa.schema([*own, *spool.schema, *mark, *slices, *lessons.fields()])
 
 
 def _marks(codes: npt.NDArray[np.int8]) -> Any:  # pyarrow is untyped

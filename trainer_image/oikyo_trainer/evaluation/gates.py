@@ -14,6 +14,7 @@ from oikyo.api.evaluation import (
     Gate,
     Task,
     main_metric,
+    over_folds,
 )
 from oikyo.api.fewshot import PREFIX
 from oikyo.api.jobstatus import GateResult
@@ -45,7 +46,9 @@ def shown(value: float) -> float:
 
 
 def _judge(gate: Gate, metrics: Mapping[str, float], baseline: Mapping[str, float]) -> GateResult:
-    value = metrics.get(gate.metric, math.nan)
+    of_folds = gate.of == "CrossValidation"
+    name = over_folds(gate.metric, "mean") if of_folds else gate.metric
+    value = metrics.get(name, math.nan)
     base = baseline.get(gate.metric, math.nan)
     other = base
     if gate.better_than == "FewShot":
@@ -53,10 +56,10 @@ def _judge(gate: Gate, metrics: Mapping[str, float], baseline: Mapping[str, floa
     rule, threshold, passed = _apply(gate, shown(value), shown(other))
     return GateResult(
         metric=gate.metric,
-        rule=rule,
+        rule=f"{rule}, mean of the folds" if of_folds else rule,
         value=text(value),
         threshold=threshold,
-        baseline=text(base) if gate.metric in baseline else "",
+        baseline=text(base) if gate.metric in baseline and not of_folds else "",
         passed=passed,
     )
 

@@ -64,6 +64,34 @@ def measure(spec: EvaluateSpec, models: Models, dataset: Dataset, tell: Tell) ->
     return _generators(spec, models, dataset, rows, tell)
 
 
+def measure_tuned(
+    spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
+) -> dict[str, float]:
+    """The tuned model alone, on `rows`, with the metrics of the task."""
+    reading = _reading(spec, models)
+    if spec.task == "TextClassification":
+        question = Question(rows, dataset.labels, reading, spec.training.seed)
+        return score(ask_classifier(models.tuned, question, tell), question)
+    tokenizer = load_tokenizer(models.tuned)
+    if spec.training.objective != "Supervised":
+        answers = read_answers(tokenizer, rows, dataset.shape, reading)
+        return measure_preferences(models.tuned, answers, tell)
+    encoded = encode(tokenizer, rows, dataset.shape, reading)
+    return measure_generator(
+        models.tuned,
+        tokenizer,
+        encoded,
+        generate=encoded[: _asked(spec, dataset)],
+        max_new_tokens=spec.evaluation.max_new_tokens,
+        tell=tell,
+    )
+
+
+def _asked(spec: EvaluateSpec, dataset: Dataset) -> int:
+    """Rows whose answer is generated; a text to go on with answers nothing."""
+    return 0 if dataset.shape == "text" else spec.evaluation.max_rows or GENERATED_ROWS
+
+
 def _classifiers(
     spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
 ) -> Measured:
@@ -82,9 +110,7 @@ def _generators(
     tokenizer = load_tokenizer(models.tuned)
     encoded = encode(tokenizer, rows, dataset.shape, _reading(spec, models))
     _fits(models.base, encoded)
-    # A text to go on with answers nothing, so there is no answer to compare.
-    most = 0 if dataset.shape == "text" else spec.evaluation.max_rows or GENERATED_ROWS
-    asked = encoded[:most]
+    asked = encoded[: _asked(spec, dataset)]
     found = [
         measure_generator(
             folder,

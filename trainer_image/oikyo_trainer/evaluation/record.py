@@ -58,6 +58,13 @@ class SliceScore(Report):
     """Accuracy of the base model on the same rows."""
 
 
+class FoldRecord(Report):
+    """One fold of a cross-validation: its model on its own rows."""
+
+    rows: int
+    metrics: tuple[Metric, ...]
+
+
 class VersionRecord(Report):
     """One version of one model."""
 
@@ -87,6 +94,8 @@ class VersionRecord(Report):
     """Test rows for which an answer was generated."""
     slices: tuple[SliceScore, ...] = ()
     """Of data.sliceBy, the least accurate first (TextClassification)."""
+    folds: tuple[FoldRecord, ...] = ()
+    """Of a cross-validation; mean and spread stand in `metrics`."""
     lineage: RecordLineage
     created: str
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
@@ -49,15 +50,34 @@ class Dataset:
 
     def rows(self, split: str, most: int | None = None) -> list[Row]:
         """The rows of a split, or the first `most` of them."""
-        file = pq.ParquetFile(self.folder / f"{split}.parquet")
-        groups = [name for name in file.schema_arrow.names if name.startswith(META)]
-        columns = [*columns_of(self.shape, file), *groups]
         rows: list[Row] = []
-        for batch in file.iter_batches(BATCH, columns=columns):
+        for batch in self._batches(split):
             rows += batch.to_pylist()
             if most is not None and len(rows) >= most:
                 rows = rows[:most]
                 break
+        return self._shaped(rows)
+
+    def fold(self, number: int) -> list[Row]:
+        """The training and validation rows of a fold of the cross-validation, less those that were made."""
+        rows: list[Row] = []
+        for split in ("train", "validation"):
+            for batch in self._batches(split, "learn.fold", "synthetic"):
+                own = pc.equal(batch["learn.fold"], number)
+                if "synthetic" in batch.schema.names:
+                    own = pc.and_(own, pc.is_null(batch["synthetic"]))
+                kept = batch.filter(own)
+                names = [n for n in kept.schema.names if n not in ("learn.fold", "synthetic")]
+                rows += kept.select(names).to_pylist()
+        return self._shaped(rows)
+
+    def _batches(self, split: str, *more: str) -> Iterator[Any]:  # pyarrow is untyped
+        file = pq.ParquetFile(self.folder / f"{split}.parquet")
+        there = file.schema_arrow.names
+        beside = [name for name in there if name.startswith(META) or name in more]
+        return file.iter_batches(BATCH, columns=[*columns_of(self.shape, file), *beside])
+
+    def _shaped(self, rows: list[Row]) -> list[Row]:
         return [_bare(row) for row in rows] if self.shape == "messages" else rows
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from oikyo.api.training import TrainingSpec
@@ -49,6 +50,11 @@ class ComparedRows:
 
     def __len__(self) -> int:
         return len(self._desirable)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> ComparedRows:
+        """These rows in this order; the tokens are not copied."""
+        pairs = np.stack([2 * rows, 2 * rows + 1], axis=1).ravel()
+        return ComparedRows(self._rows.take(pairs), self._desirable[rows])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         pair = self._rows.marked(2 * index), self._rows.marked(2 * index + 1)

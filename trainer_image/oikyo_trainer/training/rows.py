@@ -17,7 +17,9 @@ from oikyo.api import workspace as layout
 from oikyo.api.stages import TrainSpec
 
 from ..errors import Refused
-from .tokenfiles import TokenRows, open_rows
+from .tokenfiles import RowLessons, TokenRows, open_lessons, open_rows
+
+NO_LESSONS = RowLessons()
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Tokens:
 
     train: TokenRows
     validation: TokenRows | None
+    train_lessons: RowLessons = NO_LESSONS
+    validation_lessons: RowLessons = NO_LESSONS
 
     @property
     def lengths(self) -> Any:
@@ -87,7 +91,12 @@ def open_tokens(workspace: Path, spec: TrainSpec) -> Tokens:
     if manifest["dataset"] != spec.dataset_digest:
         raise _missing(f"the tokens are those of dataset {manifest['dataset']}", place)
     validation = open_rows(folder, "validation")
-    return Tokens(open_rows(folder, "train"), validation if len(validation) else None)
+    return Tokens(
+        open_rows(folder, "train"),
+        validation if len(validation) else None,
+        open_lessons(folder, "train"),
+        open_lessons(folder, "validation"),
+    )
 
 
 def _damaged(folder: Path, files: dict[str, Any]) -> str:

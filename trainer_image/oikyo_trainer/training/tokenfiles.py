@@ -6,6 +6,8 @@
     <split>.labelled  int64   of each row, how many tokens that are (so that steps are dealt at once)
     <split>.classes   int64   one class for each row (rows of a classification), instead of the two
     <split>.votes     uint8   of preferences, which are two rows each: whether the first is wanted
+    <split>.times     int32   how often an epoch shows each row (a pair once); absent: once
+    <split>.folds     int32   the fold of each row in a cross-validation; absent: there is none
 
 Little-endian whatever the machine, so that the same rows are the same bytes everywhere. No torch in
 here: the prepare stage writes them.
@@ -14,6 +16,8 @@ here: the prepare stage writes them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,17 @@ class TokenRows:
         self._labelled = labelled
         self.lengths: npt.NDArray[np.int64] = np.asarray(self._ends - self._starts)
         """Tokens of each row."""
+
+    def take(self, rows: npt.NDArray[np.int64]) -> TokenRows:
+        """These rows in this order, each as often as it is named; the tokens are not copied."""
+        taken = copy(self)
+        taken._starts, taken._ends = self._starts[rows], self._ends[rows]
+        taken.lengths = np.asarray(taken._ends - taken._starts)
+        if self._labelled is None:
+            taken._labels = self._labels[rows]
+        else:
+            taken._labelled = self._labelled[rows]
+        return taken
 
     @property
     def labelled(self) -> npt.NDArray[np.int64]:
@@ -106,6 +121,27 @@ def write_votes(folder: Path, split: str, votes: Iterable[bool]) -> None:
 def open_votes(folder: Path, split: str) -> Any:
     """Map what `write_votes` wrote."""
     return _map(folder / f"{split}.votes", MARK)
+
+
+@dataclass(frozen=True)
+class RowLessons:
+    """What the training is told of each row of a split."""
+
+    times: npt.NDArray[np.int32] | None = None
+    folds: npt.NDArray[np.int32] | None = None
+
+
+def write_lessons(folder: Path, split: str, lessons: RowLessons) -> None:
+    """Write beside the rows what is told of them."""
+    for name, values in vars(lessons).items():
+        if values is not None:
+            (folder / f"{split}.{name}").write_bytes(values.astype(TOKEN).tobytes())
+
+
+def open_lessons(folder: Path, split: str) -> RowLessons:
+    """Map what `write_lessons` wrote."""
+    files = {name: folder / f"{split}.{name}" for name in ("times", "folds")}
+    return RowLessons(**{name: _map(path, TOKEN) for name, path in files.items() if path.exists()})
 
 
 def _map(path: Path, dtype: np.dtype[Any]) -> Any:

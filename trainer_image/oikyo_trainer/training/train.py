@@ -29,6 +29,7 @@ from ..context import Context
 from ..errors import Refused, Retry
 from ..planning.road import against, expected
 from ..progress import text
+from . import folds
 from .batches import GroupedSampler
 from .callbacks import Committing, Rhythm, Telling, peak_memory_bytes
 from .checkpoint import Checkpoints, Manifest
@@ -91,29 +92,65 @@ class Run:
 
 
 def train(spec: TrainSpec, context: Context) -> TrainResult:
-    """Train as the spec says, from the newest good checkpoint if there is one."""
+    """Train as the spec says, the folds of a cross-validation before the model that is released."""
     world = read_world(os.environ)
     threads = prepare_process(world)
     quiet()
     processor = read_processor()
     source = open_source(context.workspace, spec.dataset_digest, spec.task)
     base = open_base(context.workspace, spec.model_digest, spec.task)
-    plan = _plan(spec, source, base, world, processor)
-    network = choose_network(world, cuda=processor.cuda)
-    plan = replace(plan, resolved=(*plan.resolved, *network))
-    setting = Setting(spec, context, world, source, base, plan, context.folder(spec))
+    opened, every = _tokens(spec, context.workspace, source)
+    tokens = folds.learned(every, opened)
+    plan = _plan(spec, tokens, base, world, processor)
+    plan = replace(plan, resolved=(*plan.resolved, *choose_network(world, cuda=processor.cuda)))
+    stage, steps = context.folder(spec), plan.total_steps
+    results = []
+    for fold in range(spec.folds):
+        part = folds.learned(every, opened, fold)
+        setting = Setting(
+            folds.of_fold(spec),
+            folds.part_of(context, fold, spec.folds + 1, steps),
+            world,
+            source,
+            base,
+            _plan(spec, part, base, world, processor),
+            folds.folder_of(stage, fold),
+        )
+        results.append(_train_fold(setting, processor, part, stage, fold))
+    context = folds.part_of(context, spec.folds, spec.folds + 1, steps)
+    setting = Setting(spec, context, world, source, base, plan, stage)
+    _log_start(setting, tokens, threads)
+    result = _train(setting, processor, tokens, context.workspace / layout.checkpoints(spec.run))
+    return result.model_copy(update={"metrics": (*result.metrics, *folds.told(results))})
+
+
+def _train_fold(
+    setting: Setting, processor: Processor, tokens: Any, stage: Path, fold: int
+) -> TrainResult:
+    """The training of one fold, unless an earlier attempt finished it."""
+    if (done := folds.result_of(stage, fold)) is not None:
+        return done
+    setting.folder.mkdir(parents=True, exist_ok=True)
+    log.info("fold %d of %d: %d rows", fold + 1, setting.spec.folds, len(tokens.train))
+    result = _train(setting, processor, tokens, setting.folder / folds.CHECKPOINTS)
+    if setting.world.is_first:
+        folds.keep(stage, fold, result, setting.check_attempt)
+    barrier(setting.world)
+    return result
+
+
+def _train(setting: Setting, processor: Processor, tokens: Any, save_to: Path) -> TrainResult:
+    """One training, from the newest good checkpoint in `save_to` if there is one."""
+    spec, world, plan = setting.spec, setting.world, setting.plan
     rollbacks = Rollbacks(setting.folder, setting.check_attempt)
     setting = replace(setting, plan=slowed(plan, len(rollbacks.done)))
-    _log_start(setting, threads)
     if (predicted := _predicted(setting)) is not None:
-        context.reporter.update(predicted_memory_bytes=float(predicted))
+        setting.context.reporter.update(predicted_memory_bytes=float(predicted))
 
     if plan.zero_stage:
         prepare_deepspeed(cuda=processor.cuda)
-    save_to = context.workspace / layout.checkpoints(spec.run)
     arguments = make_arguments(spec, setting.plan, world, save_to, cuda=processor.cuda)
     _join(arguments, plan, processor)
-    tokens = _tokens(setting)
     checkpoints = _open_checkpoints(setting, save_to)
     newest = _newest(checkpoints, setting)
 
@@ -138,21 +175,20 @@ def _predicted(setting: Setting) -> int | None:
     return expected(setting.spec, setting.plan, setting.base.folder, processes=processes)
 
 
-def _tokens(setting: Setting) -> Any:
-    """The rows of both splits as tokens: answers to learn, or answers to compare."""
-    spec, workspace = setting.spec, setting.context.workspace
+def _tokens(spec: TrainSpec, workspace: Path, source: Source) -> tuple[Tokens, Any]:
+    """The rows of both splits as tokens; and the same as the objective takes them, alone or in pairs."""
     tokens = open_tokens(workspace, spec)
     if spec.training.objective == "Supervised" or spec.tokens_digest is None:
-        return tokens
+        return tokens, tokens
     folder = workspace / layout.tokens(spec.tokens_digest)
-    return compare(tokens, folder, setting.source, spec.training)
+    return tokens, compare(tokens, folder, source, spec.training)
 
 
-def _plan(spec: TrainSpec, source: Source, base: Base, world: World, processor: Processor) -> Plan:
+def _plan(spec: TrainSpec, tokens: Any, base: Base, world: World, processor: Processor) -> Plan:
     sharded = spec.training.strategy.startswith("ZeRO") and world.size > 1
     facts = Facts(
-        train_rows=source.count("train"),
-        validation_rows=source.count("validation"),
+        train_rows=len(tokens.train),
+        validation_rows=0 if tokens.validation is None else len(tokens.validation),
         parameters=base.parameters,
         context_length=base.context_length - spec.training.virtual_tokens,
         processes=world.size,
@@ -162,14 +198,14 @@ def _plan(spec: TrainSpec, source: Source, base: Base, world: World, processor: 
     return resolve(spec.training, spec.task, facts)
 
 
-def _log_start(setting: Setting, threads: int) -> None:
+def _log_start(setting: Setting, tokens: Any, threads: int) -> None:
     if not setting.world.is_first:
         return
     spec, world = setting.spec, setting.world
     log.info(
         "train run=%s attempt=%d task=%s method=%s processes=%d threads=%d rows=%d parameters=%d",
         *(spec.run, spec.attempt, spec.task, spec.training.method, world.size, threads),
-        *(setting.source.count("train"), setting.base.parameters),
+        *(len(tokens.train), setting.base.parameters),
     )
     _log_choices(world, setting.plan.resolved)
 

@@ -174,7 +174,9 @@ def _added(made: Making, data: Examined, staging: Path, wanted: Plan) -> tuple[E
     # with training.maxLength.
     grows = bool(made.how.templates) or made.how.endpoint is not None
     longest = 0 if grows else data.longest
-    return replace(data, spool=spool, rows=rows, sides=sides, longest=longest), told
+    lessons = data.lessons.with_made(sources)
+    made_data = replace(data, spool=spool, rows=rows, sides=sides, longest=longest, lessons=lessons)
+    return made_data, told
 
 
 def _unfit(
