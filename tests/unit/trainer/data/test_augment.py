@@ -124,6 +124,7 @@ def test_small_classes_are_filled_up_to_the_share_and_no_other(desk: Any) -> Non
     count = {name: sum(row["label"] == name for row in trained) for name in ("large", "small")}
     assert count["small"] == (count["large"] + 1) // 2
     assert {row["synthetic"] for row in trained if row["label"] == "small"} == {None, "repeat"}
+    assert len({row["id"] for row in trained}) == len(trained)
     assert not any(row["synthetic"] for row in trained if row["label"] == "large")
 
 

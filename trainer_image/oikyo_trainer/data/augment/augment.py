@@ -23,6 +23,7 @@ from ..examine import Examined
 from ..example import Convert, Example, converter
 from ..findings import BadRow
 from ..keys import normalise
+from ..near.shingles import mix
 from ..piece import Form
 from ..pieces import piece_of
 from ..readers.row import Row
@@ -54,6 +55,7 @@ class Making:
     convert: Convert
     sources: list[int]
     methods: list[int]
+    copies: list[int]
     dropped: Counter[str]
 
 
@@ -74,7 +76,7 @@ def augment(
     shape = data.spool.shape
     form = Form(compose.columns(shape), spec.split, test=False)
     spool = Spool(staging / FILE, shape)
-    made = Making(spec, how, spool, form, converter(form.columns), [], [], Counter())
+    made = Making(spec, how, spool, form, converter(form.columns), [], [], [], Counter())
     paraphraser = None
     if how.endpoint is not None:
         paraphraser = Paraphraser(how.endpoint, how.seed, workspace, spec.augment_secret)
@@ -132,6 +134,7 @@ def _make(
         examples.append(example)
         made.sources.append(row)
         made.methods.append(int(wanted.methods[place]))
+        made.copies.append(int(wanted.copies[place]))
     made.spool.add(piece_of(made.form, examples), 0)
 
 
@@ -163,6 +166,10 @@ def _added(made: Making, data: Examined, staging: Path, wanted: Plan) -> tuple[E
     rows = joined(data.rows, made.spool.columns(), sources, methods)
     spool = Joined(data.spool, made.spool)
     new = np.arange(len(data.rows), len(rows))
+    # The id names one row of a version: a repetition has its own, from that of its row and its number.
+    again = np.flatnonzero(methods == REPEAT)
+    numbers = np.array(made.copies, np.uint64)[again]
+    rows.rows[new[again], 1] ^= mix(numbers + np.uint64(1))
     sides = np.concatenate([data.sides, np.full(len(new), TRAIN, dtype=np.int8)])
     for reason, mask in _unfit(made, data, rows, spool, new, methods, staging):
         gone = mask & (sides[new] == TRAIN)
