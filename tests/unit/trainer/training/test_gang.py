@@ -120,10 +120,13 @@ if find_spec(
     @pytest.mark.parametrize("stage", [1, 2, 3])
     def test_zero_reaches_the_loss_of_one_process(lab: Any, stage: int) -> None:
         settings = {**SETTINGS, "method": "LoRA", "lora": {"dropout": "0"}}
-        one = lab.spec("TextGeneration", run="one", **settings)
+        # Classes: ZeRO-3 pads texts, and other rows meet in a step than in a packed training.
+        one = lab.spec("TextClassification", run="one", **settings)
         without_dropout(lab, one.model_digest)
         alone = lab.train(one)
-        spec = lab.spec("TextGeneration", run=f"zero{stage}", strategy=f"ZeRO{stage}", **settings)
+        spec = lab.spec(
+            "TextClassification", run=f"zero{stage}", strategy=f"ZeRO{stage}", **settings
+        )
         gang = torchrun(lab, spec)
         assert values(gang)["eval_loss"] == pytest.approx(values(alone)["eval_loss"], abs=1e-4)
 
