@@ -54,6 +54,7 @@ def cleaned(row: dict[str, Any], clean: dict[str, Any], columns: Columns = CLASS
         ({"html": "Inputs"}, "<p>a &lt; b<br>c</p><script>x<y</script>", "a < b\nc"),
         ({"html": "Inputs"}, "a < b > c, List<String>, <EMAIL>, R&D &copy=1", "a < b > c, List<String>, <EMAIL>, R&D &copy=1"),
         ({"html": "Inputs"}, "use `<b>` or ```<p>``` <i>now</i>", "use `<b>` or ```<p>``` now"),
+        ({"html": "Inputs"}, "<p>see `x` now.</p><p>And ```\n<p>\n``` then</p>", "see `x` now.\n\nAnd ```\n<p>\n``` then"),
         ({"html": "Inputs"}, "if i<p && p>3 <!-- no end", "if i<p && p>3 <!-- no end"),
         ({"whitespace": "Trim"}, " a  b \r\n\r\n\r\n\r\n  c\t\n", " a  b\n\n  c"),
         ({"whitespace": "Collapse"}, " a  b \n\n\n  c\t", "a b\n\nc"),

@@ -167,19 +167,25 @@ def without_html(text: str) -> str:
     if "<" not in text and "&" not in text:
         return text
     pieces = _CODE.split(text) if "`" in text else [text]
-    shown = [piece if number % 2 else _shown(piece) for number, piece in enumerate(pieces)]
-    after = "".join(shown)
+    blocks = False
+    for number, piece in enumerate(pieces):
+        if number % 2 == 0:
+            pieces[number], block = _shown(piece)
+            blocks = blocks or block
+    after = "".join(pieces)
+    after = after.strip() if blocks else after
     return text if after == text else after
 
 
-def _shown(text: str) -> str:
+def _shown(text: str) -> tuple[str, bool]:
+    """What is shown of a text without code, and whether a block began or ended in it."""
     if "<" not in text and "&" not in text:
-        return text
+        return text, False
     reader = _Reader()
     reader.feed(_guarded(_BARE_AMPERSAND.sub("&amp;", text)))
     reader.close()
     after = "".join(reader.parts)
-    return _MANY_BREAKS.sub("\n\n", after).strip() if reader.blocks else after
+    return (_MANY_BREAKS.sub("\n\n", after) if reader.blocks else after), reader.blocks
 
 
 def _guarded(text: str) -> str:
