@@ -1,9 +1,8 @@
 """Whether a text is in one of the languages that are wanted.
 
-py3langid (BSD) knows 140 languages, needs no network, and judges some 25,000 texts of
-a line a second. Short
-texts are ambiguous, so a row goes only when all wanted languages together get less than LEAST: of
-banking77's 3,080 English questions that leaves out none of 30 letters or more, and 2 in all.
+py3langid (BSD) knows 140 languages, needs no network, and judges some 25,000 texts of a line a second.
+Short texts are ambiguous, so a row goes only when all wanted languages together get less than LEAST: of
+banking77's 13,083 English questions that leaves out 3, none of them of 32 letters or more.
 """
 
 from __future__ import annotations
