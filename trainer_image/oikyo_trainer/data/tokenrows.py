@@ -19,7 +19,8 @@ from oikyo.api import workspace as layout
 
 from ..errors import Refused
 from ..evaluation.cut import Reading
-from ..evaluation.prompts import Encoded, TemplateRefuses, encode, encode_answers, encode_texts
+from ..evaluation.prompts import Encoded, encode, encode_answers, encode_texts
+from ..evaluation.rendering import TemplateRefuses
 from ..evaluation.rows import Row, Shape, columns_of
 from ..training.tokenfiles import RowLessons, write_lessons, write_rows, write_votes
 from .lessons import FOLD, TIMES

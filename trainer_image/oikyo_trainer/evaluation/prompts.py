@@ -10,7 +10,6 @@ renders chats with the same functions.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,22 +18,13 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import TemplateError
 
-from ..errors import Refused
 from .cut import Reading, kept
+from .rendering import PLAIN_TEMPLATE, Chat, Messages, TemplateRefuses, chat_of, chat_text
 from .rows import Row, Shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['content'] }}"
-    "{% if not loop.last %}{{ '\\n' }}{% endif %}{% endfor %}"
-)
-"""For a model without a chat template: the contents, line by line. A single user message is then
-exactly the prompt of a model that was trained on prompts and completions."""
-
-Messages = Sequence[dict[str, Any]]  # {role, content}, as chat templates take them
-Tools = list[dict[str, Any]]  # OpenAI's definitions, as chat templates take them
 Ids = npt.NDArray[np.int32]
 Marks = npt.NDArray[np.bool_]
 
@@ -53,30 +43,6 @@ class Encoded:
     """The (last) answer as text."""
     length: int
     """Tokens of the row before it was cut."""
-
-
-@dataclass(frozen=True)
-class Chat:
-    """What a chat template renders."""
-
-    messages: Messages
-    tools: Tools | None = None
-    begin: int = 0
-    """Turns before this one are examples: nothing of them is learned or scored."""
-
-    def upto(self, turn: int) -> Chat:
-        """The same chat before this turn."""
-        return Chat(self.messages[:turn], self.tools)
-
-
-def chat_of(row: Row) -> Chat:
-    """A row of the dataset as templates take it: calls and tools are JSON there."""
-    turns = [
-        {**turn, "tool_calls": json.loads(turn["tool_calls"])} if turn.get("tool_calls") else turn
-        for turn in row["messages"]
-    ]
-    tools = row.get("tools")
-    return Chat(turns, json.loads(tools) if tools else None, row.get("from", 0))
 
 
 def encode(
@@ -126,7 +92,7 @@ def encode_answers(
 
 def render(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, open_answer: bool) -> list[int]:
     """Tokens of a chat by the tokenizer's own template, or by the plain one if it has none."""
-    text = _text(tokenizer, chat, open_answer=open_answer)
+    text = chat_text(tokenizer, chat, open_answer=open_answer)
     return token_ids(tokenizer, [text], special=False)[0]
 
 
@@ -137,34 +103,10 @@ def render_all(
     texts = []
     for chat in chats:
         try:
-            texts.append(_text(tokenizer, chat, open_answer=open_answer))
+            texts.append(chat_text(tokenizer, chat, open_answer=open_answer))
         except (TemplateError, TypeError) as error:
             raise TemplateRefuses(chat.messages, str(error)) from None
     return token_ids(tokenizer, texts, special=False)
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, open_answer: bool) -> str:
-    return str(
-        tokenizer.apply_chat_template(
-            list(chat.messages),
-            tools=chat.tools,
-            chat_template=None if tokenizer.chat_template else PLAIN_TEMPLATE,
-            add_generation_prompt=open_answer,
-            tokenize=False,
-        )
-    )
-
-
-class TemplateRefuses(Refused):
-    """The model's chat template does not take these turns."""
-
-    def __init__(self, messages: Messages, why: str) -> None:
-        roles = ", ".join(str(message["role"]) for message in messages[:8])
-        super().__init__(
-            "ChatTemplateRefuses",
-            f"the chat template of the base model does not take a chat of the turns {roles}: {why}",
-            next_step="Drop or rewrite such chats, or choose a base model whose template knows them.",
-        )
 
 
 def token_ids(

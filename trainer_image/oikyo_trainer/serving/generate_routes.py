@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from ..evaluation.prompts import Chat, prompt_tokens, render
+from ..evaluation.prompts import prompt_tokens, render
 from .edge import Place, place_of, read_json
 from .errors import ApiError, body, invalid
 from .generator import Generator, Job, Piece, Settings
@@ -28,10 +28,8 @@ async def chat(request: Request) -> Response:
     server: Server = request.app.state.server
     engine = server.generator()
     raw = await read_json(request, server.spec.max_body_bytes)
-    if isinstance(raw, dict) and {"chat_template", "chat_template_kwargs", "tools"} & raw.keys():
-        raise ApiError(
-            400, "chat templates and tools are the model's own: a request cannot send them"
-        )
+    if isinstance(raw, dict) and {"chat_template", "chat_template_kwargs"} & raw.keys():
+        raise ApiError(400, "a chat template is the model's own: a request cannot send one")
     try:
         asked = ChatRequest.model_validate(raw)
     except ValidationError as error:
@@ -39,9 +37,9 @@ async def chat(request: Request) -> Response:
     server.check_model(asked.model)
     place = place_of(request)
     place.take()
-    messages = [message.plain() for message in asked.messages]
+    dialogue = asked.chat()
     try:
-        prompt = await _off_loop(lambda: render(engine.tokenizer, Chat(messages), open_answer=True))
+        prompt = await _off_loop(lambda: render(engine.tokenizer, dialogue, open_answer=True))
     except TemplateError as error:
         said = str(error)[:200]
         raise ApiError(

@@ -7,10 +7,13 @@ means "off", so that clients which always send them still work.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..data import tools
+from ..data.findings import RowFault
+from ..evaluation.rendering import Chat, chat_of
 from .errors import ApiError
 
 Stops = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)]
@@ -75,15 +78,30 @@ class TextPart(Body):
 
 
 class Message(Body):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
     name: Annotated[str, Field(max_length=64)] | None = None
+    tool_calls: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=256)] | None = None
 
-    def plain(self) -> dict[str, str]:
-        """{role, content} as chat templates take it."""
-        parts = self.content
+    @model_validator(mode="after")
+    def _says_something(self) -> Message:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content is missing; only a turn that calls tools may leave it out")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """{role, content} as chat templates take it, and what belongs to tools."""
+        parts = self.content or ""
         text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        role = "system" if self.role == "developer" else self.role
+        told: dict[str, Any] = {"role": role, "content": text}
+        if self.tool_calls:
+            told["tool_calls"] = self.tool_calls
+        if self.role == "tool":
+            named = {"tool_call_id": self.tool_call_id, "name": self.name}
+            told |= {key: value for key, value in named.items() if value is not None}
+        return told
 
 
 class ResponseFormat(Body):
@@ -94,6 +112,7 @@ class ChatRequest(Sampling):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     response_format: ResponseFormat | None = None
     logprobs: Literal[False] | None = None
@@ -101,6 +120,22 @@ class ChatRequest(Sampling):
     @property
     def most_tokens(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
+
+    def chat(self) -> Chat:
+        """What the model's template renders; ApiError for tools or calls that are broken."""
+        messages = [message.plain() for message in self.messages]
+        calling = any("tool_calls" in turn or turn["role"] == "tool" for turn in messages)
+        if not calling and not self.tools:
+            return Chat(messages)
+        try:
+            declared = tools.definitions(self.tools, "tools")
+            for place, turn in enumerate(messages):
+                if called := tools.calls(turn, f"messages[{place}]"):
+                    turn["tool_calls"] = called
+            tools.check(cast(list[tools.Turn], messages), declared, "messages")
+        except RowFault as fault:
+            raise ApiError(400, str(fault), param="messages") from None
+        return chat_of({"messages": messages, "tools": declared})
 
 
 class CompletionRequest(Sampling):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from oikyo.api.evaluation import Task
 
 from ..errors import Refused
-from ..evaluation.prompts import PLAIN_TEMPLATE
+from ..evaluation.rendering import PLAIN_TEMPLATE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -17,7 +17,8 @@ from oikyo_trainer.data.example import Example, converter
 from oikyo_trainer.data.findings import BadRow
 from oikyo_trainer.data.readers.row import Row
 from oikyo_trainer.evaluation.cut import Reading
-from oikyo_trainer.evaluation.prompts import chat_of, encode
+from oikyo_trainer.evaluation.prompts import encode
+from oikyo_trainer.evaluation.rendering import TemplateRefuses, chat_of
 from oikyo_trainer.evaluation.rows import open_dataset
 from unit.trainer.evaluation.tiny import tokenizer
 
@@ -221,3 +222,12 @@ def test_examples_for_prompts_are_chosen_with_the_version(desk: Any) -> None:
     assert {len(places) for places in kept["by_row"].values()} == {3}
     report = desk.workspace / layout.stage("job-00000000", "prepare") / "report.json"
     assert json.loads(report.read_text())["few_shot"]["chooseBy"] == "Similarity"
+
+
+def test_a_template_that_would_lose_the_calls_is_refused() -> None:
+    words = tokenizer(chat=True)
+    for tools in (None, [WEATHER]):
+        found = read(WHOLE, tools)
+        assert isinstance(found, Example)
+        with pytest.raises(TemplateRefuses, match="it does not render tool"):
+            encode(words, [found.payload], "messages", Reading(400))

@@ -11,13 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oikyo_trainer.evaluation.cut import Reading, kept
-from oikyo_trainer.evaluation.prompts import (
-    PLAIN_TEMPLATE,
-    TemplateRefuses,
-    encode,
-    encode_answers,
-    encode_texts,
-)
+from oikyo_trainer.evaluation.prompts import encode, encode_answers, encode_texts
+from oikyo_trainer.evaluation.rendering import PLAIN_TEMPLATE, TemplateRefuses
 from unit.trainer.evaluation.tiny import tokenizer
 
 CHATS = [
