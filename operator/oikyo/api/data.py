@@ -35,6 +35,16 @@ class Fields(Model):
             "category, intent, class. Example: category."
         ),
     ] = None
+    label_separator: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=8,
+            description="Says that a row may have several labels, or none (TextClassification), and what "
+            "stands between them where they are text; a list of labels is taken as it is. Default: each "
+            'row has one label. Example: ",".',
+        ),
+    ] = None
     prompt: Annotated[
         Word | None,
         Field(

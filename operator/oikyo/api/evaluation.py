@@ -15,6 +15,7 @@ Task = Literal["TextClassification", "TextGeneration"]
 MetricName = Literal[
     "accuracy",
     "f1_macro",
+    "f1_micro",
     "loss",
     "perplexity",
     "bleu",
@@ -46,7 +47,8 @@ class Gate(Model):
     metric: Annotated[
         MetricName,
         Field(
-            description="Metric on the test split. TextClassification: accuracy, f1_macro, loss. "
+            description="Metric on the test split. TextClassification: accuracy, f1_macro, loss, and f1_micro "
+            "where rows have several labels (data.fields.labelSeparator). "
             "TextGeneration: loss, perplexity, bleu, rouge_l, exact_match; with training.objective "
             "DPO, ORPO or KTO: loss, perplexity, preference_margin, preference_accuracy (pairs). Example: f1_macro."
         ),

@@ -168,9 +168,18 @@ class FineTuneJobSpec(Model):
         ),
         Rule(
             "!has(self.evaluation.gates) || self.task != 'TextClassification'"
-            " || self.evaluation.gates.all(g, g.metric in ['accuracy', 'f1_macro', 'loss'])",
-            "a gate of a TextClassification job must name one of accuracy, f1_macro, loss",
+            " || self.evaluation.gates.all(g, g.metric in ['accuracy', 'f1_macro', 'loss']"
+            " || (g.metric == 'f1_micro' && has(self.data.fields)"
+            " && has(self.data.fields.labelSeparator)))",
+            "a gate of a TextClassification job must name one of accuracy, f1_macro, loss or, with "
+            "data.fields.labelSeparator, f1_micro",
             ".evaluation",
+        ),
+        Rule(
+            "!has(self.data.fields) || !has(self.data.fields.labelSeparator)"
+            " || self.task == 'TextClassification'",
+            "only classes can be several: write task: TextClassification, or drop labelSeparator",
+            ".data.fields.labelSeparator",
         ),
         Rule(
             "!has(self.evaluation.gates) || self.task != 'TextGeneration'"

@@ -9,6 +9,7 @@ import numpy as np
 
 from oikyo.api.stages import PrepareSpec
 
+from .. import labelset
 from ..errors import Refused
 from .dedup import Kept, Mask
 from .findings import Findings, excerpt
@@ -55,13 +56,26 @@ def check_rows(intake: Intake, rows: Rows) -> None:
             "there is nothing to tell apart",
             next_step="Add rows of a second class, or set data.fields.label to another column",
         )
-    if len(rows.labels) > max(MANY_LABELS, len(rows) // 2):
+    if columns.separator:
+        _check_names(labelset.all_names(rows.labels), name, len(rows))
+    elif len(rows.labels) > max(MANY_LABELS, len(rows) // 2):
         raise Refused(
             "LabelIsNoClass",
             f"column {name!r} has {len(rows.labels)} different values in {len(rows)} rows: "
             "that is no class",
             next_step="Set data.fields.label to the column with the class",
         )
+
+
+def _check_names(names: tuple[str, ...], column: str, rows: int) -> None:
+    """Labels of rows that may have several: some, and not as many as rows."""
+    if 1 <= len(names) <= max(MANY_LABELS, rows // 2):
+        return
+    raise Refused(
+        "LabelIsNoClass",
+        f"column {column!r} has {len(names)} different labels in {rows} rows",
+        next_step="Set data.fields.labelSeparator to what stands between the labels of a row",
+    )
 
 
 def _cleaned_away(intake: Intake) -> str:
@@ -114,6 +128,9 @@ def _away(kept: Kept) -> str:
 
 def _check_unseen(rows: Rows, sides: Sides, intake: Intake, *, given: bool) -> None:
     learnt = np.unique(rows.label_codes[sides == TRAIN])
+    if intake.columns is not None and intake.columns.separator:
+        _check_unseen_names(rows, sides, intake, learnt)
+        return
     if len(learnt) == 1:
         raise Refused(
             "SingleClass",
@@ -125,6 +142,25 @@ def _check_unseen(rows: Rows, sides: Sides, intake: Intake, *, given: bool) -> N
         unseen = np.setdiff1d(rows.label_codes[sides == side], learnt)
         if len(unseen):
             raise _unseen(rows, sides, intake, side, unseen, learnt, given)
+
+
+def _check_unseen_names(rows: Rows, sides: Sides, intake: Intake, learnt: Any) -> None:
+    """A set of labels may be new, a label in it may not."""
+    known = set(labelset.all_names(rows.labels[code] for code in learnt))
+    for side in (TEST, VALIDATION):
+        for code in np.unique(rows.label_codes[sides == side]):
+            for name in labelset.names_of(rows.labels[code]):
+                if name in known:
+                    continue
+                row = int(np.flatnonzero((rows.label_codes == code) & (sides == side))[0])
+                where = f"{intake.files[rows.files[row]].name}:{rows.lines[row]}"
+                raise Refused(
+                    "UnseenLabel",
+                    f"the {SIDES[side]} split has the label {excerpt(name)!r} that no training row "
+                    f"has ({where})",
+                    evidence=where,
+                    next_step="Add training rows with that label, or take it out of that row",
+                )
 
 
 def _unseen(

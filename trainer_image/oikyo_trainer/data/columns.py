@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from oikyo.api.data import Fields
@@ -53,6 +53,8 @@ class Columns:
     """Role -> column."""
     reasons: dict[str, str]
     """Role -> why this column."""
+    separator: str = ""
+    """What stands between the labels of a row that may have several; empty: each row has one."""
 
     def resolved(self) -> tuple[Resolved, ...]:
         return tuple(
@@ -70,7 +72,8 @@ def choose(
 ) -> Columns:
     """The columns for `task` among those `present` in `file`; Refused when one is missing."""
     if task == "TextClassification":
-        return _columns("classification", ("text", "label"), fields, present, file)
+        columns = _columns("classification", ("text", "label"), fields, present, file)
+        return replace(columns, separator=fields.label_separator or "")
     if objective != "Supervised":
         return _preferences(objective, fields, present, file)
     chat = fields.messages is not None or (

@@ -7,8 +7,10 @@ leaks into the test set; input and answer together decide whether it is a duplic
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+from .. import labelset
 from .chat import turns
 from .columns import Columns, Shape
 from .findings import BadRow, RowFault, excerpt
@@ -43,6 +45,8 @@ Convert = Callable[[Row], Example | BadRow]
 def converter(columns: Columns) -> Convert:
     """The function that turns rows of one file into examples."""
     kind = _KINDS[columns.shape]
+    if columns.separator:
+        kind = partial(_several, separator=columns.separator)
 
     def convert(row: Row) -> Example | BadRow:
         try:
@@ -64,6 +68,19 @@ def _shown(values: Mapping[str, Any], columns: Columns) -> str:
 def _classification(row: Row, names: Mapping[str, str]) -> Example:
     text = text_of(row.values, names["text"])
     label = _label(row.values, names["label"])
+    return Example(row.line, (text,), label, {"text": text, "label": label}, len(text))
+
+
+def _several(row: Row, names: Mapping[str, str], *, separator: str) -> Example:
+    text = text_of(row.values, names["text"])
+    column = names["label"]
+    value = row.values.get(column, MISSING)
+    if value is MISSING or value is None:
+        raise RowFault("missing-label", f"the labels {column!r} are missing")
+    if isinstance(value, str):
+        value = [part for part in value.split(separator) if part.strip()]
+    every = value if isinstance(value, list | tuple) else [value]
+    label = labelset.text_of(_label({column: one}, column) for one in every)
     return Example(row.line, (text,), label, {"text": text, "label": label}, len(text))
 
 

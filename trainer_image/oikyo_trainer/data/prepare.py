@@ -21,6 +21,7 @@ from ..attempt import check_attempt
 from ..context import Context
 from ..errors import Refused
 from ..files import write_atomic
+from ..labelset import all_names
 from ..planning.road import check_serving, fit
 from ..training.hyperparameters import memory_choices
 from . import fewshot, judge, models, remote, report, version
@@ -69,6 +70,7 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             sides,
             intake.slices,
             data.lessons,
+            several=intake.columns is not None and bool(intake.columns.separator),
         )
         check_attempt(spec, context)
         version.write(
@@ -224,7 +226,7 @@ def _result(
         synthetic=0
         if data.rows.synthetic is None
         else int((data.rows.synthetic[data.sides >= 0] > 0).sum()),
-        num_labels=len(made.labels),
+        num_labels=len(all_names(made.labels) if made.several else made.labels),
         columns=dict(intake.columns.names) if intake.columns else {},
         resolved=resolved,
     )

@@ -52,6 +52,8 @@ class Version:
     task: str
     shape: Shape
     labels: tuple[str, ...]
+    several: bool
+    """Whether each of `labels` is a set of names (labelset)."""
     seed: int
     splits: tuple[Index, Index, Index]
     digest: str
@@ -65,11 +67,15 @@ def plan(
     sides: Sides,
     slices: SliceColumns | None = None,
     lessons: Lessons = NONE,
+    *,
+    several: bool = False,
 ) -> Version:
     """Order the rows of each side and digest them."""
     splits = tuple(_ordered(rows, np.flatnonzero(sides == side)) for side in range(len(SIDES)))
     used = np.unique(rows.label_codes[sides >= 0]) if rows.labels else ()
     digest = hashlib.sha256(f"oikyo-dataset {FORMAT}\n{task}\n{shape}\n".encode())
+    if several:
+        digest.update(b"several labels\n")
     for name, index in zip(SIDES, splits, strict=True):
         digest.update(f"{name} {len(index)}\n".encode())
         digest.update(rows.exact[index].tobytes())
@@ -82,6 +88,7 @@ def plan(
         task=task,
         shape=shape,
         labels=tuple(sorted(rows.labels[code] for code in used)),
+        several=several,
         seed=seed,
         splits=(splits[0], splits[1], splits[2]),
         digest="sha256:" + digest.hexdigest(),
@@ -184,6 +191,7 @@ def _manifest(version: Version, files: dict[str, dict[str, Any]]) -> dict[str, A
         "task": version.task,
         "shape": version.shape,
         "labels": list(version.labels),
+        "several": version.several,
         "seed": version.seed,
         "rows": _counts(version),
         "files": files,

@@ -14,3 +14,14 @@ def class_scores(scores: npt.NDArray[Any], truth: npt.NDArray[Any]) -> dict[str,
     guess = scores.argmax(axis=1)
     macro = f1_score(truth, guess, labels=np.unique(truth), average="macro", zero_division=0)
     return {"accuracy": float(accuracy_score(truth, guess)), "f1_macro": float(macro)}
+
+
+def set_scores(guess: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """accuracy: rows whose set is right in whole; F1 over the labels that the rows hold; (rows, labels)."""
+    held = np.flatnonzero(truth.any(axis=0))
+    options: dict[str, Any] = {"labels": held, "zero_division": 0}
+    return {
+        "accuracy": float((guess == truth).all(axis=1).mean()),
+        "f1_macro": float(f1_score(truth, guess, average="macro", **options)) if len(held) else 0.0,
+        "f1_micro": float(f1_score(truth, guess, average="micro", zero_division=0)),
+    }

@@ -53,8 +53,8 @@ class Question:
 def ask_classifier(folder: Path, question: Question, tell: Tell) -> Floats:
     """Log-probabilities of the classifier in `folder`: (rows, labels)."""
     model = load_model(AutoModelForSequenceClassification, folder)
-    columns = _columns(model.config.id2label, question.labels, folder)
-    logits = _forward(model, load_tokenizer(folder), question, _logits, tell)
+    columns = columns_of(model.config.id2label, question.labels, folder)
+    logits = forward(model, load_tokenizer(folder), question, logits_of, tell)
     return _log_softmax(logits[:, columns])
 
 
@@ -68,8 +68,8 @@ def ask_base(
     fit = probe_rows(train, PROBE_ROWS)
     model, tokenizer = load_model(AutoModel, folder), load_tokenizer(folder)
     lesson = Question(fit, question.labels, question.reading)
-    known = _forward(model, tokenizer, lesson, _pooled, lambda share: tell(share * 0.7))
-    asked = _forward(model, tokenizer, question, _pooled, lambda share: tell(0.7 + share * 0.3))
+    known = forward(model, tokenizer, lesson, pooled, lambda share: tell(share * 0.7))
+    asked = forward(model, tokenizer, question, pooled, lambda share: tell(0.7 + share * 0.3))
     return _probe(known, [row["label"] for row in fit], asked, question), (
         "the base model's frozen features, mean pooled, under a multinomial logistic regression "
         f"fitted on {len(fit)} rows of the training split"
@@ -110,7 +110,7 @@ def probe_rows(train: Sequence[Row], limit: int) -> list[Row]:
     return chosen
 
 
-def _columns(id2label: dict[int, str], labels: tuple[str, ...], folder: Path) -> list[int]:
+def columns_of(id2label: dict[int, str], labels: tuple[str, ...], folder: Path) -> list[int]:
     """The model's output column of each of the dataset's labels."""
     column = {str(name): int(index) for index, name in id2label.items()}
     missing = [label for label in labels if label not in column]
@@ -124,7 +124,7 @@ def _columns(id2label: dict[int, str], labels: tuple[str, ...], folder: Path) ->
     return [column[label] for label in labels]
 
 
-def _forward(
+def forward(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     question: Question,
@@ -149,12 +149,12 @@ def _forward(
     return np.stack([found[index] for index in range(len(ids))])
 
 
-def _logits(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+def logits_of(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     logits: torch.Tensor = model(**inputs).logits
     return logits
 
 
-def _pooled(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+def pooled(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """Mean over a row's real tokens of the last hidden state: (B, D)."""
     hidden = model(**inputs).last_hidden_state.float()
     mask = inputs["attention_mask"].unsqueeze(-1).float()

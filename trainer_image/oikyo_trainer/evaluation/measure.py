@@ -13,6 +13,7 @@ from oikyo.api.stages import EvaluateSpec
 
 from ..data.fewshot import load
 from ..errors import Refused
+from ..labelset import all_names
 from .classification import Question, ask_base, ask_classifier, right, score
 from .cut import Reading
 from .fewshot import encode_with_examples
@@ -22,6 +23,7 @@ from .preferences import measure_preferences, read_answers
 from .prompts import Encoded, encode
 from .record import SliceScore
 from .rows import Dataset, Row, choose
+from .several import ask_base_for_sets, ask_sets, right_sets, score_sets
 from .slices import slice_scores
 
 Tell = Callable[[float], None]
@@ -95,6 +97,8 @@ def _asked(spec: EvaluateSpec, dataset: Dataset) -> int:
 def _classifiers(
     spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
 ) -> Measured:
+    if dataset.several:
+        return _several(spec, models, dataset, rows, tell)
     question = Question(rows, dataset.labels, _reading(spec, models), spec.training.seed)
     tuned = ask_classifier(models.tuned, question, lambda share: tell(share * 0.3))
     base, method = ask_base(
@@ -102,6 +106,20 @@ def _classifiers(
     )
     slices = slice_scores(rows, right(tuned, question), right(base, question))
     return Measured(score(tuned, question), score(base, question), method, len(rows), slices=slices)
+
+
+def _several(
+    spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
+) -> Measured:
+    names = all_names(dataset.labels)
+    question = Question(rows, names, _reading(spec, models), spec.training.seed)
+    tuned = ask_sets(models.tuned, question, lambda share: tell(share * 0.3))
+    base, method = ask_base_for_sets(
+        models.base, dataset.rows("train"), question, lambda share: tell(0.3 + share * 0.7)
+    )
+    slices = slice_scores(rows, right_sets(tuned, question), right_sets(base, question))
+    scores = score_sets(tuned, question), score_sets(base, question)
+    return Measured(*scores, method, len(rows), slices=slices)
 
 
 def _generators(

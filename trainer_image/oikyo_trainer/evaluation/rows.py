@@ -47,6 +47,8 @@ class Dataset:
     folder: Path
     shape: Shape
     labels: tuple[str, ...]
+    several: bool = False
+    """Whether each of `labels` is a set of names."""
 
     def rows(self, split: str, most: int | None = None) -> list[Row]:
         """The rows of a split, or the first `most` of them."""
@@ -101,7 +103,8 @@ def open_dataset(workspace: Path, digest: str) -> Dataset:
             evidence=str(layout.dataset(digest) / layout.MANIFEST),
             next_step="Apply the job under a new name: its prepare stage writes the dataset again.",
         ) from None
-    return Dataset(folder, manifest["shape"], tuple(manifest.get("labels") or ()))
+    labels, several = tuple(manifest.get("labels") or ()), bool(manifest.get("several"))
+    return Dataset(folder, manifest["shape"], labels, several)
 
 
 def content_key(row: Row) -> str:

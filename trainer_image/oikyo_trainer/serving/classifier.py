@@ -47,6 +47,8 @@ class Classifier:
         metrics: ServerMetrics,
     ) -> None:
         self.labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
+        self.several = model.config.problem_type == "multi_label_classification"
+        """Whether a text may have several labels, or none: scores are then told label by label."""
         self._model = model
         self._tokenizer = tokenizer
         self._reading = reading.for_all(context_length(model.config, tokenizer))
@@ -117,7 +119,8 @@ class Classifier:
                 {"input_ids": [ids[i] for i in batch]}, padding_side="right", return_tensors="pt"
             ).to(self._model.device)
             with torch.inference_mode():
-                odds = self._model(**inputs).logits.double().softmax(-1).cpu().tolist()
+                logits = self._model(**inputs).logits.double()
+            odds = (logits.sigmoid() if self.several else logits.softmax(-1)).cpu().tolist()
             for index, scores in zip(batch, odds, strict=True):
                 found[index] = Classified(tuple(scores), len(ids[index]))
         self._metrics.prompt_tokens.inc(sum(len(row) for row in ids))

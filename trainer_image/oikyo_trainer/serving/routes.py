@@ -39,6 +39,10 @@ def application(server: Server) -> ASGIApp:
     return Edge(app, server)
 
 
+LIKELY = 0.5
+"""Score above which a text is said to have a label, where it may have several."""
+
+
 async def live(_: Request) -> Response:
     """The process answers; what it can do is readiness."""
     return JSONResponse({"status": "alive"})
@@ -84,12 +88,20 @@ async def classify(request: Request) -> Response:
     place_of(request).take()
     found = await engine.classify(asked.input)
     most = asked.top_k or len(engine.labels)
-    data = [_entry(index, one, engine.labels, most) for index, one in enumerate(found)]
+    data = [
+        _entry(index, one, engine.labels, most, several=engine.several)
+        for index, one in enumerate(found)
+    ]
     answer = {"model": server.spec.model_name, "version": server.spec.version, "data": data}
     return JSONResponse(answer)
 
 
-def _entry(index: int, found: Classified, labels: tuple[str, ...], most: int) -> dict[str, object]:
+def _entry(
+    index: int, found: Classified, labels: tuple[str, ...], most: int, *, several: bool
+) -> dict[str, object]:
     ranked = sorted(zip(labels, found.scores, strict=True), key=lambda pair: -pair[1])
     scores = [{"label": label, "score": round(score, 6)} for label, score in ranked[:most]]
-    return {"index": index, **scores[0], "scores": scores}
+    entry: dict[str, object] = {"index": index, **scores[0], "scores": scores}
+    if several:
+        entry["labels"] = [label for label, score in ranked if score > LIKELY]
+    return entry

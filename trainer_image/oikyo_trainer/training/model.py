@@ -125,11 +125,12 @@ def load_weights(
     *,
     quantization: Any = None,
     dropout: str | None = None,
+    several: bool = False,
 ) -> PreTrainedModel:
     """The model with its task's head, from the base or from a checkpoint `folder`.
 
     `quantization` is transformers' own settings object, None for weights of `dtype`; `dropout` is the
-    share to drop, None for what the config says.
+    share to drop, None for what the config says; `several` says that a row may have several labels.
     """
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, **SAFE}
     if quantization is not None:
@@ -141,6 +142,8 @@ def load_weights(
 
         model = AutoModelForCausalLM.from_pretrained(folder or base.folder, **options)
     else:
+        kind = "multi_label" if several else "single_label"
+        options["problem_type"] = f"{kind}_classification"
         model = _load_classifier(base, labels, options, folder)
     model.config.get_text_config().pad_token_id = base.tokenizer.pad_token_id
     return model
@@ -172,7 +175,6 @@ def _load_classifier(
         num_labels=len(labels),
         id2label=names,
         label2id={label: index for index, label in names.items()},
-        problem_type="single_label_classification",
         # A base that was a classifier of something else has a head of another size.
         ignore_mismatched_sizes=True,
         **options,

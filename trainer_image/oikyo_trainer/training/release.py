@@ -44,6 +44,7 @@ def release(
     base: Base,
     task: Task,
     labels: tuple[str, ...],
+    several: bool = False,
     training: TrainingSpec,
     rows: Rows,
     folder: Path,
@@ -53,7 +54,7 @@ def release(
     _forget_sharding()
     parity = None
     if METHODS[training.method].adapter:
-        adapted = _adapted(checkpoint, base, task, labels)
+        adapted = _adapted(checkpoint, base, task, labels, several=several)
 
         def write_adapter(staging: Path) -> None:
             _copy_adapter(checkpoint, staging, base)
@@ -65,7 +66,8 @@ def release(
         parity.check(base.saved_dtype)
         _write_folder(folder / ADAPTER, write_adapter, before_commit)
     else:
-        model = load_weights(base, task, labels, torch.float32, checkpoint).to(base.saved_dtype)
+        whole = load_weights(base, task, labels, torch.float32, checkpoint, several=several)
+        model = whole.to(base.saved_dtype)
 
     def write(staging: Path) -> None:
         model.save_pretrained(staging)
@@ -75,11 +77,13 @@ def release(
     return Released(folder / MODEL, parity)
 
 
-def _adapted(checkpoint: Path, base: Base, task: Task, labels: tuple[str, ...]) -> Any:
+def _adapted(
+    checkpoint: Path, base: Base, task: Task, labels: tuple[str, ...], *, several: bool
+) -> Any:
     """The adapter on its base in float32, QLoRA's on the weights as they were before rounding."""
     from peft import PeftModel
 
-    whole = load_weights(base, task, labels, torch.float32)
+    whole = load_weights(base, task, labels, torch.float32, several=several)
     return PeftModel.from_pretrained(whole, str(checkpoint))
 
 

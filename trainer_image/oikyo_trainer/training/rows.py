@@ -17,6 +17,7 @@ from oikyo.api import workspace as layout
 from oikyo.api.stages import TrainSpec
 
 from ..errors import Refused
+from ..labelset import all_names
 from .tokenfiles import RowLessons, TokenRows, open_lessons, open_rows
 
 NO_LESSONS = RowLessons()
@@ -31,6 +32,13 @@ class Source:
     shape: str
     """classification, prompt-completion, messages, preference or unpaired."""
     labels: tuple[str, ...]
+    several: bool = False
+    """Whether each of `labels` is a set of names: a row may have several."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes that a model learns."""
+        return all_names(self.labels) if self.several else self.labels
 
     def count(self, split: str) -> int:
         """Rows of a split, from the file's footer; 0 where the file is absent."""
@@ -65,7 +73,8 @@ def open_source(workspace: Path, digest: str, task: str) -> Source:
             evidence=str(layout.dataset(digest) / layout.MANIFEST),
             next_step="Apply the job under a new name: its prepare stage writes the dataset again.",
         ) from None
-    source = Source(folder, digest, manifest["shape"], tuple(manifest.get("labels") or ()))
+    labels, several = tuple(manifest.get("labels") or ()), bool(manifest.get("several"))
+    source = Source(folder, digest, manifest["shape"], labels, several)
     if (source.shape == "classification") != (task == "TextClassification"):
         raise Refused(
             "WrongShape",

@@ -326,7 +326,7 @@ def _make_run(
         if plan.fsdp:
             offload = spec.training.offload != "None"
             shard(parts["model"], bf16=plan.bf16, offload=offload, device=arguments.device)
-        trainer = make_trainer(**parts)
+        trainer = make_trainer(**parts, source=setting.source)
         trainer.order = GroupedSampler(tokens.lengths, batch=plan.batch, seed=spec.training.seed)
     trainer.counter, trainer.checkpoints = counter, checkpoints
     trainer.world, trainer.committing = world, committing
@@ -364,7 +364,7 @@ def _model(setting: Setting) -> Any:
     dtype = torch.bfloat16 if frozen_half else torch.float32
     compute = torch.bfloat16 if plan.bf16 else torch.float32
     bits = quantization(spec.training, cuda=torch.cuda.is_available(), compute=compute)
-    labels = setting.source.labels
+    labels = setting.source.names
     model: Any = load_weights(
         base,
         spec.task,
@@ -372,6 +372,7 @@ def _model(setting: Setting) -> Any:
         dtype,
         quantization=bits,
         dropout=spec.training.dropout,
+        several=setting.source.several,
     )
     if facts.quantized:
         model = prepare(model)
@@ -530,7 +531,8 @@ def _release(setting: Setting, checkpoint: Path, rows: Rows) -> Released:
         checkpoint,
         base=setting.base,
         task=setting.spec.task,
-        labels=setting.source.labels,
+        labels=setting.source.names,
+        several=setting.source.several,
         training=setting.spec.training,
         rows=rows,
         folder=setting.folder,

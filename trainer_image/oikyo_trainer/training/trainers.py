@@ -22,6 +22,7 @@ from oikyo.api.stages import TrainSpec
 from oikyo.api.training import TrainingSpec
 
 from ..errors import Refused, as_os_error
+from ..labelset import membership
 from . import fsdp
 from .batches import Collator, GroupedSampler
 from .callbacks import Committing
@@ -31,6 +32,7 @@ from .distributed import World, barrier
 from .fullvolume import is_full
 from .hyperparameters import Plan
 from .pulse import Pulse
+from .rows import Source
 from .throughput import Throughput
 from .tokenfiles import IGNORED
 from .writebehind import WriteBehind
@@ -327,6 +329,29 @@ def class_loss(
     return summed / items
 
 
+def several_loss(
+    outputs: Any,
+    labels: torch.Tensor,
+    num_items_in_batch: Any = None,
+    *,
+    members: torch.Tensor,
+    smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Binary cross entropy, a mean over the classes of a row, as a share of the step's mean.
+
+    labels (B,) number rows of `members` (sets, classes), which holds 1 where a set has the class.
+    """
+    known = labels.ne(IGNORED)
+    items = known.sum() if num_items_in_batch is None else num_items_in_batch
+    targets = members.to(labels.device)[labels.clamp(min=0)]
+    if torch.is_grad_enabled():
+        targets = targets * (1 - smoothing) + smoothing / 2
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(
+        outputs.logits.float(), targets, reduction="none"
+    ).mean(1)
+    return (losses * known).sum() / items
+
+
 def make_trainer(
     *,
     model: Any,
@@ -335,12 +360,17 @@ def make_trainer(
     train_rows: Any,
     validation_rows: Any,
     callbacks: list[Any],
+    source: Source,
 ) -> Any:
     """A Trainer for classes."""
     from transformers import Trainer
 
     from .validation import Classes
 
+    members = membership(source.labels, source.names) if source.several else None
+    loss = (
+        class_loss if members is None else partial(several_loss, members=torch.from_numpy(members))
+    )
     trainer = type("SteadyTrainer", (Classes, Trainer), {})(
         model=model,
         args=arguments,
@@ -349,8 +379,9 @@ def make_trainer(
         eval_dataset=validation_rows,
         processing_class=tokenizer,
         callbacks=callbacks,
-        compute_loss_func=partial(class_loss, smoothing=arguments.label_smoothing_factor),
+        compute_loss_func=partial(loss, smoothing=arguments.label_smoothing_factor),
     )
+    trainer.members = members
     size = arguments.per_device_eval_batch_size
     trainer.validation_batches = batches_of_like_length(validation_rows, size)
     silence(trainer)

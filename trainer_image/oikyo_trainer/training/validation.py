@@ -30,16 +30,22 @@ def from_all(world: World, parts: list[Array]) -> Array:
 class Classes(Steady):
     """Accuracy and F1 of the validation rows."""
 
+    members: Array | None
+    """(sets, classes): which classes each set holds, where rows may have several; None: one each."""
     _answers: list[Array]
     _truth: list[Array]
 
     def _validation(self) -> dict[str, float]:
-        from ..evaluation.class_scores import class_scores  # scikit-learn, which nothing else needs
+        # scikit-learn, which nothing else needs
+        from ..evaluation.class_scores import class_scores, set_scores
 
         self._answers, self._truth = [], []
         loss = self._validation_loss()
         answers, truth = (from_all(self.world, part) for part in (self._answers, self._truth))
-        scores = class_scores(answers, truth)
+        if self.members is None:
+            scores = class_scores(answers, truth)
+        else:
+            scores = set_scores(answers > 0, self.members[truth] > 0)
         return {"eval_loss": loss, **{f"eval_{name}": value for name, value in scores.items()}}
 
     def _summed_loss(self, model: Any, inputs: dict[str, Any], items: torch.Tensor) -> torch.Tensor:
