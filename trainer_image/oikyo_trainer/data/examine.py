@@ -44,6 +44,19 @@ class Examined:
     lessons: lessons.Lessons = field(default_factory=lessons.Lessons)
 
 
+@dataclass(frozen=True)
+class _Read:
+    """Rows that were read, and where what is found about them is told."""
+
+    spec: PrepareSpec
+    intake: Intake
+    told: dict[str, Any]
+    spool: Spool
+    rows: Rows
+    given_test: Mask
+    """Rows of data.testSources."""
+
+
 def examine(
     spec: PrepareSpec,
     sources: Sources,
@@ -64,34 +77,11 @@ def examine(
     check_bad_rows(intake.findings, spec.max_bad_rows)
     check_rows(intake, rows)
     given_test = np.array([file.test for file in intake.files], dtype=bool)[rows.files]
-    kept = dedup(rows, given_test)
-    repeats.tell_exact(intake, rows, kept, given_test)
-    if spec.duplicates.near != "Ignore":
-        alike = near.find(spool, rows, kept, given_test, spec.duplicates, staging / near.FILE)
-        near.tell(intake, spool, rows, alike, spec.duplicates)
-        if spec.duplicates.near == "Remove":
-            repeats.tell_near(
-                intake, rows, alike.rows, alike.partners, alike.similarity, alike.leaked
-            )
-        kept = near.apply(kept, alike, spec.duplicates)
-        told["near_duplicates"] = near.report(alike, spec.duplicates)
-    if spec.split.group_by:
-        kept = grouping.by_group(rows, kept, given_test)
-    sides = assign(rows, kept, given_test, spec.split)
-    if spec.split.group_by:
-        kept, sides = grouping.apart(kept, sides)
-    if spec.split.time_by and rows.members is not None:
-        masks = {name: (sides == side) & ~given_test for side, name in enumerate(SIDES)}
-        placed = placed_by(rows, kept, given_test, spec.split)
-        told["times"] = times.report(spec.split.time_by, rows.members[:, 0], placed, masks)
-        intake.settle(times.resolved(told["times"]))
+    read = _Read(spec, intake, told, spool, rows, given_test)
+    kept, sides = _placed(read, _kept(read, staging))
     kept, sides = leaks.check(spec, intake, told, spool, rows, kept, sides)
-    sides, learning = _lessons(spec, intake, rows, kept, given_test, sides, told)
-    conflicts.check(intake, rows, kept)
-    labels.check(intake, rows, sides)
-    if spec.slice_by:
-        told["slices"] = _slices(intake, rows, sides, spool)
-    texts.check(intake, rows, kept.mask, spool, judge.personal_kinds(spec))
+    sides, learning = _lessons(read, kept, sides)
+    _look_into(read, kept, sides)
     longest = 0
     if model is not None:
         longest = lengths.check(intake, rows, kept.mask, spool, spec, model, staging / "tokenizer")
@@ -102,30 +92,61 @@ def examine(
     return Examined(spool, rows, kept, sides, judged, longest, learning)
 
 
-def _lessons(
-    spec: PrepareSpec,
-    intake: Intake,
-    rows: Rows,
-    kept: Kept,
-    given_test: Mask,
-    sides: Sides,
-    told: dict[str, Any],
-) -> tuple[Sides, lessons.Lessons]:
+def _kept(read: _Read, staging: Path) -> Kept:
+    """The rows without exact duplicates and leaks, and near ones where they are looked for."""
+    spec, intake, rows, given_test = read.spec, read.intake, read.rows, read.given_test
+    kept = dedup(rows, given_test)
+    repeats.tell_exact(intake, rows, kept, given_test)
+    if spec.duplicates.near == "Ignore":
+        return kept
+    alike = near.find(read.spool, rows, kept, given_test, spec.duplicates, staging / near.FILE)
+    near.tell(intake, read.spool, rows, alike, spec.duplicates)
+    if spec.duplicates.near == "Remove":
+        repeats.tell_near(intake, rows, alike.rows, alike.partners, alike.similarity, alike.leaked)
+    read.told["near_duplicates"] = near.report(alike, spec.duplicates)
+    return near.apply(kept, alike, spec.duplicates)
+
+
+def _placed(read: _Read, kept: Kept) -> tuple[Kept, Sides]:
+    """The side of each row: by its content, its group or its time."""
+    split, rows, given_test = read.spec.split, read.rows, read.given_test
+    if split.group_by:
+        kept = grouping.by_group(rows, kept, given_test)
+    sides = assign(rows, kept, given_test, split)
+    if split.group_by:
+        kept, sides = grouping.apart(kept, sides)
+    if split.time_by and rows.members is not None:
+        masks = {name: (sides == side) & ~given_test for side, name in enumerate(SIDES)}
+        placed = placed_by(rows, kept, given_test, split)
+        read.told["times"] = times.report(split.time_by, rows.members[:, 0], placed, masks)
+        read.intake.settle(times.resolved(read.told["times"]))
+    return kept, sides
+
+
+def _lessons(read: _Read, kept: Kept, sides: Sides) -> tuple[Sides, lessons.Lessons]:
     """What the training is told of each row: how often it is seen, and its fold."""
-    times, sides = lessons.weigh(intake, rows, given_test, sides, spec.split.seed)
+    spec, rows, given_test = read.spec, read.rows, read.given_test
+    seen, sides = lessons.weigh(read.intake, rows, given_test, sides, spec.split.seed)
     folds = lessons.fold(rows, kept, given_test, sides, spec.folds) if spec.folds else None
-    made = lessons.Lessons(times, folds)
-    if times is not None:
-        told["weights"] = lessons.report(intake, rows, sides, made)
+    made = lessons.Lessons(seen, folds)
+    if seen is not None:
+        read.told["weights"] = lessons.report(read.intake, rows, sides, made)
     if folds is not None:
-        told["folds"] = lessons.fold_report(sides, folds, spec.folds)
+        read.told["folds"] = lessons.fold_report(sides, folds, spec.folds)
     return sides, made
 
 
-def _slices(intake: Intake, rows: Rows, sides: Sides, spool: Spool) -> dict[str, Any] | None:
-    from .insight import groups  # scipy's statistics, half a second that only slices need
+def _look_into(read: _Read, kept: Kept, sides: Sides) -> None:
+    """The checks of answers, labels, groups and texts."""
+    conflicts.check(read.intake, read.rows, kept)
+    labels.check(read.intake, read.rows, sides)
+    if read.spec.slice_by:
+        from .insight import groups  # scipy's statistics, half a second that only slices need
 
-    return groups.check(intake, groups.of_rows(intake, rows, sides, spool))
+        sliced = groups.of_rows(read.intake, read.rows, sides, read.spool)
+        read.told["slices"] = groups.check(read.intake, sliced)
+    kinds = judge.personal_kinds(read.spec)
+    texts.check(read.intake, read.rows, kept.mask, read.spool, kinds)
 
 
 def _spool_in(staging: Path) -> Callable[[Shape], Spool]:
