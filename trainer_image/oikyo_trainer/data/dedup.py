@@ -68,9 +68,12 @@ def in_conflict(mask: Mask, questions: Index) -> Index:
 def group(keys: npt.NDArray[np.uint64]) -> Index:
     """Number equal keys alike, from 0 in the order of the keys."""
     order = np.lexsort((keys[:, 1], keys[:, 0]))
-    ordered = keys[order]
-    new = np.ones(len(keys), dtype=bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    new = np.zeros(len(keys), dtype=bool)
+    new[:1] = True
+    for half in (0, 1):  # one after the other: an array of all rows is what memory is measured in
+        ordered = keys[order, half]
+        new[1:] |= ordered[1:] != ordered[:-1]
+        del ordered
     numbers = np.empty(len(keys), dtype=np.int64)
     numbers[order] = np.cumsum(new) - 1
     return numbers
@@ -83,10 +86,9 @@ def _duplicates(rows: Rows, given_test: Mask) -> Mask:
     that the order of the sources does not decide which. Among exactly equal rows the first stays.
     """
     groups = group(rows.rows)
-    head = np.frombuffer(rows.exact.tobytes(), dtype=">u8").reshape(-1, 4)[:, 0]
-    order = np.lexsort((np.arange(len(rows)), head, groups, given_test))
+    head = rows.exact.view(">u8").reshape(-1, 4)[:, 0]
+    order = np.lexsort((head, groups, given_test))  # stable
     again = np.zeros(len(rows), dtype=bool)
-    same_row = groups[order][1:] == groups[order][:-1]
-    same_set = given_test[order][1:] == given_test[order][:-1]
-    again[order[1:]] = same_row & same_set
+    groups, given_test = groups[order], given_test[order]
+    again[order[1:]] = (groups[1:] == groups[:-1]) & (given_test[1:] == given_test[:-1])
     return again

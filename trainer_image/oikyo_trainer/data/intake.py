@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from oikyo.api.jobstatus import Resolved
@@ -106,7 +107,8 @@ def take_in(
     intake.slices = SliceColumns(spec.slice_by) if spec.slice_by else None
     cleaner = open_cleaner(spec, [file for file, test in plan if not test], intake.cleaned)
     total, done = sum(file.size for file, _ in plan), 0
-    with opened(max((file.size for file, _ in plan), default=0)) as work:
+    largest = max((file.size for file, _ in plan), default=0)
+    with opened(largest) as work, _closing(intake):
         for file, is_test in plan:
             items = iter(read(file))
             first = list(itertools.islice(items, LOOK_AHEAD))
@@ -126,8 +128,17 @@ def take_in(
                 tell((done + min(characters, file.size)) / total, intake)
             done += file.size
     assert intake.spool is not None  # the contract asks for at least one source
-    intake.spool.close()
     return intake.spool
+
+
+@contextmanager
+def _closing(intake: Intake) -> Iterator[None]:
+    """End the writing of the spool, also on refusal."""
+    try:
+        yield
+    finally:
+        if intake.spool is not None:
+            intake.spool.close()
 
 
 def _refuse_same_file(plan: list[tuple[DataFile, bool]]) -> None:

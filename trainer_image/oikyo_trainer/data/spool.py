@@ -1,12 +1,12 @@
 """Rows on their way: written to disk as they are read, fetched again in any order.
 
-Only hashes and numbers stay in memory; the texts wait in an Arrow file that is memory-mapped.
+The texts wait in an Arrow file, hashes and numbers in files beside it, all of them memory-mapped.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,17 @@ GATHER_CHARACTERS = 64 << 20
 Index = npt.NDArray[np.int64]
 
 
+NUMBERS: dict[str, str] = {
+    **dict.fromkeys(("inputs", "rows", "questions", "members"), "2<u8"),
+    "exact": "V32",
+    "files": "<i4",
+    "lines": "<i8",
+    "lengths": "<i4",
+    "label_codes": "<i4",
+}
+"""What is known of each row beside its texts, and as what it lies on disk."""
+
+
 class Spool:
     """Takes rows piece by piece, then gives numbers as arrays and texts as tables."""
 
@@ -31,54 +42,64 @@ class Spool:
         self.schema = SCHEMAS[shape]
         self._path = path
         self._writer: Any = pa.ipc.new_file(str(path), self.schema)  # Any: pyarrow is untyped
+        self._files = {name: self._beside(name).open("wb") for name in NUMBERS}
         self._ends = array("q")
-        self._input, self._row, self._exact = bytearray(), bytearray(), bytearray()
-        self._question, self._marks = bytearray(), bytearray()
-        self._files, self._lines, self._lengths = array("i"), array("q"), array("i")
-        self._labels = array("i")
         self._codes: dict[str, int] = {}
+        self._rows = 0
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return self._rows
 
     @property
     def num_labels(self) -> int:
         return len(self._codes)
 
+    def _beside(self, name: str) -> Path:
+        return self._path.with_name(f"{self._path.name}.{name}")
+
     def add(self, piece: Piece, file: int) -> None:
         """Take in the good rows of a piece of the file with this number."""
-        if not piece.lines:
+        count = len(piece.lines)
+        if not count:
             return
-        self._input += piece.keys.input
-        self._row += piece.keys.row
-        self._exact += piece.keys.exact
-        self._question += piece.keys.question
-        self._marks += piece.marks
-        self._files.extend([file] * len(piece.lines))
-        self._lines.extend(piece.lines)
-        self._lengths.extend(piece.lengths)
         own = [self._codes.setdefault(label, len(self._codes)) for label in piece.labels]
-        self._labels.extend([own[code] for code in piece.codes])
+        codes = np.array(own, dtype=np.int32)[np.array(piece.codes, dtype=np.int32)]
+        numbers: dict[str, Any] = {  # whatever is a buffer
+            "inputs": _words(piece.keys.input),
+            "rows": _words(piece.keys.row),
+            "exact": piece.keys.exact,
+            "questions": _words(piece.keys.question),
+            "members": _words(piece.marks),
+            "files": np.full(count, file, dtype=np.int32),
+            "lines": piece.lines,
+            "lengths": piece.lengths,
+            "label_codes": codes,
+        }
+        for name, buffer in numbers.items():
+            self._files[name].write(buffer)
         self._writer.write_batch(piece.batch)
-        self._ends.append(len(self._lines))
+        self._rows += count
+        self._ends.append(self._rows)
 
     def close(self) -> None:
         """End the writing; the numbers and texts may be read from here on."""
         self._writer.close()
+        for file in self._files.values():
+            file.close()
 
     def columns(self) -> Rows:
-        return Rows(
-            inputs=_pairs(self._input),
-            rows=_pairs(self._row),
-            exact=np.frombuffer(bytes(self._exact), dtype="V32"),
-            questions=_pairs(self._question) if self._question else None,
-            members=_pairs(self._marks) if self._marks else None,
-            files=np.array(self._files, dtype=np.int32),
-            lines=np.array(self._lines, dtype=np.int64),
-            lengths=np.array(self._lengths, dtype=np.int32),
-            label_codes=np.array(self._labels, dtype=np.int32),
-            labels=tuple(self._codes),
-        )
+        found = {name: self._mapped(name, form) for name, form in NUMBERS.items()}
+        for name in ("questions", "members"):
+            found[name] = found[name] if len(found[name]) else None
+        return Rows(**found, labels=tuple(self._codes))
+
+    def _mapped(self, name: str, form: str) -> Any:  # an array of that form
+        """The numbers as they lie on disk: memory holds of them what is in use."""
+        path = self._beside(name)
+        if not path.stat().st_size:
+            return np.zeros((0, 2) if form[0] == "2" else 0, dtype=form.removeprefix("2"))
+        mapped = np.asarray(np.memmap(path, dtype=form.removeprefix("2"), mode="r"))
+        return mapped.reshape(-1, 2) if form[0] == "2" else mapped
 
     def gather(self, wanted: Index, lengths: npt.NDArray[np.int32]) -> Iterator[tuple[Index, Any]]:
         """The rows `wanted`, in that order, as (indices, table) pieces of bounded size."""
@@ -125,8 +146,9 @@ class Rows:
         return len(self.lines)
 
 
-def _pairs(buffer: bytearray) -> npt.NDArray[np.uint64]:
-    return np.frombuffer(bytes(buffer), dtype=">u8").reshape(-1, 2).astype(np.uint64)
+def _words(hashes: bytes) -> npt.NDArray[np.uint64]:
+    """Hashes as 64-bit numbers, their first byte the highest."""
+    return np.frombuffer(hashes, dtype=">u8").astype("<u8")
 
 
 def pieces(wanted: Index, lengths: npt.NDArray[np.int32]) -> Iterator[Index]:
@@ -142,11 +164,15 @@ def pieces(wanted: Index, lengths: npt.NDArray[np.int32]) -> Iterator[Index]:
 
 def _take(reader: Any, piece: Index, batches: Index, ends: Index) -> Any:  # pyarrow is untyped
     order = np.argsort(batches, kind="stable")
+    ordered = piece[order]
+    numbers, begins = np.unique(batches[order], return_index=True)
     parts: list[Any] = []
-    for number in np.unique(batches):
+    for number, places in zip(numbers.tolist(), np.split(ordered, begins[1:]), strict=True):
         first = int(ends[number - 1]) if number else 0
-        places: Sequence[int] = piece[order][batches[order] == number] - first
-        parts.append(reader.get_batch(int(number)).take(pa.array(places, type=pa.int64())))
+        parts.append(reader.get_batch(number).take(pa.array(places - first, type=pa.int64())))
+    table = pa.Table.from_batches(parts).combine_chunks()
+    if (order[1:] > order[:-1]).all():
+        return table
     back = np.empty(len(piece), dtype=np.int64)
     back[order] = np.arange(len(piece))
-    return pa.Table.from_batches(parts).combine_chunks().take(pa.array(back))
+    return table.take(pa.array(back))

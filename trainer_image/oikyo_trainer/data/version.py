@@ -39,6 +39,8 @@ from .spool import Index, Rows, Spool
 log = logging.getLogger("oikyo.data")
 
 FORMAT = 1
+AT_ONCE = 1 << 16
+"""Hashes that are in memory at one time."""
 REPORT = "report.json"
 SYNTHETIC = "synthetic"
 """Column of a version with rows that data.augment made: by which method, null for a row of a source."""
@@ -78,7 +80,8 @@ def plan(
         digest.update(b"several labels\n")
     for name, index in zip(SIDES, splits, strict=True):
         digest.update(f"{name} {len(index)}\n".encode())
-        digest.update(rows.exact[index].tobytes())
+        for start in range(0, len(index), AT_ONCE):
+            digest.update(rows.exact[index[start : start + AT_ONCE]].tobytes())
         if slices is not None:
             digest.update(slices.content(index))
         if rows.synthetic is not None:

@@ -98,14 +98,16 @@ def candidates(mapped: Hashes) -> npt.NDArray[np.int64]:
 def _of_band(keys: Hashes, rows: int) -> Hashes:
     order = np.argsort(keys, kind="stable")  # rows of a bucket stay in their order
     ordered = keys[order]
-    same = np.zeros(rows, dtype=bool)
-    same[1:] = (ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)
-    first = np.maximum.accumulate(np.where(same, 0, np.arange(rows)))
+    same = (ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)
+    del ordered
+    place = np.flatnonzero(same) + 1
+    begins = np.ones(len(place), dtype=bool)
+    begins[1:] = place[1:] != place[:-1] + 1
+    first = np.maximum.accumulate(np.where(begins, place - 1, 0))
     found = []
     for lag in (*range(1, LAGS + 1), None):
-        place = np.flatnonzero(same)
-        other = first[place] if lag is None else place - lag
-        inside = other >= first[place]
+        other = first if lag is None else place - lag
+        inside = other >= first
         low, high = order[other[inside]], order[place[inside]]
         found.append(low.astype(np.uint64) * np.uint64(rows) + high.astype(np.uint64))
     return np.unique(np.concatenate(found))

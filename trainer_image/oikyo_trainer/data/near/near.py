@@ -117,8 +117,10 @@ def _nodes(rows: Rows, kept: Kept, given_test: Mask) -> Index:
     """One row of each input that stays, those of the test set first, then by content."""
     index = np.flatnonzero(kept.mask)
     order = index[np.lexsort((rows.rows[index, 1], rows.rows[index, 0], ~given_test[index]))]
-    _, first = np.unique(kept.groups[order], return_index=True)
-    return order[np.sort(first)]
+    groups = kept.groups[order]
+    first = np.empty(int(kept.groups.max(initial=-1)) + 1, dtype=np.int64)
+    first[groups[::-1]] = order[::-1]  # of several the last that is written stays
+    return order[first[groups] == order]
 
 
 def _families(groups: Index, nodes: Index, pairs: npt.NDArray[np.int64]) -> Index:
@@ -143,17 +145,20 @@ def _resembling(
     A training input goes when a test input is like it, or one that stays and has the same answer;
     an input with several answers goes for the test set alone.
     """
-    test = given_test[nodes].tolist()
-    answers = np.bincount(kept.groups[kept.mask], minlength=len(rows) + 1)[kept.groups[nodes]]
-    single = (answers == 1).tolist()
-    labels = rows.label_codes[nodes].tolist() if rows.labels else [0] * len(nodes)
+    answers = np.bincount(kept.groups[kept.mask], minlength=len(rows) + 1)
     order = np.lexsort((pairs[:, 0], pairs[:, 1]))
+    ones, others = (nodes[pairs[order, side]] for side in (0, 1))
+    labels = rows.label_codes if rows.labels else np.zeros(len(rows), dtype=np.int32)
+    spared = given_test[others]
+    goes = given_test[ones] | (
+        (answers[kept.groups[others]] == 1) & (labels[ones] == labels[others])
+    )
     gone: set[int] = set()
     found = []
-    for number, (i, j) in zip(order.tolist(), pairs[order].tolist(), strict=True):
-        if j in gone or test[j] or i in gone:
-            continue
-        if test[i] or (single[j] and labels[i] == labels[j]):
+    for place in np.flatnonzero(goes & ~spared).tolist():
+        number = int(order[place])
+        i, j = pairs[number].tolist()
+        if j not in gone and i not in gone:
             gone.add(j)
             found.append((j, i, number))
     return found
