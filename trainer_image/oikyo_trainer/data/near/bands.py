@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..spool import Index
 from .shingles import Hashes, Shingles, mix
+from .threads import in_order
 
 MOST_BANDS = 32
 """Eight bytes of a row on disk for each: at most 256."""
@@ -59,11 +60,15 @@ def write(
         os.posix_fallocate(file.fileno(), 0, 8 * shape[0] * shape[1])
     mapped = np.memmap(path, dtype=np.uint64, mode="r+", shape=shape)
     factors = _factors(form)
-    for start, (flat, counts) in slices:
+
+    def of_slice(found: tuple[int, Shingles]) -> tuple[Index, Hashes]:
+        start, (flat, counts) = found
         filled = np.flatnonzero(counts)
-        if len(filled):
-            starts = (np.cumsum(counts) - counts)[filled]
-            mapped[:, places[start + filled]] = _bands(flat, starts, factors)
+        starts = (np.cumsum(counts) - counts)[filled]
+        return places[start + filled], _bands(flat, starts, factors)
+
+    for where, hashes in in_order(of_slice, slices):
+        mapped[:, where] = hashes
     mapped.flush()
     return mapped
 

@@ -16,12 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..spool import Index, Rows, Spool
+from .threads import in_order
 
 SLICE_BYTES = 1 << 20
 """Bytes of text that are hashed at once: the arrays on the way cost forty bytes for each."""
 
 Hashes = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 
 _draw = np.random.Generator(np.random.PCG64(20260101))
 _LETTER = _draw.integers(0, 2**63, 256, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -38,11 +40,29 @@ class Shingles(NamedTuple):
 
 def of_rows(spool: Spool, rows: Rows, wanted: Index) -> Iterator[tuple[int, Shingles]]:
     """The shingles of the rows `wanted`, as (place of the first in `wanted`, shingles) slices."""
+    yield from in_order(_of_slice, _all_slices(spool, rows, wanted))
+
+
+class _Slice(NamedTuple):
+    """Some neighbouring rows: their bytes, and of each text its first byte and its row."""
+
+    place: int
+    data: Bytes
+    starts: Index
+    owner: Index
+    rows: int
+
+
+def _all_slices(spool: Spool, rows: Rows, wanted: Index) -> Iterator[_Slice]:
     start = 0
     for piece, table in spool.gather(wanted, rows.lengths):
         texts, owner = _texts(table)
         yield from _slices(texts, owner, len(piece), start)
         start += len(piece)
+
+
+def _of_slice(part: _Slice) -> tuple[int, Shingles]:
+    return part.place, _shingles(part.data, part.starts, part.owner, part.rows)
 
 
 class Words(NamedTuple):
@@ -112,7 +132,7 @@ def _texts(table: Any) -> tuple[Any, Index]:  # Any: pyarrow is untyped
 
 def _slices(
     texts: Any, owner: Index, rows: int, start: int
-) -> Iterator[tuple[int, Shingles]]:  # Any: pyarrow is untyped
+) -> Iterator[_Slice]:  # Any: pyarrow is untyped
     """Cut at rows; a single row may be longer than a slice."""
     bounds, data = _buffers(texts)
     firsts = np.searchsorted(owner, np.arange(rows + 1))
@@ -122,13 +142,13 @@ def _slices(
         high = int(np.searchsorted(ends, ends[low] + SLICE_BYTES, side="right")) - 1
         high = min(max(high, low + 1), rows)
         inside = slice(firsts[low], firsts[high])
-        found = _shingles(
+        yield _Slice(
+            start + low,
             data[ends[low] : ends[high]],
             bounds[inside] - ends[low],
             owner[inside] - low,
             high - low,
         )
-        yield start + low, found
         low = high
 
 
@@ -160,8 +180,21 @@ def _shingles(data: Bytes, starts: Index, owner: Index, rows: int) -> Shingles:
 
 def _words(data: Bytes, starts: Index) -> tuple[Index, Index]:
     """First byte of each word, and the byte behind it."""
-    after = np.append(data[1:], np.uint8(0)) if len(data) else data
     letter = _WORD[data]
+    fresh = np.zeros(len(data), dtype=bool)
+    if len(data) and data.max() >= 0x80:
+        _beyond_ascii(data, letter, fresh)
+    fresh[1:] |= ~letter[:-1]
+    fresh[starts[starts < len(data)]] = True
+    fresh[:1] = True
+    edge = np.flatnonzero(fresh | ~letter)
+    begin = np.flatnonzero(letter[edge])
+    return edge[begin], np.append(edge, len(data))[begin + 1]
+
+
+def _beyond_ascii(data: Bytes, letter: Mask, fresh: Mask) -> None:
+    """Strike out signs of several bytes, and part letters that are words by themselves."""
+    after = np.append(data[1:], np.uint8(0))
     # No-break spaces and signs (C2), dashes and quotes (E2 80, E2 81), ideographic points (E3 80).
     sign = ((data == 0xE2) & (after >= 0x80) & (after <= 0x81)) | ((data == 0xE3) & (after == 0x80))
     for place in range(3):
@@ -173,13 +206,7 @@ def _words(data: Bytes, starts: Index) -> tuple[Index, Index]:
     before_alone = np.zeros(len(data), dtype=bool)
     leads = np.flatnonzero(lead | (data < 0x80))
     before_alone[leads[1:]] = alone[leads[:-1]]
-    fresh = alone | before_alone
-    fresh[1:] |= ~letter[:-1]
-    fresh[starts[starts < len(data)]] = True
-    fresh[:1] = True
-    edge = np.flatnonzero(fresh | ~letter)
-    begin = np.flatnonzero(letter[edge])
-    return edge[begin], np.append(edge, len(data))[begin + 1]
+    fresh |= alone | before_alone
 
 
 def _hash(data: Bytes, begin: Index, end: Index) -> Hashes:
@@ -192,14 +219,16 @@ def _hash(data: Bytes, begin: Index, end: Index) -> Hashes:
 
 def _powers(count: int) -> tuple[Hashes, Hashes]:
     global _POWERS
-    if len(_POWERS[0]) < count:
+    found = _POWERS  # another thread may put a shorter one in its place
+    if len(found[0]) < count:
         size = max(count, SLICE_BYTES)
         made = [np.full(size, base, dtype=np.uint64) for base in (_BASE, _BACK)]
         for one in made:
             one[0] = 1
             np.multiply.accumulate(one, out=one)
-        _POWERS = (made[0], made[1])
-    return _POWERS
+        found = (made[0], made[1])
+        _POWERS = found
+    return found
 
 
 _POWERS: tuple[Hashes, Hashes] = (np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint64))
