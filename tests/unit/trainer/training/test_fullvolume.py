@@ -84,7 +84,7 @@ class Story:
             self.on_trouble(sum(one is not None for one in self.told))
 
         context.reporter.update, context.reporter.tell = watch, hear
-        return train(spec, context)
+        return train(self.lab.tokenised(spec), context)
 
     def steps(self) -> list[int]:
         """Of the checkpoints that count, each of which must be whole."""

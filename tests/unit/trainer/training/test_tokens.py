@@ -132,3 +132,13 @@ def test_the_source_line_of_a_chat_that_the_template_refuses_is_told(lab: Lab) -
     with pytest.raises(Refused, match="does not take a chat") as refused:
         made(lab, spec)
     assert refused.value.evidence == "chats.jsonl:7"
+
+
+def test_the_places_that_prompt_tuning_takes_are_left_free(lab: Lab) -> None:
+    rows = [{"text": " ".join(WORDS * 4), "label": LABELS[n % 3]} for n in range(10)]
+    write_dataset(lab.workspace, "wide", "classification", rows, validation=2)
+    spec = lab.spec("TextClassification").model_copy(update={"dataset_digest": digest("wide")})
+    tuning = {"virtual_tokens": 8}
+    tokens = made(lab, spec, max_length=64, method="PromptTuning", prompt_tuning=tuning)
+    assert tokens.max_length == 32 - 8, "the model attends to 32"
+    assert tokens.splits["train"].tokens == 8 * 24
