@@ -1,6 +1,6 @@
 """Every method on the bases of the examples: the tuned model against its base, by the verdict's own metrics.
 
-    python bench/bench_methods.py DIR [--steps 200] [--only DPO,LoRA] [--write docs/reference/methods-measured.md]
+    python bench/bench_methods.py DIR [--steps 320] [--only DPO,LoRA] [--write docs/reference/methods-measured.md]
 
 DIR holds the examples' bases and data, made where they are missing, and the workspace; what stands there
 already is not trained again. Each method runs prepare, train and evaluate with its automatic learning
@@ -218,7 +218,7 @@ def table(lines: list[dict[str, Any]], steps: int) -> str:
 def main() -> int:
     command = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     command.add_argument("folder", type=Path)
-    command.add_argument("--steps", type=int, default=200)
+    command.add_argument("--steps", type=int, default=320)
     command.add_argument("--only", default="", help="names, with commas; all when left out")
     command.add_argument("--task", default="", help="of one task alone")
     command.add_argument("--write", type=Path, help="file for the table")
