@@ -147,7 +147,7 @@ def _tell_benchmark(
         _add(intake, rows, row, CONTAMINATED, message, found.said[number : number + 1], other)
     count = len(found.rows)
     what = "dropped" if benchmark.action == "Remove" else "kept"
-    value = f"{count} rows {what}" if count else "no row"
+    value = f"{count} {'row' if count == 1 else 'rows'} {what}" if count else "no row"
     why = f"rows to learn that hold one of the {len(items)} items of {benchmark.uri[-200:]}"
     intake.settle([Resolved(name=f"data.contamination.{benchmark.name}", value=value, reason=why)])
 
