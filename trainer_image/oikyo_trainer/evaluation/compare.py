@@ -166,9 +166,10 @@ def page(one: Side, other: Side, found: Compared) -> str:
     ]
     if found.discordant is not None:
         apart = found.discordant
+        p = f"= {apart.p:.3f}" if apart.p >= 0.001 else "< 0.001"
         lines.append(
             f"{apart.one} rows only {one.name} has right, {apart.other} only {other.name}: as uneven by "
-            f"chance with p = {apart.p:.3f} (McNemar, exact)"
+            f"chance with p {p} (McNemar, exact)"
         )
     lines += [
         _verdict(one, other, found),
