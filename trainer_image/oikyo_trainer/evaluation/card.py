@@ -24,9 +24,21 @@ LIMITS: dict[Task, str] = {
 }
 
 
+SEVERAL = (
+    "It knows only the labels it was trained on, and gives a text those of them that are likelier than "
+    "not, or none."
+)
+
+
 def card(record: VersionRecord) -> str:
     """The card of this record, front matter included."""
     return str(ModelCard(f"---\n{_data(record).to_yaml()}\n---\n\n{_body(record)}"))
+
+
+def _limits(record: VersionRecord) -> str:
+    # Only rows with several labels are measured by it.
+    several = any(metric.name == "f1_micro" for metric in record.metrics)
+    return SEVERAL if several else LIMITS[record.task]
 
 
 def _data(record: VersionRecord) -> ModelCardData:
@@ -59,7 +71,7 @@ def _body(record: VersionRecord) -> str:
         "Evaluation": _evaluation(record),
         "Verdict": _verdict(record),
         "Lineage": _lineage(record),
-        "Limits": f"{LIMITS[record.task]} It was measured on {record.rows} rows of the same source as "
+        "Limits": f"{_limits(record)} It was measured on {record.rows} rows of the same source as "
         "the training data; on other text it may do worse.",
     }
     parts = [

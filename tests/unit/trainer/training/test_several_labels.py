@@ -94,6 +94,8 @@ def test_from_rows_to_an_answer(tmp_path: Path) -> None:
     )  # fmt: skip
     assert judged.accepted
     assert {m.name for m in judged.metrics} >= {"accuracy", "f1_macro", "f1_micro", "loss"}
+    card = (tmp_path / judged.path / "README.md").read_text("utf-8")
+    assert "those of them that are likelier than not, or none" in card
     assert {m.name for m in judged.baseline} == {m.name for m in judged.metrics}
     spec = ServeSpec(model_name="several", version=1, task="TextClassification", path=judged.path)
     identity = Identity("several", 1, "TextClassification")
