@@ -27,7 +27,9 @@ import os, subprocess, sys
 spec, processes, result = sys.argv[1:]
 command = [sys.executable]
 if processes != "1":
-    command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
+    # As in a worker pod: torchrun's own c10d rendezvous would look the host's name up.
+    command += ["-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", processes]
+    command += ["--rdzv-backend", "static", "--rdzv-endpoint", "localhost:29555"]
 command += ["-m", "oikyo_trainer", "train", "--spec", spec, "--workspace", "/tmp/strategies"]
 done = subprocess.run([*command, "--port", "0"], capture_output=True, text=True)
 if done.returncode:
