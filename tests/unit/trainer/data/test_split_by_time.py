@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from oikyo.api.split import Split
 from oikyo_trainer.data import times
+from oikyo_trainer.data.columns import Columns
 from oikyo_trainer.data.dedup import dedup
-from oikyo_trainer.data.example import Example
-from oikyo_trainer.data.keys import keys
+from oikyo_trainer.data.piece import Form
+from oikyo_trainer.data.pieces import pieces
 from oikyo_trainer.data.readers.row import Row
 from oikyo_trainer.data.split import DROPPED, TEST, TRAIN, VALIDATION, assign
 from oikyo_trainer.data.spool import Spool
@@ -42,11 +43,15 @@ class TooFew(Exception):
 
 def sides(folder: Path, rows: list[Timed], split: Split = BY_TIME) -> list[int]:
     spool = Spool(folder / "rows.arrow", "classification")
-    for line, (text, label, second) in enumerate(rows, 1):
-        example = Example(line, (text,), label, {"text": text, "label": label}, len(text))
-        told = times.mark(Row(line, {"at": NOON + second}), "at")
-        assert isinstance(told, bytes)
-        spool.add(example, keys(42, (text,), label), 0, label, told)
+    names = {"text": "text", "label": "label"}
+    form = Form(Columns("classification", names, {}), split, test=False)
+    items = [
+        Row(line, {"text": text, "label": label, "at": NOON + second})
+        for line, (text, label, second) in enumerate(rows, 1)
+    ]
+    for piece in pieces(form, items):
+        assert not piece.bad
+        spool.add(piece, 0)
     spool.close()
     columns = spool.columns()
     none = np.zeros(len(columns), dtype=bool)
