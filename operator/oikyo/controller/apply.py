@@ -142,8 +142,9 @@ class Hands:
             raise _taken(kind, found)
         if found is not None and gives_up_replicas(found, manifest):
             # Whoever gives up the field alone resets it to 1; the autoscaler would start from there.
-            await self._cluster.apply(kind, only_replicas(found), manager=REPLICAS_MANAGER)
-        self._cache.put(kind, await self._cluster.apply(kind, manifest))
+            held = only_replicas(found)
+            found = await self._cluster.apply(kind, held, manager=REPLICAS_MANAGER)
+        self._cache.put(kind, await self._cluster.apply(kind, _only_after(found, manifest)))
 
     async def _delete(self, kind: Kind, item: Object) -> None:
         """A live look first: the cache may be behind, and deleting cannot be taken back."""
@@ -161,6 +162,14 @@ class Hands:
             self._cache.put(kind, answer)
         else:
             self._cache.drop(kind, item)
+
+
+def _only_after(found: Object | None, manifest: Manifest) -> Manifest:
+    """The intent for the very object that was looked at: whoever wrote in between knew better."""
+    if found is None:
+        return manifest
+    version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+    return {**manifest, "metadata": {**manifest["metadata"], **version}}
 
 
 def gives_up_replicas(found: Object, manifest: Manifest) -> bool:

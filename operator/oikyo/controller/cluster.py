@@ -25,6 +25,7 @@ from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
 from oikyo.errors import ClusterError
 
+from .clock import ServerClock
 from .kinds import PODS, Kind, Object
 
 FIELD_MANAGER = "oikyo"
@@ -99,6 +100,7 @@ class Cluster:
         self._api.user_agent = USER_AGENT
         self._client = DynamicClient(self._api)
         self._limiter = Limiter()
+        self.clock = ServerClock()
         self.may_write: Callable[[], bool] = lambda: False
         """Whether this process holds the lease; set by whoever keeps it."""
         self.writes = 0
@@ -256,7 +258,9 @@ class Cluster:
     ) -> AsyncIterator[Any]:  # Any: aiohttp's response, by way of an untyped client
         """The server's answer, for as long as the block reads it; every error becomes one of ours."""
         try:
-            yield await self._client.request(verb, path, body, serialize=False, **options)
+            answer = await self._client.request(verb, path, body, serialize=False, **options)
+            self.clock.hear(answer.headers.get("Date"))
+            yield answer
         except (DynamicApiError, ApiException) as error:
             raise _translated(error) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

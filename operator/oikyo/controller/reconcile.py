@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
@@ -47,7 +45,6 @@ class Reconciler:
         progress: ProgressReader,
         metrics: Metrics,
         image: str,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._cluster = cluster
         self._cache = cache
@@ -56,7 +53,7 @@ class Reconciler:
         self._progress = progress
         self._metrics = metrics
         self._image = image
-        self._now = now
+        self._now = cluster.clock.now
         self._features = Features(cluster)
 
     async def run(self, key: Key) -> float | None:
