@@ -44,6 +44,7 @@ class Reporter:
         self._part = (0, 1, 0)
         self.current = StageProgress(stage=stage, attempt=attempt, updated=now())
         self.metrics = StageMetrics(run=run, stage=stage)
+        self._troubles: dict[str, Failure] = {}
         self._server: ThreadingHTTPServer | None = None
         self._lock = threading.Lock()  # a checkpoint is told by the thread that wrote it
 
@@ -71,10 +72,18 @@ class Reporter:
                 update={"notice_reason": reason, "notice": sentence, "updated": now()}
             )
 
-    def tell(self, trouble: Failure | None) -> None:
-        """Say what a person should know while the stage goes on; None: it is over."""
+    def tell(self, reason: str, trouble: Failure | None) -> None:
+        """Say what a person should know while the stage goes on; None: this reason is over.
+
+        Of several the oldest stands.
+        """
         with self._lock:
-            self.current = self.current.model_copy(update={"trouble": trouble, "updated": now()})
+            if trouble is None:
+                self._troubles.pop(reason, None)
+            else:
+                self._troubles[reason] = trouble
+            oldest = next(iter(self._troubles.values()), None)
+            self.current = self.current.model_copy(update={"trouble": oldest, "updated": now()})
 
     def _update(
         self,

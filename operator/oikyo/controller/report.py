@@ -135,10 +135,21 @@ def _failure(
         words = f"{words[:1500]}; {changed}"
     if not step:
         return words[:2048]
-    progress = job.status.progress
-    reached = progress.step if progress and progress.stage == run.stage else None
-    lost = max(0, (reached or step) - step)
-    return f"{words[:1900]}; the checkpoint of step {step} is kept, {lost} reported steps are lost"
+    return (
+        f"{words[:1800]}; the checkpoint of step {step} is kept, {_lost(job, run, step)} are lost"
+    )
+
+
+def _lost(job: FineTuneJob, run: StageRun, kept: int) -> str:
+    """Steps after the checkpoint that were reported, and about how long they take again."""
+    told = job.status.progress
+    if told is None or told.stage != run.stage or told.step is None or told.step <= kept:
+        return "0 reported steps"
+    lost, left = told.step - kept, (told.total_steps or 0) - told.step
+    if told.estimated_remaining_seconds is None or left <= 0:
+        return f"{lost} reported steps"
+    seconds = lost * told.estimated_remaining_seconds / left
+    return f"{lost} reported steps, about {seconds:.0f} s of work,"
 
 
 def _stages(job: FineTuneJob, seen: Observed) -> tuple[StageStatus, ...]:

@@ -19,7 +19,7 @@ import torch
 from transformers import TrainerCallback
 
 from oikyo.api.evaluation import LOWER_IS_BETTER
-from oikyo.api.stages import Failure
+from oikyo.api.stages import WORKSPACE_FULL, Failure
 
 from ..progress import Reporter
 from .checkpoint import Checkpoints, Saved
@@ -29,6 +29,7 @@ from .divergence import check_finite
 from .fullvolume import TRY_AGAIN_SECONDS, Ending, free_bytes, is_full, told
 from .history import History
 from .hyperparameters import Plan
+from .stragglers import Stragglers
 from .throughput import Speed
 from .writebehind import WriteBehind
 
@@ -148,6 +149,7 @@ class Telling(TrainerCallback):
         self._reporter = reporter
         self._history = history
         self.speed = speed
+        self._stragglers = Stragglers(world, reporter)
         self._started = self._since = time.monotonic()
         self._printed = 0.0
         self._first_step = 0
@@ -157,6 +159,7 @@ class Telling(TrainerCallback):
     def on_train_begin(self, args: Any, state: State, control: Control, **_: Any) -> None:
         self._started = self._since = time.monotonic()
         self._first_step = state.global_step
+        self._stragglers.begin()
 
     def on_log(
         self,
@@ -172,6 +175,7 @@ class Telling(TrainerCallback):
         check_finite(values, state.global_step, self._world, args.device)
         values |= self.speed.take(args.device, time.monotonic() - self._since)
         self._since = time.monotonic()
+        self._stragglers.hear(values, args.device)
         self._tell(state.global_step, values)
 
     def on_evaluate(
@@ -299,7 +303,7 @@ class Committing(TrainerCallback):
         kept = self._checkpoints.newest_step()
         self.trouble = told(folder, step, needed=needed, free=free_bytes(folder), kept=kept)
         log.warning("%s", self.trouble.message)
-        self._reporter.tell(self.trouble)
+        self._reporter.tell(WORKSPACE_FULL, self.trouble)
         self._rhythm.save_again_in(TRY_AGAIN_SECONDS)
         return True
 
@@ -324,7 +328,7 @@ class Committing(TrainerCallback):
         if self.trouble is not None:
             log.info("there is room again")
             self.trouble = None
-            self._reporter.tell(None)
+            self._reporter.tell(WORKSPACE_FULL, None)
         seconds = time.monotonic() - started
         self._reporter.update(checkpoint_step=saved.step, checkpoint_seconds=seconds)
         log.info("checkpoint step=%d seconds=%.2f", saved.step, seconds)

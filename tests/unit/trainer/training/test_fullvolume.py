@@ -78,8 +78,8 @@ class Story:
             for step in [step for step in left if (values.get("step") or 0) >= step]:
                 left.pop(step)()
 
-        def hear(trouble: Failure | None) -> None:
-            tell(trouble)
+        def hear(reason: str, trouble: Failure | None) -> None:
+            tell(reason, trouble)
             self.told.append(trouble)
             self.on_trouble(sum(one is not None for one in self.told))
 
