@@ -160,7 +160,7 @@ def run_oikyo(folder: Path) -> dict[str, float]:
             saved = Saved(step, 0.0, step, step == STEPS, None)
 
             def commit() -> None:
-                pace(begun, checkpoints.path(step))
+                pace(begun, checkpoints.staged(step))
                 checkpoints.commit(saved)
 
             behind.submit(commit)

@@ -26,7 +26,7 @@ from oikyo.api.stages import (
 
 from .attempt import check_attempt, claim_attempt
 from .context import Context
-from .errors import Stopped
+from .errors import Stale, Stopped
 from .files import write_atomic
 from .progress import Reporter
 from .words import Speaker, exit_code, failure_of, shorten
@@ -94,9 +94,19 @@ def _run(spec: RunSpec, work: StageFunction, context: Context) -> LastWords:
                 write_atomic(context.folder(spec) / layout.RESULT, words.json_line())
             return words
     except (Exception, Stopped, KeyboardInterrupt) as error:
-        return words.model_copy(
-            update={"result": None, "failure": failure_of(error, context.workspace)}
-        )
+        failure = failure_of(_stale(spec, context) or error, context.workspace)
+        return words.model_copy(update={"result": None, "failure": failure})
+
+
+def _stale(spec: RunSpec, context: Context) -> Stale | None:
+    """Whatever a worker met that was replaced meanwhile, that is the reason."""
+    try:
+        check_attempt(spec, context)
+    except Stale as stale:
+        return stale
+    except OSError:
+        return None
+    return None
 
 
 def find_result(spec: RunSpec, context: Context) -> LastWords | None:

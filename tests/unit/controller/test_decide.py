@@ -256,6 +256,17 @@ def test_a_failed_attempt_is_told_with_what_was_lost_and_stays_told():
     assert next(stage.message for stage in again.stages if stage.name == "train") == told
 
 
+def test_a_loss_is_told_in_seconds_too_where_the_pace_is_known():
+    progress = Progress(stage="train", step=27, total_steps=90, estimated_remaining_seconds=126)
+    going = job(job().status.model_copy(update={"progress": progress}))
+    killed = failed("train", code=137, reason="Error", checkpoint=20)
+    status = decide(going, seen(done("prepare"), killed), NOW).status
+    told = next(stage.message for stage in status.stages if stage.name == "train")
+    assert told.endswith(
+        "the checkpoint of step 20 is kept, 7 reported steps, about 14 s of work, are lost"
+    )
+
+
 def test_the_score_of_learned_preferences_is_their_margin():
     assert main_metric("TextGeneration", "DPO") == "preference_margin"
     assert main_metric("TextGeneration", "Supervised") == "loss"

@@ -336,10 +336,11 @@ class Committing(TrainerCallback):
     def on_evaluate(self, args: Any, state: State, control: Control, **_: Any) -> None:
         """A validation that an earlier attempt had no time for belongs to that checkpoint."""
         step = state.global_step
-        folder = self._checkpoints.path(step)
-        if self._world.is_first and not control.should_save and folder.exists():
+        if self._world.is_first and not control.should_save:
             if self.behind is not None:
                 self.behind.wait()
+            if not self._checkpoints.path(step).exists():
+                return
             loss = validated_at(state, step, "loss")
             if loss is not None:
                 ranking = ranking_at(state, step, self._select_by)

@@ -1,7 +1,9 @@
 """Checkpoints that can be trusted: a folder counts once its manifest is there and every file matches it.
 
-checkpoints/checkpoint-<step>/ is written by transformers (and DeepSpeed); its manifest.json is ours
-and is written last, by rank 0, when every rank has written its part. Optimizer and random states
+checkpoints/.attempt-<n>/checkpoint-<step>/ is written by transformers (and DeepSpeed), each attempt in a
+place of its own: a worker that wakes up long after it was replaced has no file of its successor open.
+manifest.json is ours and is written last, by rank 0, when every rank has written its part; then the
+folder is renamed to checkpoints/checkpoint-<step>/, the only place that anybody reads. Optimizer and random states
 are pickled by torch, so nothing in a folder is opened before the folder has verified. The manifest
 ends in a hash of itself: an edited one is no proof of anything.
 """
@@ -19,6 +21,7 @@ from pathlib import Path
 
 from oikyo.api import workspace as layout
 
+from ..files import sync_folder
 from .manifest import (
     PREFIX,
     Damaged,
@@ -47,6 +50,7 @@ log = logging.getLogger("oikyo.train")
 
 LEAST_KEPT = 2
 """Good checkpoints that retention never touches, whatever it is told to keep."""
+STAGING = ".attempt-"
 NEEDLESS = ("training_args.bin", "README.md", "zero_to_fp32.py", "zero_to_torch.py")
 """Written by the libraries, read by nobody; the first is a pickle, the last are programs."""
 
@@ -83,15 +87,31 @@ class Checkpoints:
     def path(self, step: int) -> Path:
         return self.folder / f"{PREFIX}{step}"
 
+    @property
+    def staging(self) -> Path:
+        """Where this attempt writes, and nobody else."""
+        return self.folder / f"{STAGING}{self.attempt}"
+
+    def staged(self, step: int) -> Path:
+        return self.staging / f"{PREFIX}{step}"
+
+    def sweep(self) -> None:
+        """Remove what earlier attempts left half-written."""
+        for path in self.folder.glob(f"{STAGING}*"):
+            number = path.name.removeprefix(STAGING)
+            if number.isdigit() and int(number) < self.attempt:
+                shutil.rmtree(path, ignore_errors=True)
+
     def clear(self, step: int) -> None:
-        """Remove what an earlier attempt left under this step, so that two never mix."""
+        """An empty place for this step."""
         self.before_commit()
-        _remove(self.path(step))
+        self.staging.mkdir(parents=True, exist_ok=True)
+        _remove(self.staged(step))
 
     def commit(self, saved: Saved) -> None:
         """Make the folder of `saved.step` count, then remove what is no longer kept."""
         self.before_commit()
-        folder = self.path(saved.step)
+        folder = self.staged(saved.step)
         for name in NEEDLESS:
             (folder / name).unlink(missing_ok=True)
         manifest = Manifest(
@@ -108,14 +128,22 @@ class Checkpoints:
             files=tuple(entries(folder)),
         )
         write_manifest(folder, manifest)
+        self._put_in_place(saved.step)
         self.damaged.pop(saved.step, None)
-        self._stamps[saved.step] = stamps(folder)
+        self._stamps[saved.step] = stamps(self.path(saved.step))
         self._retain(saved.step, self.keep)
+
+    def _put_in_place(self, step: int) -> None:
+        """Rename the whole folder, over what an earlier attempt left under this step."""
+        self.before_commit()
+        _remove(self.path(step))
+        os.rename(self.staged(step), self.path(step))
+        sync_folder(self.folder)
 
     def give_up(self, step: int) -> None:
         """Remove what could not be written whole, and all that retention may spare to make room."""
         self.before_commit()
-        _remove(self.path(step))
+        _remove(self.staged(step))
         self._retain(step, LEAST_KEPT)
 
     def newest_step(self) -> int | None:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ Line = dict[str, Any]  # step, time and the values logged at that step
 class History:
     """The values of a run over its steps, across all its attempts."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, before_write: Callable[[], None] = lambda: None) -> None:
         self._path = path
+        self._before_write = before_write
+        """Raises when this attempt has been replaced and must not write."""
 
     def lines(self) -> list[Line]:
         """Every whole line; a line that a crash cut short is left out."""
@@ -42,6 +45,7 @@ class History:
 
     def add(self, step: int, **values: float) -> None:
         """Append a line. A full volume costs the line, not the training, and leaves no half of it."""
+        self._before_write()
         line = {"step": step, "time": round(time.time(), 3), **values}
         body = (json.dumps(line) + "\n").encode()
         with self._path.open("ab", buffering=0) as file:

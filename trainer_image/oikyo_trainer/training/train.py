@@ -224,7 +224,7 @@ def _join(arguments: Any, plan: Plan, processor: Processor) -> None:
 
 def _open_checkpoints(setting: Setting, folder: Path) -> Checkpoints:
     folder.mkdir(parents=True, exist_ok=True)
-    return Checkpoints(
+    checkpoints = Checkpoints(
         folder=folder,
         keep=setting.spec.training.checkpoints.keep,
         run=setting.spec.run,
@@ -233,6 +233,9 @@ def _open_checkpoints(setting: Setting, folder: Path) -> Checkpoints:
         libraries=_libraries(),
         before_commit=setting.check_attempt,
     )
+    if setting.world.is_first:
+        checkpoints.sweep()
+    return checkpoints
 
 
 def _libraries() -> dict[str, str]:
@@ -283,7 +286,7 @@ def _make_run(
         select_by=spec.training.select_by,
         seconds_between_saves=60.0 * spec.training.checkpoints.every_minutes,
     )
-    history = History(setting.folder / layout.HISTORY)
+    history = History(setting.folder / layout.HISTORY, setting.check_attempt)
     speed = open_speed(
         counter,
         stopwatch,

@@ -165,6 +165,10 @@ class Steady:
         self._save_checkpoint(self.model, None)
         self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
+    def _get_output_dir(self, trial: Any = None) -> str:
+        """Where transformers puts its checkpoint-<step> folders."""
+        return str(self.checkpoints.staging)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if self.in_parts and output_dir is not None:
             Path(output_dir).mkdir(exist_ok=True)

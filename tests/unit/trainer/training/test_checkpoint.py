@@ -25,13 +25,13 @@ LOSSES = st.dictionaries(
 
 
 def save(checkpoints: Checkpoints, step: int, loss: float | None = None) -> Path:
-    folder = checkpoints.path(step)
+    folder = checkpoints.staged(step)
     (folder / "global_step").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(bytes(range(100)) * step)
     (folder / "global_step" / "rank0.pt").write_bytes(b"moments")
     (folder / "training_args.bin").write_bytes(b"pickle")
     checkpoints.commit(Saved(step, epoch=step / 10, rows_seen=step, final=False, eval_loss=loss))
-    return folder
+    return checkpoints.path(step)
 
 
 @pytest.fixture
@@ -155,6 +155,16 @@ def test_a_half_written_folder_of_the_past_goes_and_a_newer_one_stays(
     save(checkpoints, 5)
     assert not checkpoints.path(3).exists()
     assert checkpoints.path(9).exists()
+
+
+def test_what_an_earlier_attempt_left_half_written_goes_when_the_next_begins(
+    checkpoints: Checkpoints,
+) -> None:
+    places = [checkpoints.folder / f".attempt-{number}" for number in (1, 2, 3, 4)]
+    for place in places:
+        (place / "checkpoint-7").mkdir(parents=True)
+    checkpoints.sweep()
+    assert [place.exists() for place in places] == [False, False, True, True]
 
 
 def test_a_replaced_attempt_commits_nothing(checkpoints: Checkpoints) -> None:

@@ -63,7 +63,7 @@ def random_moment(folder: Path, after: int, dice: random.Random) -> Callable[[],
     def now() -> bool:
         if early:
             return time.monotonic() - begun > 10 * wait
-        if not seen and any(int(path.name[11:]) > after for path in folder.glob("checkpoint-*")):
+        if not seen and any(int(path.name[11:]) > after for path in folder.glob(".attempt-*/*")):
             seen.append(time.monotonic())
         return bool(seen) and time.monotonic() - seen[0] > wait
 

@@ -21,13 +21,13 @@ MANIFEST = "manifest.json"
 
 
 def save(checkpoints: Checkpoints, step: int, loss: float | None = None) -> Path:
-    folder = checkpoints.path(step)
+    folder = checkpoints.staged(step)
     (folder / "global_step").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(random.Random(step).randbytes(600))
     (folder / "optimizer.pt").write_bytes(random.Random(-step).randbytes(900))
     (folder / "global_step" / "rank0.pt").write_bytes(b"moments of %d" % step)
     checkpoints.commit(Saved(step, epoch=step / 10, rows_seen=step, final=False, eval_loss=loss))
-    return folder
+    return checkpoints.path(step)
 
 
 def files(folder: Path) -> list[Path]:
@@ -204,8 +204,9 @@ def test_retention_keeps_the_last_two_good_ones_the_best_and_what_is_read(
             continue
         step += 1
         if deed == "full":
-            checkpoints.path(step).mkdir()
+            checkpoints.staged(step).mkdir(parents=True)
             checkpoints.give_up(step)
+            assert not checkpoints.staged(step).exists()
         elif deed == "read" and good:
             with reading(checkpoints.path(chosen)):
                 assert in_use(checkpoints.path(chosen))

@@ -1,0 +1,63 @@
+"""Never two writers: a worker that was given up for lost and wakes up later writes nothing more."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oikyo.api import workspace as layout
+from oikyo.api.stages import EXIT_RETRY
+from unit.trainer.training.test_kills import in_child, stage_process
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+SETTINGS: dict[str, Any] = {
+    "method": "Full",
+    "epochs": 20,
+    "learning_rate": "3e-3",
+    "checkpoints": {"every_steps": 4, "keep": 2},
+}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file of the run by its hash."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "least"),
+    [(".attempt-1/checkpoint-*", 1), ("checkpoint-*", 2)],
+    ids=["in the midst of writing", "between two checkpoints"],
+)
+def test_a_worker_that_wakes_up_after_its_successor_writes_nothing(
+    lab: Any, pattern: str, least: int
+) -> None:
+    first = lab.spec("TextClassification", run="cut", **SETTINGS)
+    folder = lab.workspace / layout.checkpoints("cut")
+    stale = stage_process(lab, first)
+    stale.start()
+    while len(list(folder.glob(pattern))) < least:
+        assert stale.is_alive(), "it ended before it could be stopped"
+        time.sleep(0.002)
+    os.kill(stale.pid, signal.SIGSTOP)
+    try:
+        assert in_child(lab, lab.spec("TextClassification", run="cut", attempt=2, **SETTINGS))
+        before = contents(lab.workspace / "runs")
+    finally:
+        os.kill(stale.pid, signal.SIGCONT)
+    stale.join(60)
+    assert stale.exitcode == EXIT_RETRY
+    after = contents(lab.workspace / "runs")
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    # What it had open goes with it; nothing that anybody reads has changed or come.
+    assert not changed, changed
+    assert in_child(lab, lab.spec("TextClassification", run="cut", attempt=3, **SETTINGS))
