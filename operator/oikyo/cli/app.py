@@ -12,6 +12,7 @@ from . import (
     compare,
     data,
     delete,
+    export,
     get,
     history,
     listing,
@@ -41,6 +42,7 @@ app.command("watch")(watch.watch)
 app.command("logs")(logs.logs)
 app.command("history")(history.history)
 app.command("report")(report.report)
+app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command(
     "data",

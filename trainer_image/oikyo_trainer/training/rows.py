@@ -18,6 +18,7 @@ from oikyo.api.stages import TrainSpec
 
 from ..errors import Refused
 from ..labelset import all_names
+from .methods.merge import PARITY_ROWS
 from .tokenfiles import RowLessons, TokenRows, open_lessons, open_rows
 
 NO_LESSONS = RowLessons()
@@ -106,6 +107,12 @@ def open_tokens(workspace: Path, spec: TrainSpec) -> Tokens:
         open_lessons(folder, "train"),
         open_lessons(folder, "validation"),
     )
+
+
+def some_rows(tokens: Tokens) -> list[list[int]]:
+    """Tokens of a few rows, held-out ones where there are any, to compare a merged model on."""
+    rows = tokens.validation if tokens.validation is not None else tokens.train
+    return [list(rows[index]["input_ids"]) for index in range(min(PARITY_ROWS, len(rows)))]
 
 
 def _damaged(folder: Path, files: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ from .fullvolume import await_last
 from .history import History
 from .hyperparameters import Facts, Plan, resolve
 from .methods.adapters import add_adapter
-from .methods.merge import PARITY_ROWS, Rows
+from .methods.merge import Rows
 from .methods.quantized import prepare, quantization
 from .model import METHODS, Base, load_weights, open_base
 from .network import choose_network
@@ -50,7 +50,7 @@ from .precision import Processor, choose_precision, read_processor
 from .preferences import compare, make_preferring
 from .pulse import Pulse
 from .release import Released, release
-from .rows import Source, Tokens, open_source, open_tokens
+from .rows import Source, Tokens, open_source, open_tokens, some_rows
 from .supervised import make_supervised
 from .throughput import Stopwatch, Throughput, open_speed, peak_of
 from .trainers import make_arguments, make_trainer, quiet
@@ -166,7 +166,7 @@ def _train(setting: Setting, processor: Processor, tokens: Any, save_to: Path) -
         setting = replace(setting, plan=slowed(plan, len(rollbacks.done)))
         arguments = make_arguments(spec, setting.plan, world, save_to, cuda=processor.cuda)
         run = _make_run(setting, arguments, tokens, checkpoints, rollbacks)
-    return _finish(run, setting, checkpoints, newest, _some_rows(tokens))
+    return _finish(run, setting, checkpoints, newest, some_rows(tokens))
 
 
 def _predicted(setting: Setting) -> int | None:
@@ -481,12 +481,6 @@ def _stop_after_step(rhythm: Rhythm) -> Iterator[None]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
-
-
-def _some_rows(tokens: Tokens) -> list[list[int]]:
-    """Tokens of a few rows, held-out ones where there are any, to compare a merged model on."""
-    rows = tokens.validation if tokens.validation is not None else tokens.train
-    return [list(rows[index]["input_ids"]) for index in range(min(PARITY_ROWS, len(rows)))]
 
 
 def _finish(

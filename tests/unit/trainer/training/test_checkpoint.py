@@ -64,7 +64,7 @@ def test_ranking_puts_the_least_loss_first_and_the_unmeasured_last(
 def test_a_run_of_saves_keeps_the_last_two_and_the_best(checkpoints: Checkpoints) -> None:
     for step, loss in ((1, 0.9), (2, 0.3), (3, 0.5), (4, 0.6), (5, 0.7)):
         save(checkpoints, step, loss)
-    assert sorted(path.name for path in checkpoints.folder.iterdir()) == [
+    assert sorted(path.name for path in checkpoints.folder.glob("checkpoint-*")) == [
         "checkpoint-2",
         "checkpoint-4",
         "checkpoint-5",

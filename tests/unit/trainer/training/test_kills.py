@@ -33,14 +33,18 @@ def stage_process(lab: Any, spec: Any) -> Any:
 
     Not from this one: other tests have used its compute threads, which a fork leaves behind dead.
     """
-    from oikyo_trainer.__main__ import main
-
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["oikyo_trainer.training.train", "transformers.trainer"])
     path = lab.workspace / "spec.json"
     path.write_text(lab.tokenised(spec).json_line())
     words = ["train", "--spec", str(path), "--workspace", str(lab.workspace), "--port", "0"]
-    return context.Process(target=main, args=(words,))
+    return context.Process(target=end_as_the_stage, args=(words,))
+
+
+def end_as_the_stage(words: list[str]) -> None:
+    from oikyo_trainer.__main__ import main
+
+    raise SystemExit(main(words))
 
 
 def in_child(lab: Any, spec: Any, killed: Callable[[], bool] = lambda: False) -> bool:
