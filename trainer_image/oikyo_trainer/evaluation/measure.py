@@ -72,7 +72,10 @@ def measure_tuned(
     """The tuned model alone, on `rows`, with the metrics of the task."""
     reading = _reading(spec, models)
     if spec.task == "TextClassification":
-        question = Question(rows, dataset.labels, reading, spec.training.seed)
+        names = all_names(dataset.labels) if dataset.several else dataset.labels
+        question = Question(rows, names, reading, spec.training.seed)
+        if dataset.several:
+            return score_sets(ask_sets(models.tuned, question, tell), question)
         return score(ask_classifier(models.tuned, question, tell), question)
     tokenizer = load_tokenizer(models.tuned)
     if spec.training.objective != "Supervised":

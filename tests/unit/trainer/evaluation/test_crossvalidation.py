@@ -19,6 +19,8 @@ from oikyo_trainer.evaluation.crossvalidation import spread
 from oikyo_trainer.evaluation.cut import Reading
 from oikyo_trainer.evaluation.evaluate import evaluate
 from oikyo_trainer.evaluation.record import FoldRecord, read_record
+from oikyo_trainer.evaluation.rows import open_dataset
+from oikyo_trainer.evaluation.several import ask_sets, score_sets
 from unit.trainer.evaluation.tiny import LABELS, Bench, classification_rows, save_classifier
 
 FOLDS = 3
@@ -102,6 +104,28 @@ def test_generators_have_folds_too(bench: Bench, models: Path) -> None:
     assert told["loss_cv_min"] <= told["loss_cv_mean"] <= told["loss_cv_max"]
     assert len(told) == 5 * 5 <= 32
     assert result.accepted
+
+
+def test_rows_of_several_labels_have_folds_too(bench: Bench, models: Path) -> None:
+    root = folded(bench, models)
+    folder = bench.workspace / layout.dataset(bench.dataset)
+    for path in folder.glob("*.parquet"):
+        sets = [
+            {**row, "label": json.dumps([row["label"]])} for row in pq.read_table(path).to_pylist()
+        ]
+        pq.write_table(pa.Table.from_pylist(sets), path)
+    labels = [json.dumps([label]) for label in LABELS]
+    manifest = {"shape": "classification", "labels": labels, "several": True}
+    (folder / layout.MANIFEST).write_text(json.dumps(manifest))
+    rows = open_dataset(bench.workspace, bench.dataset).fold(0)
+    question = Question(rows, LABELS, Reading(64))
+    first = score_sets(ask_sets(root / "0" / "model", question, lambda _: None), question)
+    result = evaluate(spec(bench), bench.context)
+    record = read_record(bench.workspace / result.path)
+    assert record is not None
+    told = values(record.folds[0].metrics)
+    assert told == {name: pytest.approx(value, abs=1e-5) for name, value in first.items()}
+    assert told.keys() >= {"f1_macro", "loss"}
 
 
 def test_a_fold_without_a_model_is_refused(bench: Bench, models: Path) -> None:
