@@ -138,6 +138,7 @@ def run_oikyo(folder: Path) -> dict[str, float]:
     from transformers import Trainer, TrainerCallback
 
     from oikyo_trainer.training.checkpoint import Checkpoints, Saved, verify
+    from oikyo_trainer.training.distributed import World
     from oikyo_trainer.training.trainers import Steady
     from oikyo_trainer.training.writebehind import WriteBehind
 
@@ -150,6 +151,9 @@ def run_oikyo(folder: Path) -> dict[str, float]:
 
         def training_step(self, *given: Any) -> Any:
             return Trainer.training_step(self, *given)
+
+        def _run_epoch(self, *given: Any, **named: Any) -> Any:
+            return Trainer._run_epoch(self, *given, **named)
 
         def _save_checkpoint(self, live: Any, trial: Any) -> None:
             begun = time.perf_counter()
@@ -172,7 +176,7 @@ def run_oikyo(folder: Path) -> dict[str, float]:
 
     options = arguments(folder, save_steps=EVERY)
     trainer = Timed(model=model(), args=options, train_dataset=rows(), callbacks=[Ending()])
-    trainer.behind = behind
+    trainer.behind, trainer.checkpoints, trainer.world = behind, checkpoints, World()
     told = timed(trainer, waited)
     assert verify(checkpoints.path(STEPS)).step == STEPS
     return told
