@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-import oikyo_trainer.training.train as recipe
+import oikyo_trainer.training.running as recipe
 
 
 def poison(model: Any, *, at: int, times: int = 1) -> None:
@@ -27,7 +27,7 @@ def _factor(at: int, times: int) -> float:
 
 
 def poisoned(at: int, times: int = 1) -> Any:
-    """`train._model`, whose models are poisoned."""
+    """`running._model`, whose models are poisoned."""
     _counts.update(backward=0, poisoned=0)
     make = recipe._model
 

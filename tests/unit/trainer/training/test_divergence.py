@@ -35,7 +35,7 @@ def rates(lab: Any) -> list[tuple[int, float]]:
 def test_a_poisoned_gradient_costs_the_steps_since_the_checkpoint_and_half_the_rate(
     lab: Any, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oikyo_trainer.training.train._model", poisoned(8))
+    monkeypatch.setattr("oikyo_trainer.training.running._model", poisoned(8))
     spec = lab.spec(task, **SETTINGS)
     context = lab.context(spec)
     from oikyo_trainer.training.train import train
@@ -62,7 +62,7 @@ def test_a_poisoned_gradient_costs_the_steps_since_the_checkpoint_and_half_the_r
 def test_before_the_first_checkpoint_it_begins_again(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oikyo_trainer.training.train._model", poisoned(2, times=1))
+    monkeypatch.setattr("oikyo_trainer.training.running._model", poisoned(2, times=1))
     result = lab.train(lab.spec("TextClassification", **SETTINGS))
     assert any("rolled back to the beginning" in note for note in result.notes)
     assert {rate for _, rate in rates(lab)} == {0.002}
@@ -80,7 +80,7 @@ def test_after_a_kill_the_next_attempt_keeps_the_smaller_rate(
         if state.global_step == 12:
             raise Killed
 
-    monkeypatch.setattr("oikyo_trainer.training.train._model", poisoned(8))
+    monkeypatch.setattr("oikyo_trainer.training.running._model", poisoned(8))
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.Rhythm, "on_step_begin", killed)
         with pytest.raises(Killed):
@@ -97,7 +97,7 @@ def test_after_a_kill_the_next_attempt_keeps_the_smaller_rate(
 def test_what_diverges_at_every_rate_is_refused_after_three_rollbacks(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oikyo_trainer.training.train._model", poisoned(8, times=1000))
+    monkeypatch.setattr("oikyo_trainer.training.running._model", poisoned(8, times=1000))
     with pytest.raises(Refused) as refused:
         lab.train(lab.spec("TextClassification", **SETTINGS))
     assert refused.value.reason == "Diverged"

@@ -152,7 +152,7 @@ def test_qlora_learns_with_the_cpu_standing_in_for_a_gpu(
     def with_gpu(spec: TrainingSpec, *, cuda: bool, compute: torch.dtype) -> Any:
         return quantization(spec, cuda=not cuda, compute=compute)
 
-    monkeypatch.setattr("oikyo_trainer.training.train.quantization", with_gpu)
+    monkeypatch.setattr("oikyo_trainer.training.running.quantization", with_gpu)
     spec = lab.spec(
         "TextGeneration", method="QLoRA", quantization={"bits": 8}, epochs=6,
         learning_rate="1e-2", resources={"gpus": 1},

@@ -160,7 +160,7 @@ def test_checkpoints_by_time_are_saved_between_those_by_steps(
         def __init__(self, *given: Any, **named: Any) -> None:
             super().__init__(*given, **{**named, "seconds_between_saves": 0.0})
 
-    monkeypatch.setattr("oikyo_trainer.training.train.Rhythm", Rhythm)
+    monkeypatch.setattr("oikyo_trainer.training.running.Rhythm", Rhythm)
     settings = {"max_steps": 9, "checkpoints": {"every_steps": 100, "keep": 20}}
     lab.train(lab.spec("TextClassification", **settings))
     folder = lab.workspace / layout.checkpoints("run-1")

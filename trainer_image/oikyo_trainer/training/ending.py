@@ -1,0 +1,110 @@
+"""What came out of one training: the released weights, what was measured, and what a person should know."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from oikyo.api.meta import Metric
+from oikyo.api.stages import TrainResult
+
+from ..errors import Retry
+from ..planning.road import against
+from ..progress import text
+from .callbacks import peak_memory_bytes
+from .checkpoint import Checkpoints, Manifest
+from .curve import read
+from .distributed import barrier
+from .history import History
+from .methods.merge import Rows
+from .release import Released, release
+from .running import Run
+from .setting import Setting, foreseen
+
+log = logging.getLogger("oikyo.train")
+
+
+def finish(
+    run: Run, setting: Setting, checkpoints: Checkpoints, newest: Manifest | None, rows: Rows
+) -> TrainResult:
+    """Release the best checkpoint (rank 0) and say what came out."""
+    steps = max(run.trainer.state.global_step, newest.step if newest else 0)
+    metrics, predicted = _metrics(run, newest), foreseen(setting)
+    peak = int(metrics["peak_memory_bytes"])
+    if predicted is not None:
+        metrics["predicted_memory_bytes"] = float(predicted)
+    early = run.rhythm.stopped_early
+    run.trainer = None  # its weights and moments would double the memory of the release
+    gc.collect()
+    best = path = None
+    if setting.world.is_first:
+        best = checkpoints.best_good()
+        if best is None:
+            raise Retry("NoCheckpoint", "no checkpoint verifies: training starts over")
+        released = _release(setting, checkpoints.path(best.step), rows)
+        path = released.folder
+        if released.parity is not None:
+            metrics["merge_logit_difference"] = released.parity.difference
+        if best.eval_loss is not None:
+            metrics["best_eval_loss"] = best.eval_loss
+    barrier(setting.world)
+    return TrainResult(
+        steps=steps,
+        total_steps=setting.plan.total_steps,
+        best_step=best.step if best else 0,
+        metrics=tuple(Metric(name=name, value=text(value)) for name, value in metrics.items()),
+        resolved=(*setting.plan.resolved, *run.resolved),
+        model_path=path.relative_to(setting.context.workspace).as_posix() if path else "",
+        curve=reading.sentence if (reading := read(run.history.lines())) else "",
+        notes=(
+            *_notes(checkpoints, newest, early),
+            *run.rollbacks.sentences(),
+            against(predicted, peak),
+        ),
+    )
+
+
+def _release(setting: Setting, checkpoint: Path, rows: Rows) -> Released:
+    return release(
+        checkpoint,
+        base=setting.base,
+        task=setting.spec.task,
+        labels=setting.source.names,
+        several=setting.source.several,
+        training=setting.spec.training,
+        rows=rows,
+        folder=setting.folder,
+        before_commit=setting.check_attempt,
+    )
+
+
+def _metrics(run: Run, newest: Manifest | None) -> dict[str, float]:
+    told = {**_last_values(run.history), **run.telling.newest}
+    metrics = {"train_loss": told["loss"]} if "loss" in told else {}
+    if "eval_loss" in told:
+        metrics["eval_loss"] = told["eval_loss"]
+    metrics |= run.telling.speed.overall()
+    metrics["peak_memory_bytes"] = float(peak_memory_bytes())
+    if run.rollbacks.done:
+        metrics["rollbacks"] = float(len(run.rollbacks.done))
+    metrics["resumed_from_step"] = float(newest.step if newest else 0)
+    return metrics
+
+
+def _last_values(history: History) -> dict[str, float]:
+    """The newest value of each name, for an attempt that had nothing left to train."""
+    values: dict[str, float] = {}
+    for line in history.lines():
+        values |= line
+    return values
+
+
+def _notes(checkpoints: Checkpoints, newest: Manifest | None, early: str) -> Iterator[str]:
+    for step, reason in sorted(checkpoints.damaged.items()):
+        yield f"skipped checkpoint-{step}: {reason}"
+    if newest is not None:
+        yield f"resumed from step {newest.step} of attempt {newest.attempt}"
+    if early:
+        yield early

@@ -1,0 +1,48 @@
+"""What is the same for every step of one training, and what was foreseen and chosen for it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from oikyo.api.jobstatus import Resolved
+from oikyo.api.stages import TrainSpec
+
+from ..attempt import check_attempt
+from ..context import Context
+from ..planning.road import expected
+from .distributed import World
+from .hyperparameters import Plan
+from .model import Base
+from .rows import Source
+
+log = logging.getLogger("oikyo.train")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same for every step of the recipe."""
+
+    spec: TrainSpec
+    context: Context
+    world: World
+    source: Source
+    base: Base
+    plan: Plan
+    folder: Path
+
+    def check_attempt(self) -> None:
+        """Raise Stale when a newer attempt has begun; called right before each commit."""
+        check_attempt(self.spec, self.context)
+
+
+def foreseen(setting: Setting) -> int | None:
+    """Bytes that this process will need at most, by the formulas of `planning`."""
+    processes = setting.world.size
+    return expected(setting.spec, setting.plan, setting.base.folder, processes=processes)
+
+
+def log_choices(world: World, choices: tuple[Resolved, ...]) -> None:
+    for choice in choices if world.is_first else ():
+        log.info("%s=%s (%s)", choice.name, choice.value, choice.reason)
