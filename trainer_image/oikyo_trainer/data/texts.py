@@ -69,9 +69,10 @@ def of_table(table: Any) -> Texts:  # Any: pyarrow is untyped
     for name in table.column_names:
         column = _one(table, name)
         if pa.types.is_string(column.type):
-            parts.append(pc.fill_null(column, ""))  # a chat that declares no tools
-            owners.append(count)
-            learnt.append(np.full(len(table), name in ANSWERS))
+            there = np.flatnonzero(np.asarray(pc.is_valid(column)))  # few chats declare tools
+            parts.append(column.drop_null())
+            owners.append(count[there])
+            learnt.append(np.full(len(there), name in ANSWERS))
             answer = column if name in ANSWERS and answer is None else answer
         elif pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type):
             turns, offsets = column.flatten(), np.asarray(column.offsets)
