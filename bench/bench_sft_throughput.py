@@ -200,6 +200,7 @@ def run_oikyo(folder: Path, method: str) -> dict[str, float]:
 
     from oikyo.api.stages import TrainSpec
     from oikyo.api.training import TrainingSpec
+    from oikyo_trainer.training.checkpoint import Checkpoints
     from oikyo_trainer.training.distributed import World
     from oikyo_trainer.training.hyperparameters import Facts, resolve
     from oikyo_trainer.training.microbatch import build
@@ -258,6 +259,15 @@ def run_oikyo(folder: Path, method: str) -> dict[str, float]:
         callbacks=[clock.callback(), _mark(counted)],
     )
     trainer.counter, trainer.world = Counter(), world
+    trainer.checkpoints = Checkpoints(
+        folder,
+        keep=2,
+        run="bench",
+        attempt=1,
+        world_size=1,
+        libraries={},
+        before_commit=lambda: None,
+    )
     layout, worst = trainer.choice.layout, 0.0
     live = trainer.model.eval()
     with torch.no_grad():
