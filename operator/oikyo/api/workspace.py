@@ -6,7 +6,7 @@ models/<digest>/        the base model's files, shared by every attempt and serv
 datasets/<digest>/few-shot/  examples for prompts, chosen from the training split
 runs/<run>/<stage>/     result.json, written last; train/checkpoints/checkpoint-<step>/manifest.json
                         train/folds/<n>/ the same for each training of a cross-validation
-versions/<model>/<n>/   safetensors, tokenizer, README.md (model card), record.json
+versions/<model>/<n>/   safetensors, tokenizer, README.md (model card), history.jsonl, record.json
 A digest folder is named by the hexadecimal part alone: a colon is not portable in file names.
 """
 
