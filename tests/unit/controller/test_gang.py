@@ -89,6 +89,8 @@ def test_the_status_says_since_when_and_why_it_trains_on_fewer_nodes_and_an_even
     )
     assert ("FewerNodes", words) in {(e.reason, e.message) for e in first.events}
     told = made.model_copy(update={"status": first.status})
+    emptied = decide(told, seen(done("prepare"), replace(old, workers=()), new), LATER)
+    assert find(emptied.status.conditions, "Trained").message == words  # its pods went first
     again = decide(told, seen(done("prepare"), new), LATER + timedelta(hours=1))
     assert find(again.status.conditions, "Trained").message == words
     assert "FewerNodes" not in {event.reason for event in again.events}

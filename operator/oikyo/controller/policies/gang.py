@@ -134,12 +134,12 @@ def reduced(job: FineTuneJob, seen: Observed, run: StageRun) -> str:
         return ""
     since = f" since {timestamp(run.started)}" if run.started else ""
     words = f"attempt {run.attempt} trains on {run.nodes} of {wanted} nodes{since}"
+    known = next((stage.reduced for stage in job.status.stages if stage.name == run.stage), "")
+    same = known.startswith(f"attempt {run.attempt} trains on")
+    if same and (why := known.partition(" nodes")[2].partition(": ")[2]):
+        return f"{words}: {why}"  # told while those pods were there: what is left of them tells less
     before = next(
         (r for r in seen.runs if (r.stage, r.attempt) == (run.stage, run.attempt - 1)), None
     )
-    if before is not None and before.state not in ("Succeeded", "Failed"):
-        return f"{words}: {told(before)}"
-    known = next((stage.reduced for stage in job.status.stages if stage.name == run.stage), "")
-    same = known.startswith(f"attempt {run.attempt} trains on")
-    why = known.partition(" nodes")[2].partition(": ")[2] if same else ""
-    return f"{words}: {why}" if why else words
+    waits = before is not None and before.state not in ("Succeeded", "Failed")
+    return f"{words}: {told(before)}" if before is not None and waits else words
