@@ -9,7 +9,7 @@ from pydantic import Field
 from .base import ATOMIC, Decimal, Model, Rule
 from .crossvalidation import CrossValidation
 from .fewshot import PREFIX
-from .training import Objective
+from .preferences import Objective
 
 Task = Literal["TextClassification", "TextGeneration"]
 MetricName = Literal[

@@ -24,9 +24,10 @@ from .fewshot import FewShot
 from .jobstatus import DataFinding, GateResult, Resolved
 from .leakage import Leakage
 from .meta import Metric
+from .preferences import Objective
 from .sources import GivenFormat
 from .split import Split
-from .training import Objective, TrainingSpec
+from .training import TrainingSpec
 
 Stage = Literal["prepare", "train", "evaluate", "serve"]
 RUN_STAGES: tuple[Stage, ...] = ("prepare", "train", "evaluate")

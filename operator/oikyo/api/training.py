@@ -7,102 +7,16 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from .adapters import OFT, LoRA, Method, PromptTuning, Quantization
-from .base import DECIMAL_PATTERN, Decimal, Fraction, Model, Quantity, Rule, in_words
-
-Objective = Literal["Supervised", "DPO", "ORPO", "KTO"]
-"""What is learned: answers, or preferences between answers (pairs for DPO and ORPO, votes for KTO)."""
+from .base import DECIMAL_PATTERN, Decimal, Fraction, Model, Rule, in_words
+from .checkpoints import Checkpoints, EarlyStopping
+from .preferences import Objective, Preference
+from .together import TOGETHER
+from .workers import WorkerResources
 
 Truncation = Literal["End", "Start", "Middle", "Drop"]
 """What a row that is too long loses; Drop: the row is left out."""
 LossOn = Literal["Answers", "LastAnswer", "All"]
 """Which tokens of a row are learned."""
-
-
-class Preference(Model):
-    """How strongly preferences pull the model away from its base; names as in TRL."""
-
-    beta: Annotated[
-        Decimal,
-        Field(
-            description="Weight of staying near the base (DPO, KTO), or of the odds against the "
-            'likelihood (ORPO). Default: "0.1".'
-        ),
-    ] = "0.1"
-    desirable_weight: Annotated[
-        Decimal, Field(description='Weight of a wanted answer (KTO). Default: "1".')
-    ] = "1"
-    undesirable_weight: Annotated[
-        Decimal,
-        Field(
-            description="Weight of an unwanted answer (KTO); raise it where few are unwanted. "
-            'Default: "1".'
-        ),
-    ] = "1"
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("double(self.beta) > 0.0", 'write a beta above 0, for example "0.1"', ".beta"),
-    )
-
-
-class EarlyStopping(Model):
-    """Stop when the validation no longer gets better."""
-
-    patience: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=100,
-            description="Validations without improvement before training stops. Default: 3.",
-        ),
-    ] = 3
-
-
-class Checkpoints(Model):
-    """When state is saved, and how much of it is kept."""
-
-    every_steps: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=1_000_000,
-            description="Optimizer steps between checkpoints. Default: a tenth of the run, at most 500.",
-        ),
-    ] = None
-    every_minutes: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=1440,
-            description="Minutes after which a checkpoint is saved whatever everySteps says. Default: 10.",
-        ),
-    ] = 10
-    keep: Annotated[
-        int,
-        Field(ge=2, le=100, description="Newest checkpoints kept beside the best one. Default: 2."),
-    ] = 2
-
-
-class WorkerResources(Model):
-    """What one worker pod asks for."""
-
-    cpu: Annotated[
-        Quantity | None,
-        Field(description='CPU request, as a quantity. Default: "1". Example: 8 or "500m".'),
-    ] = None
-    memory: Annotated[
-        Quantity | None,
-        Field(
-            description='Memory request and limit, as a quantity. Default: no limit. Example: "32Gi".'
-        ),
-    ] = None
-    gpus: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=16,
-            description="GPUs (nvidia.com/gpu) of one worker pod; one process runs for each. Default: 0.",
-        ),
-    ] = 0
 
 
 _LEARNING_RATE = f"^Auto$|{DECIMAL_PATTERN}"
@@ -363,101 +277,7 @@ class TrainingSpec(Model):
         WorkerResources, Field(description="What one worker pod asks for. Default: 1 CPU, no GPU.")
     ] = WorkerResources()
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "!has(self.microBatchSize) || self.microBatchSize <= self.batchSize",
-            "microBatchSize must be at most batchSize, which is the effective batch over all processes",
-            ".microBatchSize",
-        ),
-        Rule(
-            "self.objective == 'Supervised' || double(self.labelSmoothing) == 0.0",
-            "preferences have no labels to smooth: leave labelSmoothing out, or write objective: "
-            "Supervised",
-            ".labelSmoothing",
-        ),
-        Rule(
-            "self.objective == 'Supervised' || self.lossOn == 'Answers'",
-            "preferences compare whole answers: leave lossOn out, or write objective: Supervised",
-            ".lossOn",
-        ),
-        Rule(
-            "self.method != 'PromptTuning' || !self.merge",
-            "vectors in front of a row cannot be worked into weights: write training.merge: false",
-            ".merge",
-        ),
-        Rule(
-            "self.method != 'PromptTuning' || !(self.strategy in ['ZeRO3', 'FSDP'])",
-            "the vectors of PromptTuning are read before ZeRO3 or FSDP gathers them: write strategy: DDP or "
-            "ZeRO2",
-            ".strategy",
-        ),
-        Rule(
-            "self.optimizer != 'AdamW8bit' || self.resources.gpus > 0",
-            "AdamW8bit computes on a GPU only: write training.resources.gpus: 1 or more, or optimizer: "
-            "AdamW",
-            ".optimizer",
-        ),
-        Rule(
-            "self.optimizer == 'AdamW' || self.strategy == 'DDP'",
-            "only AdamW's state is shared among processes: write optimizer: AdamW, or strategy: DDP",
-            ".optimizer",
-        ),
-        Rule(
-            "!(self.selectBy in ['preference_accuracy', 'preference_margin'])"
-            " || self.objective != 'Supervised'",
-            "preferences are measured where they are learned: write selectBy: loss, or an objective of "
-            "DPO, ORPO or KTO",
-            ".selectBy",
-        ),
-        Rule(
-            "self.selectBy != 'preference_accuracy' || self.objective != 'KTO'",
-            "votes are no pairs: write selectBy: preference_margin or loss",
-            ".selectBy",
-        ),
-        Rule(
-            "self.method != 'QLoRA' || self.resources.gpus > 0",
-            "QLoRA computes on a GPU only: write training.resources.gpus: 1 or more, or method: LoRA",
-            ".method",
-        ),
-        Rule(
-            "self.method != 'QLoRA' || !(self.strategy in ['ZeRO3', 'FSDP'])",
-            "ZeRO3 and FSDP cannot shard a base that is held in 4 or 8 bits: write strategy: DDP or ZeRO2",
-            ".strategy",
-        ),
-        Rule(
-            "self.objective == 'Supervised' || !(self.strategy in ['ZeRO3', 'FSDP'])",
-            "preferences are compared before ZeRO3 or FSDP gathers a model: write strategy: DDP or ZeRO2",
-            ".strategy",
-        ),
-        Rule(
-            "!has(self.minNodes) || self.minNodes <= self.nodes",
-            "minNodes is the fewest of nodes: write at most training.nodes",
-            ".minNodes",
-        ),
-        Rule(
-            "!has(self.minNodes) || self.minNodes == self.nodes || self.strategy in ['DDP', 'FSDP']",
-            "only DDP and FSDP go on with another number of processes: write strategy: FSDP, or drop "
-            "minNodes",
-            ".minNodes",
-        ),
-        Rule(
-            "self.offload == 'None' || self.resources.gpus > 0",
-            "offload moves state from a GPU to its host, and a CPU has nowhere to move it: leave offload "
-            "out, or write training.resources.gpus: 1 or more",
-            ".offload",
-        ),
-        Rule(
-            "self.offload != 'Optimizer' || self.strategy in ['ZeRO1', 'ZeRO2', 'ZeRO3']",
-            "only ZeRO offloads the optimizer alone: write strategy: ZeRO1, ZeRO2 or ZeRO3, or, with "
-            "FSDP, offload: Parameters",
-            ".offload",
-        ),
-        Rule(
-            "self.offload != 'Parameters' || self.strategy in ['FSDP', 'ZeRO3']",
-            "weights are offloaded by FSDP and ZeRO3 only: write one of them as strategy, or offload: None",
-            ".offload",
-        ),
-    )
+    rules: ClassVar[tuple[Rule, ...]] = TOGETHER
 
     @property
     def virtual_tokens(self) -> int:

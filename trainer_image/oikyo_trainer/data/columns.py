@@ -10,7 +10,7 @@ from typing import Literal
 from oikyo.api.data import Fields
 from oikyo.api.evaluation import Task
 from oikyo.api.jobstatus import Resolved
-from oikyo.api.training import Objective
+from oikyo.api.preferences import Objective
 
 from ..errors import Refused
 from .findings import excerpt

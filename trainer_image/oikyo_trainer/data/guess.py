@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from oikyo.api.data import Fields
 from oikyo.api.evaluation import Task
+from oikyo.api.preferences import Objective
 from oikyo.api.stages import Source
-from oikyo.api.training import Objective
 
 from .columns import USUAL
 from .intake import LOOK_AHEAD

@@ -18,7 +18,7 @@ from oikyo.api.evaluation import (
 )
 from oikyo.api.fewshot import PREFIX
 from oikyo.api.jobstatus import GateResult
-from oikyo.api.training import Objective
+from oikyo.api.preferences import Objective
 
 from ..progress import text
 

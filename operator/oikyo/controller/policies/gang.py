@@ -137,7 +137,9 @@ def reduced(job: FineTuneJob, seen: Observed, run: StageRun) -> str:
     known = next((stage.reduced for stage in job.status.stages if stage.name == run.stage), "")
     same = known.startswith(f"attempt {run.attempt} trains on")
     if same and (why := known.partition(" nodes")[2].partition(": ")[2]):
-        return f"{words}: {why}"  # told while those pods were there: what is left of them tells less
+        return (
+            f"{words}: {why}"  # told while those pods were there: what is left of them tells less
+        )
     before = next(
         (r for r in seen.runs if (r.stage, r.attempt) == (run.stage, run.attempt - 1)), None
     )

@@ -26,9 +26,9 @@ from oikyo.api.checks import DataCheck
 from oikyo.api.data import Fields
 from oikyo.api.duplicates import Duplicates
 from oikyo.api.leakage import Leakage
+from oikyo.api.preferences import Objective
 from oikyo.api.split import Split
 from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, BenchmarkSource, PrepareSpec, Source
-from oikyo.api.training import Objective
 
 from ...errors import Refused
 from .. import judge, remote

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from oikyo.api.data import Fields
 from oikyo.api.evaluation import Task
-from oikyo.api.training import Objective
+from oikyo.api.preferences import Objective
 
 from ...errors import Refused
 from ..columns import USUAL, Columns, choose

@@ -1,0 +1,101 @@
+"""Which settings of spec.training go together, and what to write where two do not."""
+
+from __future__ import annotations
+
+from .base import Rule
+
+TOGETHER: tuple[Rule, ...] = (
+    Rule(
+        "!has(self.microBatchSize) || self.microBatchSize <= self.batchSize",
+        "microBatchSize must be at most batchSize, which is the effective batch over all processes",
+        ".microBatchSize",
+    ),
+    Rule(
+        "self.objective == 'Supervised' || double(self.labelSmoothing) == 0.0",
+        "preferences have no labels to smooth: leave labelSmoothing out, or write objective: "
+        "Supervised",
+        ".labelSmoothing",
+    ),
+    Rule(
+        "self.objective == 'Supervised' || self.lossOn == 'Answers'",
+        "preferences compare whole answers: leave lossOn out, or write objective: Supervised",
+        ".lossOn",
+    ),
+    Rule(
+        "self.method != 'PromptTuning' || !self.merge",
+        "vectors in front of a row cannot be worked into weights: write training.merge: false",
+        ".merge",
+    ),
+    Rule(
+        "self.method != 'PromptTuning' || !(self.strategy in ['ZeRO3', 'FSDP'])",
+        "the vectors of PromptTuning are read before ZeRO3 or FSDP gathers them: write strategy: DDP or "
+        "ZeRO2",
+        ".strategy",
+    ),
+    Rule(
+        "self.optimizer != 'AdamW8bit' || self.resources.gpus > 0",
+        "AdamW8bit computes on a GPU only: write training.resources.gpus: 1 or more, or optimizer: "
+        "AdamW",
+        ".optimizer",
+    ),
+    Rule(
+        "self.optimizer == 'AdamW' || self.strategy == 'DDP'",
+        "only AdamW's state is shared among processes: write optimizer: AdamW, or strategy: DDP",
+        ".optimizer",
+    ),
+    Rule(
+        "!(self.selectBy in ['preference_accuracy', 'preference_margin'])"
+        " || self.objective != 'Supervised'",
+        "preferences are measured where they are learned: write selectBy: loss, or an objective of "
+        "DPO, ORPO or KTO",
+        ".selectBy",
+    ),
+    Rule(
+        "self.selectBy != 'preference_accuracy' || self.objective != 'KTO'",
+        "votes are no pairs: write selectBy: preference_margin or loss",
+        ".selectBy",
+    ),
+    Rule(
+        "self.method != 'QLoRA' || self.resources.gpus > 0",
+        "QLoRA computes on a GPU only: write training.resources.gpus: 1 or more, or method: LoRA",
+        ".method",
+    ),
+    Rule(
+        "self.method != 'QLoRA' || !(self.strategy in ['ZeRO3', 'FSDP'])",
+        "ZeRO3 and FSDP cannot shard a base that is held in 4 or 8 bits: write strategy: DDP or ZeRO2",
+        ".strategy",
+    ),
+    Rule(
+        "self.objective == 'Supervised' || !(self.strategy in ['ZeRO3', 'FSDP'])",
+        "preferences are compared before ZeRO3 or FSDP gathers a model: write strategy: DDP or ZeRO2",
+        ".strategy",
+    ),
+    Rule(
+        "!has(self.minNodes) || self.minNodes <= self.nodes",
+        "minNodes is the fewest of nodes: write at most training.nodes",
+        ".minNodes",
+    ),
+    Rule(
+        "!has(self.minNodes) || self.minNodes == self.nodes || self.strategy in ['DDP', 'FSDP']",
+        "only DDP and FSDP go on with another number of processes: write strategy: FSDP, or drop "
+        "minNodes",
+        ".minNodes",
+    ),
+    Rule(
+        "self.offload == 'None' || self.resources.gpus > 0",
+        "offload moves state from a GPU to its host, and a CPU has nowhere to move it: leave offload "
+        "out, or write training.resources.gpus: 1 or more",
+        ".offload",
+    ),
+    Rule(
+        "self.offload != 'Optimizer' || self.strategy in ['ZeRO1', 'ZeRO2', 'ZeRO3']",
+        "only ZeRO offloads the optimizer alone: write strategy: ZeRO1, ZeRO2 or ZeRO3, or, with "
+        "FSDP, offload: Parameters",
+        ".offload",
+    ),
+    Rule(
+        "self.offload != 'Parameters' || self.strategy in ['FSDP', 'ZeRO3']",
+        "weights are offloaded by FSDP and ZeRO3 only: write one of them as strategy, or offload: None",
+        ".offload",
+    ),
+)
