@@ -8,32 +8,7 @@ from pydantic import Field
 
 from .base import ATOMIC, Decimal, Model, Rule
 from .crossvalidation import CrossValidation
-from .fewshot import PREFIX
-from .preferences import Objective
-
-Task = Literal["TextClassification", "TextGeneration"]
-MetricName = Literal[
-    "accuracy",
-    "f1_macro",
-    "f1_micro",
-    "loss",
-    "perplexity",
-    "bleu",
-    "rouge_l",
-    "exact_match",
-    "preference_accuracy",
-    "preference_margin",
-]
-CLASSIFICATION_METRICS: tuple[str, ...] = ("accuracy", "f1_macro", "loss")
-GENERATION_METRICS: tuple[str, ...] = ("loss", "perplexity", "bleu", "rouge_l", "exact_match")
-LOWER_IS_BETTER = frozenset({"loss", "perplexity", f"{PREFIX}loss", f"{PREFIX}perplexity"})
-
-
-def main_metric(task: Task, objective: Objective) -> MetricName:
-    """What a result is told by in one figure, and must beat the base in where no gate is given."""
-    if objective != "Supervised":
-        return "preference_margin"
-    return "f1_macro" if task == "TextClassification" else "loss"
+from .tasks import MetricName
 
 
 def over_folds(metric: str, word: Literal["mean", "std", "min", "max"]) -> str:

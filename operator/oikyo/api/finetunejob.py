@@ -8,12 +8,13 @@ from pydantic import Field
 
 from .base import API_VERSION, NAME_RULES, Model, Name, Quantity, Rule, Word
 from .data import DataSpec
-from .evaluation import EvaluationSpec, Task
+from .evaluation import EvaluationSpec
 from .jobstatus import FineTuneJobStatus
 from .meta import MANAGED_BY, ObjectMeta
 from .modelendpoint import Replicas, Resources, Runtime
 from .scheduling import Scheduling
 from .sources import ModelSource
+from .tasks import Task
 from .training import TrainingSpec
 
 

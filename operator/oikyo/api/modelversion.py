@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from .base import API_VERSION, Digest, Model, Name, Rule, Timestamp, Word, list_map
-from .evaluation import Task
 from .jobstatus import GateResults
 from .meta import BaseMetrics, Metric, ObjectMeta, TunedMetrics
+from .tasks import Task
 
 
 class Lineage(Model):

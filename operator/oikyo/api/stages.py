@@ -19,7 +19,7 @@ from .checks import DataCheck
 from .clean import Clean, CleanedStep
 from .data import Fields
 from .duplicates import Duplicates
-from .evaluation import EvaluationSpec, Task
+from .evaluation import EvaluationSpec
 from .fewshot import FewShot
 from .jobstatus import DataFinding, GateResult, Resolved
 from .leakage import Leakage
@@ -27,6 +27,7 @@ from .meta import Metric
 from .preferences import Objective
 from .sources import GivenFormat
 from .split import Split
+from .tasks import Task
 from .training import TrainingSpec
 
 Stage = Literal["prepare", "train", "evaluate", "serve"]

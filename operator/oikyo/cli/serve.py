@@ -48,11 +48,12 @@ def serve(
 def _say(spec: ServeSpec, host: str) -> None:
     import sys
 
+    from oikyo.api.tasks import FACTS
+
     shown = f"[{host}]" if ":" in host else host
-    classify = spec.task == "TextClassification"
-    path = "v1/classify" if classify else "v1/chat/completions"
+    path = FACTS[spec.task].route
     print(
-        f"serving {spec.model_name} version {spec.version} on http://{shown}:{spec.port}/{path} "
+        f"serving {spec.model_name} version {spec.version} on http://{shown}:{spec.port}{path} "
         "(Ctrl-C ends)",
         file=sys.stderr,
         flush=True,

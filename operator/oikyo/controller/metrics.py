@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from oikyo.api.evaluation import main_metric
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.modelendpoint import ModelEndpoint
+from oikyo.api.tasks import main_metric
 
 from .cache import Key
 from .conditions import holds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from oikyo.api.evaluation import LOWER_IS_BETTER, main_metric
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import (
     FINDINGS,
@@ -17,6 +16,7 @@ from oikyo.api.jobstatus import (
 )
 from oikyo.api.meta import Diagnosis, Metric
 from oikyo.api.stages import RUN_STAGES, EvaluateResult, PrepareResult, TrainResult
+from oikyo.api.tasks import LOWER_IS_BETTER, main_metric
 
 from .conditions import Conditions, phase_of, timestamp
 from .observed import Observed, StageRun

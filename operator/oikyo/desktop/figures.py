@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from oikyo.api.evaluation import LOWER_IS_BETTER
 from oikyo.api.meta import Metric
+from oikyo.api.tasks import LOWER_IS_BETTER
 
 
 def duration(seconds: float) -> str:

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from oikyo.api.evaluation import main_metric
 from oikyo.api.jobstatus import Progress
 from oikyo.api.stages import StageProgress
+from oikyo.api.tasks import main_metric
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
 from oikyo.controller.observed import Claim, Mounts

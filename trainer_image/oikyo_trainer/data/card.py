@@ -10,25 +10,25 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from oikyo.api.tasks import FACTS, Task
+
 from .split import SIDES
 
 FILE = "README.md"
-TASKS = {"TextClassification": "text-classification", "TextGeneration": "text-generation"}
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 LARGEST = "n>1M"
 
 
 def card(
-    task: str, digest: str, seed: int, rows: Mapping[str, int], report: Mapping[str, Any]
+    task: Task, digest: str, seed: int, rows: Mapping[str, int], report: Mapping[str, Any]
 ) -> str:
     """The card of a version with `rows` on each side; `report` as in report.json."""
     return "\n".join([*_header(task, rows), "", *_body(task, digest, seed, rows, report)]) + "\n"
 
 
-def _header(task: str, rows: Mapping[str, int]) -> list[str]:
+def _header(task: Task, rows: Mapping[str, int]) -> list[str]:
     total = sum(rows.values())
     size = next((name for end, name in SIZES if total < end), LARGEST)
-    category = [f"- {TASKS[task]}"] if task in TASKS else []
     files = [
         line
         for side in SIDES
@@ -37,7 +37,8 @@ def _header(task: str, rows: Mapping[str, int]) -> list[str]:
     ]
     return [
         "---",
-        *(["task_categories:", *category] if category else []),
+        "task_categories:",
+        f"- {FACTS[task].tag}",
         "size_categories:",
         f"- {json.dumps(size)}",
         "tags:",
@@ -51,7 +52,7 @@ def _header(task: str, rows: Mapping[str, int]) -> list[str]:
 
 
 def _body(
-    task: str, digest: str, seed: int, rows: Mapping[str, int], report: Mapping[str, Any]
+    task: Task, digest: str, seed: int, rows: Mapping[str, int], report: Mapping[str, Any]
 ) -> list[str]:
     columns = report.get("columns", {})
     return [

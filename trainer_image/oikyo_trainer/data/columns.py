@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from oikyo.api.data import Fields
-from oikyo.api.evaluation import Task
 from oikyo.api.jobstatus import Resolved
 from oikyo.api.preferences import Objective
+from oikyo.api.tasks import Task
 
 from ..errors import Refused
 from .findings import excerpt

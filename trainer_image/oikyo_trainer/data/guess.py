@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oikyo.api.data import Fields
-from oikyo.api.evaluation import Task
 from oikyo.api.preferences import Objective
 from oikyo.api.stages import Source
+from oikyo.api.tasks import Task
 
 from .columns import USUAL
 from .intake import LOOK_AHEAD
 from .readers import read
 from .readers.row import Row
 from .sources import data_files
-
-TASKS: tuple[Task, ...] = ("TextClassification", "TextGeneration")
 
 PAIR = ("chosen", "rejected")
 """Columns that make preferences of rows."""

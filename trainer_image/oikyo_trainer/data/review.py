@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
 from oikyo.api.data import Fields
-from oikyo.api.evaluation import Task
+from oikyo.api.tasks import TASKS, Task
 
 from ..errors import Refused
 from .columns import Columns, choose
 from .example import converter
 from .findings import BadRow, excerpt
-from .insight.source import TASKS, plain
+from .insight.source import plain
 from .insight.suspects import Suspect
 from .insight.table import Table
 from .intake import LOOK_AHEAD

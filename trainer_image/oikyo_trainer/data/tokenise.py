@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from oikyo.api import workspace as layout
-from oikyo.api.evaluation import Task
 from oikyo.api.jobstatus import Resolved
+from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 
 from ..evaluation.cut import Reading

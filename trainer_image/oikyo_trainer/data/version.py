@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
+from oikyo.api.tasks import Task
 
 from ..errors import Retry
 from ..files import commit_folder, file_digest, write_atomic
@@ -51,7 +52,7 @@ NONE = Lessons()
 class Version:
     """What is written: which rows on which side, in which order."""
 
-    task: str
+    task: Task
     shape: Shape
     labels: tuple[str, ...]
     several: bool
@@ -62,7 +63,7 @@ class Version:
 
 
 def plan(
-    task: str,
+    task: Task,
     shape: Shape,
     seed: int,
     rows: Rows,

@@ -6,23 +6,11 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from oikyo.api.evaluation import Task
 from oikyo.api.meta import Metric
+from oikyo.api.tasks import FACTS
 from oikyo.api.workspace import HISTORY
 
 from .record import VersionRecord
-
-PIPELINE: dict[Task, str] = {
-    "TextClassification": "text-classification",
-    "TextGeneration": "text-generation",
-}
-LIMITS: dict[Task, str] = {
-    "TextClassification": "It knows only the labels it was trained on and always answers with one of "
-    "them, also for text that belongs to none.",
-    "TextGeneration": "It continues text by likelihood: it can be wrong, biased or outdated, and says so "
-    "in no way.",
-}
-
 
 SEVERAL = (
     "It knows only the labels it was trained on, and gives a text those of them that are likelier than "
@@ -38,7 +26,7 @@ def card(record: VersionRecord) -> str:
 def _limits(record: VersionRecord) -> str:
     # Only rows with several labels are measured by it.
     several = any(metric.name == "f1_micro" for metric in record.metrics)
-    return SEVERAL if several else LIMITS[record.task]
+    return SEVERAL if several else FACTS[record.task].limits
 
 
 def _data(record: VersionRecord) -> ModelCardData:
@@ -47,12 +35,12 @@ def _data(record: VersionRecord) -> ModelCardData:
     return ModelCardData(
         base_model=hub_name,
         library_name="transformers",
-        pipeline_tag=PIPELINE[record.task],
+        pipeline_tag=FACTS[record.task].tag,
         model_name=f"{record.model} version {record.version}",
         tags=["oikyo", f"verdict:{record.verdict.lower()}"],
         eval_results=[
             EvalResult(
-                task_type=PIPELINE[record.task],
+                task_type=FACTS[record.task].tag,
                 dataset_type=record.lineage.dataset_digest.replace("sha256:", "sha256-"),
                 dataset_name="hold-out test split",
                 dataset_split="test",

@@ -9,16 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from oikyo.api.evaluation import (
-    LOWER_IS_BETTER,
-    Gate,
-    Task,
-    main_metric,
-    over_folds,
-)
+from oikyo.api.evaluation import Gate, over_folds
 from oikyo.api.fewshot import PREFIX
 from oikyo.api.jobstatus import GateResult
 from oikyo.api.preferences import Objective
+from oikyo.api.tasks import LOWER_IS_BETTER, Task, main_metric
 
 from ..progress import text
 

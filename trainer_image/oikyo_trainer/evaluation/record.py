@@ -11,9 +11,9 @@ from typing import Literal
 from pydantic import Field
 
 from oikyo.api.base import Digest, Report
-from oikyo.api.evaluation import Task
 from oikyo.api.jobstatus import GateResult
 from oikyo.api.meta import Metric
+from oikyo.api.tasks import Task
 from oikyo.api.training import Truncation
 from oikyo.api.workspace import HISTORY, RECORD
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil
 
-from oikyo.api.evaluation import Task
+from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 
 from .predict import Loss, Prediction, Setup, Strategy, predict

@@ -6,8 +6,8 @@ from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
-from oikyo.api.evaluation import Task
 from oikyo.api.stages import MemoryPlan, TrainSpec
+from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 
 from ..errors import Refused

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from oikyo.api.evaluation import Task
 from oikyo.api.stages import ServeSpec
+from oikyo.api.tasks import Task
 
 from .activations import FULL
 from .shape import ModelShape

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from oikyo.api.evaluation import LOWER_IS_BETTER
 from oikyo.api.stages import WORKSPACE_FULL, Failure
+from oikyo.api.tasks import LOWER_IS_BETTER
 
 from ..progress import Reporter
 from .checkpoint import Checkpoints, Saved

@@ -70,9 +70,7 @@ def _release(setting: Setting, checkpoint: Path, rows: Rows) -> Released:
     return release(
         checkpoint,
         base=setting.base,
-        task=setting.spec.task,
-        labels=setting.source.names,
-        several=setting.source.several,
+        head=setting.source.head,
         training=setting.spec.training,
         rows=rows,
         folder=setting.folder,

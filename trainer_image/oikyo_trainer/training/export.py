@@ -102,8 +102,7 @@ def _write(spec: TrainSpec, workspace: Path, checkpoint: Path, out: Path, *, alo
         release(
             checkpoint,
             base=open_base(workspace, spec.model_digest, spec.task),
-            task=spec.task,
-            labels=open_source(workspace, spec.dataset_digest, spec.task).labels,
+            head=open_source(workspace, spec.dataset_digest, spec.task).head,
             training=spec.training.model_copy(update={"merge": not alone}),
             rows=some_rows(open_tokens(workspace, spec)),
             folder=Path(staging),

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from oikyo.api.evaluation import Task
 from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import MemoryPlan
+from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 
 from ..errors import Refused

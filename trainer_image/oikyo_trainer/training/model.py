@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from oikyo.api import workspace as layout
 from oikyo.api.adapters import Method
-from oikyo.api.evaluation import Task
+from oikyo.api.tasks import Task
 
 from ..errors import Refused
 from ..evaluation.models import SAFE, context_length, load_config
+from .heads import Head, load_headed
 from .tokenizer import open_tokenizer
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ DROPOUTS = (
     "dropout",
 )
 """Names that transformers gives to dropout in a config."""
-HEADS = ("classifier", "score")
-"""Names that transformers gives to the head of a sequence classifier."""
 
 
 @dataclass(frozen=True)
@@ -118,33 +117,29 @@ def read_weights_header(folder: Path, digest: str) -> tuple[int, torch.dtype]:
 
 def load_weights(
     base: Base,
-    task: Task,
-    labels: tuple[str, ...],
+    head: Head | None,
     dtype: torch.dtype,
     folder: Path | None = None,
     *,
     quantization: Any = None,
     dropout: str | None = None,
-    several: bool = False,
 ) -> PreTrainedModel:
-    """The model with its task's head, from the base or from a checkpoint `folder`.
+    """The model with its head, from the base or from a checkpoint `folder`; None: a language model.
 
     `quantization` is transformers' own settings object, None for weights of `dtype`; `dropout` is the
-    share to drop, None for what the config says; `several` says that a row may have several labels.
+    share to drop, None for what the config says.
     """
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, **SAFE}
     if quantization is not None:
         options["quantization_config"] = quantization
     if dropout is not None:
         options |= dropouts(base.config, float(dropout))
-    if task == "TextGeneration":
+    if head is None:
         from transformers import AutoModelForCausalLM
 
         model = AutoModelForCausalLM.from_pretrained(folder or base.folder, **options)
     else:
-        kind = "multi_label" if several else "single_label"
-        options["problem_type"] = f"{kind}_classification"
-        model = _load_classifier(base, labels, options, folder)
+        model = load_headed(base.folder, base.config, head, folder, **options)
     model.config.get_text_config().pad_token_id = base.tokenizer.pad_token_id
     return model
 
@@ -162,27 +157,3 @@ def dropouts(config: Any, share: float) -> dict[str, float]:
             next_step="Leave training.dropout out; training.lora.dropout is the adapter's own.",
         )
     return dict.fromkeys(found, share)
-
-
-def _load_classifier(
-    base: Base, labels: tuple[str, ...], options: dict[str, Any], folder: Path | None
-) -> Any:
-    from transformers import AutoModelForSequenceClassification
-
-    names = dict(enumerate(labels))
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder or base.folder,
-        num_labels=len(labels),
-        id2label=names,
-        label2id={label: index for index, label in names.items()},
-        # A base that was a classifier of something else has a head of another size.
-        ignore_mismatched_sizes=True,
-        **options,
-    )
-    had_head = any("SequenceClassification" in name for name in base.config.architectures or ())
-    if folder is None and had_head and base.config.id2label != names:
-        # As many classes but other ones: what the old head knows would only mislead.
-        for name in HEADS:
-            if (head := getattr(model, name, None)) is not None:
-                head.apply(model._init_weights)
-    return model

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from oikyo.api.evaluation import Task
 from oikyo.api.training import TrainingSpec
 
 from ..evaluation.models import VIRTUAL_TOKENS
 from ..files import commit_folder, write_atomic
+from .heads import Head
 from .methods.merge import Parity, Rows, merge
 from .model import METHODS, Base, load_weights
 
@@ -42,9 +42,7 @@ def release(
     checkpoint: Path,
     *,
     base: Base,
-    task: Task,
-    labels: tuple[str, ...],
-    several: bool = False,
+    head: Head | None,
     training: TrainingSpec,
     rows: Rows,
     folder: Path,
@@ -54,7 +52,7 @@ def release(
     _forget_sharding()
     parity = None
     if METHODS[training.method].adapter:
-        adapted = _adapted(checkpoint, base, task, labels, several=several)
+        adapted = _adapted(checkpoint, base, head)
 
         def write_adapter(staging: Path) -> None:
             _copy_adapter(checkpoint, staging, base)
@@ -66,7 +64,7 @@ def release(
         parity.check(base.saved_dtype)
         _write_folder(folder / ADAPTER, write_adapter, before_commit)
     else:
-        whole = load_weights(base, task, labels, torch.float32, checkpoint, several=several)
+        whole = load_weights(base, head, torch.float32, checkpoint)
         model = whole.to(base.saved_dtype)
 
     def write(staging: Path) -> None:
@@ -77,13 +75,11 @@ def release(
     return Released(folder / MODEL, parity)
 
 
-def _adapted(
-    checkpoint: Path, base: Base, task: Task, labels: tuple[str, ...], *, several: bool
-) -> Any:
+def _adapted(checkpoint: Path, base: Base, head: Head | None) -> Any:
     """The adapter on its base in float32, QLoRA's on the weights as they were before rounding."""
     from peft import PeftModel
 
-    whole = load_weights(base, task, labels, torch.float32, several=several)
+    whole = load_weights(base, head, torch.float32)
     return PeftModel.from_pretrained(whole, str(checkpoint))
 
 

@@ -18,6 +18,7 @@ from oikyo.api.stages import TrainSpec
 
 from ..errors import Refused
 from ..labelset import all_names
+from .heads import Head
 from .methods.merge import PARITY_ROWS
 from .tokenfiles import RowLessons, TokenRows, open_lessons, open_rows
 
@@ -37,9 +38,13 @@ class Source:
     """Whether each of `labels` is a set of names: a row may have several."""
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The classes that a model learns."""
-        return all_names(self.labels) if self.several else self.labels
+    def head(self) -> Head | None:
+        """The last layer that learns these rows; None: a language model's own."""
+        if self.shape != "classification":
+            return None
+        if self.several:
+            return Head(all_names(self.labels), "multi_label_classification")
+        return Head(self.labels)
 
     def count(self, split: str) -> int:
         """Rows of a split, from the file's footer; 0 where the file is absent."""

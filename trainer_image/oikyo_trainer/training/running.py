@@ -167,15 +167,8 @@ def _model(setting: Setting) -> Any:
     dtype = torch.bfloat16 if frozen_half else torch.float32
     compute = torch.bfloat16 if plan.bf16 else torch.float32
     bits = quantization(spec.training, cuda=torch.cuda.is_available(), compute=compute)
-    labels = setting.source.names
     model: Any = load_weights(
-        base,
-        spec.task,
-        labels,
-        dtype,
-        quantization=bits,
-        dropout=spec.training.dropout,
-        several=setting.source.several,
+        base, setting.source.head, dtype, quantization=bits, dropout=spec.training.dropout
     )
     if facts.quantized:
         model = prepare(model)

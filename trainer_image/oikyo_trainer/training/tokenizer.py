@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oikyo.api.evaluation import Task
+from oikyo.api.tasks import Task
 
 from ..errors import Refused
 from ..evaluation.rendering import PLAIN_TEMPLATE

@@ -371,7 +371,9 @@ def make_trainer(
 
     from .validation import Classes
 
-    members = membership(source.labels, source.names) if source.several else None
+    head = source.head
+    assert head is not None  # rows of text have Trainers of their own
+    members = membership(source.labels, head.names) if source.several else None
     loss = (
         class_loss if members is None else partial(several_loss, members=torch.from_numpy(members))
     )

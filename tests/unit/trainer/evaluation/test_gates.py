@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oikyo.api.evaluation import LOWER_IS_BETTER, Gate, main_metric
+from oikyo.api.evaluation import Gate
+from oikyo.api.tasks import LOWER_IS_BETTER, main_metric
 from oikyo_trainer.evaluation.gates import accepted, judge
 
 METRICS = st.sampled_from(["accuracy", "f1_macro", "loss", "perplexity", "bleu", "rouge_l"])

@@ -13,6 +13,7 @@ from oikyo_trainer.errors import Refused
 from oikyo_trainer.training.callbacks import Rhythm, ranking_at
 from oikyo_trainer.training.checkpoint import read_manifest
 from oikyo_trainer.training.distributed import World
+from oikyo_trainer.training.heads import Head
 from oikyo_trainer.training.history import History
 from oikyo_trainer.training.model import dropouts, load_weights, open_base
 from oikyo_trainer.training.trainers import optimizer_name
@@ -34,10 +35,10 @@ def test_dropout_sets_what_the_config_has(lab: Any) -> None:
     base = open_base(lab.workspace, spec.model_digest, spec.task)
     import torch
 
-    model = load_weights(base, spec.task, ("a", "b"), torch.float32, dropout="0.25")
+    model = load_weights(base, Head(("a", "b")), torch.float32, dropout="0.25")
     shares = {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)}
     assert shares == {0.25}
-    plain = load_weights(base, spec.task, ("a", "b"), torch.float32)
+    plain = load_weights(base, Head(("a", "b")), torch.float32)
     assert {m.p for m in plain.modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
 
 

@@ -23,6 +23,7 @@ from oikyo_trainer.evaluation.evaluate import evaluate
 from oikyo_trainer.progress import Reporter
 from oikyo_trainer.serving.loading import load
 from oikyo_trainer.serving.metrics import Identity, ServerMetrics
+from oikyo_trainer.training.export import export
 from oikyo_trainer.training.trainers import several_loss
 from unit.trainer.training.conftest import LABELS, WORDS, bert_base
 
@@ -79,9 +80,12 @@ def test_from_rows_to_an_answer(tmp_path: Path) -> None:
     assert data.num_labels == 3
     common: dict[str, Any] = {"run": "several", "task": "TextClassification", "training": training}
     digests = {"dataset_digest": data.dataset_digest, "model_digest": data.model_digest}
-    result = train(
-        TrainSpec(**common, **digests, tokens_digest=data.tokens_digest), context(tmp_path, "train")
-    )
+    training_spec = TrainSpec(**common, **digests, tokens_digest=data.tokens_digest)
+    result = train(training_spec, context(tmp_path, "train"))
+    export(training_spec, tmp_path, tmp_path / "out", step=None, alone=False)
+    config = json.loads((tmp_path / "out" / "config.json").read_bytes())
+    assert config["problem_type"] == "multi_label_classification"
+    assert set(config["label2id"]) == set(LABELS)
     words = LastWords(stage="train", result=result).json_line()
     (tmp_path / layout.stage("several", "train") / layout.RESULT).write_text(words)
     gates = [{"metric": "f1_micro", "min": "0.9"}, {"metric": "f1_macro", "min": "0.9"}]

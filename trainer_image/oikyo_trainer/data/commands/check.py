@@ -29,6 +29,7 @@ from oikyo.api.leakage import Leakage
 from oikyo.api.preferences import Objective
 from oikyo.api.split import Split
 from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, BenchmarkSource, PrepareSpec, Source
+from oikyo.api.tasks import TASKS
 
 from ...errors import Refused
 from .. import judge, remote
@@ -36,7 +37,7 @@ from ..checks import check_bad_rows
 from ..clean.settings import add_steps, settings
 from ..examine import examine
 from ..findings import FILE, Findings
-from ..guess import TASKS, Guess, guess
+from ..guess import Guess, guess
 from ..intake import Intake
 from ..listing import Group, groups, page
 from ..model_files import check_model

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oikyo.api.stages import EXIT_DONE, PrepareSpec, Source
+from oikyo.api.tasks import TASKS
 
 from ...errors import Refused
 from ..clean.cleaner import Cleaner, open_cleaner
@@ -25,7 +26,7 @@ from ..clean.log import CleanLog
 from ..clean.settings import add_steps, settings
 from ..columns import choose
 from ..convert.writers import Values, format_of, write
-from ..guess import TASKS, guess
+from ..guess import guess
 from ..intake import LOOK_AHEAD
 from ..listing import cleaned
 from ..readers import read

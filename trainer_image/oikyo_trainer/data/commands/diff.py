@@ -13,10 +13,11 @@ from typing import Any
 
 from oikyo.api.data import Fields
 from oikyo.api.stages import EXIT_DONE
+from oikyo.api.tasks import TASKS
 
 from ...errors import Refused
 from ..diff import diff
-from ..insight.source import TASKS, open_data
+from ..insight.source import open_data
 from ..insight.table import Table
 from ..version import pretty
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from oikyo.api.data import Fields
 from oikyo.api.stages import EXIT_DONE
+from oikyo.api.tasks import TASKS
 
 from ...errors import Refused
 from ...files import write_atomic
 from ..insight.overview import section
-from ..insight.source import TASKS, is_version, open_data
+from ..insight.source import is_version, open_data
 from ..page.page import render
 from ..review import columns_of
 from ..version import pretty

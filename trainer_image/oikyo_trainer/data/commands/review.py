@@ -15,10 +15,11 @@ from pathlib import Path
 
 from oikyo.api.data import Fields
 from oikyo.api.stages import EXIT_DONE
+from oikyo.api.tasks import TASKS
 
 from ...errors import Refused
 from ...files import write_atomic
-from ..insight.source import ROWS, TASKS, open_data
+from ..insight.source import ROWS, open_data
 from ..insight.suspects import noise, ranked
 from ..review import Applied, apply, export
 

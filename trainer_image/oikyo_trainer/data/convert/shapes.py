@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from oikyo.api.data import Fields
-from oikyo.api.evaluation import Task
 from oikyo.api.preferences import Objective
+from oikyo.api.tasks import Task
 
 from ...errors import Refused
 from ..columns import USUAL, Columns, choose

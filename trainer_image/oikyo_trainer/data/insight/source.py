@@ -13,9 +13,9 @@ import numpy as np
 from oikyo.api import workspace as layout
 from oikyo.api.checks import in_force
 from oikyo.api.data import Fields
-from oikyo.api.evaluation import Task
 from oikyo.api.split import Split
 from oikyo.api.stages import PrepareSpec, Source
+from oikyo.api.tasks import TASKS, Task
 
 from ...errors import Refused
 from .. import conflicts, judge, report
@@ -30,7 +30,6 @@ from .table import Table, of_rows, of_version
 
 ROWS = 50_000
 """Rows that the statistics look at; of more, those with the least ids."""
-TASKS: tuple[Task, ...] = ("TextClassification", "TextGeneration")
 
 
 @dataclass(frozen=True)

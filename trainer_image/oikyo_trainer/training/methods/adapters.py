@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from oikyo.api.adapters import OFT, LoRA, PromptTuning
-from oikyo.api.evaluation import Task
+from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 
 from ...errors import Refused
