@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import ftfy
+if TYPE_CHECKING:
+    import ftfy
 
 _CONTROLS = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _MARKS = re.compile(
@@ -33,7 +34,9 @@ def normal(text: str, form: Literal["NFC", "NFKC"]) -> str:
 @cache
 def _repairs() -> ftfy.TextFixerConfig:
     """Wrong decoding alone: quotes, widths, line breaks and the like are other steps or nobody's business."""
-    return ftfy.TextFixerConfig(
+    from ftfy import TextFixerConfig
+
+    return TextFixerConfig(
         unescape_html=False,
         remove_terminal_escapes=False,
         fix_latin_ligatures=False,
@@ -49,7 +52,11 @@ def _repairs() -> ftfy.TextFixerConfig:
 
 def repaired(text: str) -> str:
     """`text` with mojibake read as it was meant."""
-    return text if text.isascii() else ftfy.fix_text(text, _repairs())
+    if text.isascii():
+        return text
+    from ftfy import fix_text  # 40 ms, which only this step needs
+
+    return fix_text(text, _repairs())
 
 
 def visible(text: str) -> str:

@@ -17,12 +17,13 @@ from oikyo.api.stages import BenchmarkSource, PrepareSpec
 from ..dedup import Kept, Mask, without
 from ..findings import FIRST, Finding, excerpt
 from ..intake import Intake
-from ..near.shingles import Words, words_of
+from ..near.shingles import TextSlice, Words, text_slices, words_of
+from ..near.threads import in_order
 from ..report import EXAMPLES, where
 from ..split import DROPPED, TEST, Sides
 from ..spool import Index, Rows, Spool
 from .benchmarks import Items, read_items
-from .runs import WITHIN, Known
+from .runs import WITHIN, Hits, Known
 
 LEAK, CONTAMINATED = "ngram-leak", "contaminated"
 LETTERS = 2
@@ -41,9 +42,9 @@ class Found:
     said: list[str] = field(default_factory=list)
     """The words of the first ones."""
 
-    def look(self, words: Words, piece: Index, seen: Mask) -> None:
-        """Look through the words of the rows `piece`; `seen` are those that are found already."""
-        for hits in self.known.find(words):
+    def take(self, found: Sequence[Hits], words: Words, piece: Index, seen: Mask) -> None:
+        """Take in what was found in the words of the rows `piece`; `seen` are found already."""
+        for hits in found:
             rows = piece[words.row[words.text[hits.first]]]
             _, one = np.unique(rows, return_index=True)
             for place in one[~seen[rows[one]]].tolist():
@@ -123,10 +124,20 @@ def _search(found: Sequence[Found], spool: Spool, rows: Rows, wanted: Index) -> 
     shortest = min(one.known.shortest for one in looked)
     wanted = wanted[rows.lengths[wanted] >= LETTERS * shortest - 1]
     seen = {id(one): np.zeros(len(rows), dtype=bool) for one in looked}
-    for piece, table in spool.gather(wanted, rows.lengths):
-        for words in words_of(table):
-            for one in looked:
-                one.look(words, piece, seen[id(one)])
+
+    def look(part: tuple[Index, TextSlice]) -> tuple[Index, Words, list[list[Hits]]]:
+        piece, texts = part
+        words = texts.words()
+        return piece, words, [list(one.known.find(words)) for one in looked]
+
+    slices = (
+        (piece, part)
+        for piece, table in spool.gather(wanted, rows.lengths)
+        for part in text_slices(table)
+    )
+    for piece, words, hits in in_order(look, slices):
+        for one, found_here in zip(looked, hits, strict=True):
+            one.take(found_here, words, piece, seen[id(one)])
 
 
 def _tell_leaks(spec: PrepareSpec, intake: Intake, rows: Rows, leaks: Found) -> None:

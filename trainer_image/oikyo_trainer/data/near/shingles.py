@@ -25,10 +25,9 @@ Hashes = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
-_draw = np.random.Generator(np.random.PCG64(20260101))
-_LETTER = _draw.integers(0, 2**63, 256, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 _BASE = 0x9E3779B97F4A7C15
-_BACK = pow(_BASE, -1, 2**64)
+_KEPT = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)
+"""What is kept of eight bytes that are read at once, by how many of them are wanted."""
 
 
 class Shingles(NamedTuple):
@@ -84,8 +83,23 @@ class Words(NamedTuple):
         return part.tobytes().decode("utf-8", "replace")
 
 
-def words_of(table: Any) -> Iterator[Words]:  # Any: pyarrow is untyped
-    """The words of the texts of `table`, in slices that part no text."""
+class TextSlice(NamedTuple):
+    """Some neighbouring texts of a table: their bytes, where each begins, and the number of the first."""
+
+    data: Bytes
+    starts: Index
+    first: int
+    row: Index
+    """As in Words."""
+
+    def words(self) -> Words:
+        begin, end = _words(self.data, self.starts)
+        text = _text_of(begin, self.starts) + self.first
+        return Words(_hash(self.data, begin, end), text, self.row, self.data, begin, end)
+
+
+def text_slices(table: Any) -> Iterator[TextSlice]:  # Any: pyarrow is untyped
+    """The texts of `table`, in slices that part no text."""
     texts, owner = _texts(table)
     bounds, data = _buffers(texts)
     low = 0
@@ -93,10 +107,13 @@ def words_of(table: Any) -> Iterator[Words]:  # Any: pyarrow is untyped
         high = int(np.searchsorted(bounds, bounds[low] + SLICE_BYTES, side="right")) - 1
         high = min(max(high, low + 1), len(texts))
         part, starts = data[bounds[low] : bounds[high]], bounds[low:high] - bounds[low]
-        begin, end = _words(part, starts)
-        text = np.searchsorted(starts, begin, side="right") - 1 + low
-        yield Words(_hash(part, begin, end), text, owner, part, begin, end)
+        yield TextSlice(part, starts, low, owner)
         low = high
+
+
+def words_of(table: Any) -> Iterator[Words]:  # Any: pyarrow is untyped
+    """The words of the texts of `table`, slice by slice."""
+    return (part.words() for part in text_slices(table))
 
 
 def mix(values: Hashes) -> Hashes:
@@ -121,13 +138,13 @@ def _texts(table: Any) -> tuple[Any, Index]:  # Any: pyarrow is untyped
             parts.append(pc.struct_field(turns, "content").filter(said))
             owners.append(np.repeat(count, sizes)[np.asarray(said)])
     owner = np.concatenate(owners)
-    every = pc.utf8_lower(pc.fill_null(pa.concat_arrays(parts), ""))
+    every = pc.fill_null(pa.concat_arrays(parts), "")
     if len(parts) > 1:
         order = np.argsort(owner, kind="stable")
         every, owner = every.take(pa.array(order)), owner[order]
-    if not pc.all(pc.string_is_ascii(every)).as_py():
-        every = pc.utf8_normalize(every, form="NFC")
-    return every, owner
+    if pc.all(pc.string_is_ascii(every)).as_py():
+        return pc.ascii_lower(every), owner
+    return pc.utf8_normalize(pc.utf8_lower(every), form="NFC"), owner
 
 
 def _slices(
@@ -164,30 +181,38 @@ def _shingles(data: Bytes, starts: Index, owner: Index, rows: int) -> Shingles:
     """Of one slice: `starts` and `owner` are the first byte and the row of each text."""
     begin, end = _words(data, starts)
     words = _hash(data, begin, end)
-    text = np.searchsorted(starts, begin, side="right") - 1
-    row = owner[text]
+    row = owner[_text_of(begin, starts)]
     together = row[1:] == row[:-1]
     pairs = mix(words[:-1] * np.uint64(_BASE) + words[1:])[together]
-    of_pair = row[:-1][together]
     counts = np.bincount(row, minlength=rows)
-    lone = counts[row] == 1
-    if lone.any():
-        of_pair = np.concatenate([of_pair, row[lone]])
-        order = np.argsort(of_pair, kind="stable")
-        pairs, of_pair = np.concatenate([pairs, words[lone]])[order], of_pair[order]
-    return Shingles(pairs, np.bincount(of_pair, minlength=rows))
+    held = np.maximum(counts - 1, 0)
+    lone = np.flatnonzero(counts == 1)
+    if len(lone):
+        # Its only word goes before what the rows behind it have.
+        places = (np.cumsum(held) - held)[lone]
+        pairs = np.insert(pairs, places, words[(np.cumsum(counts) - counts)[lone]])
+        held[lone] = 1
+    return Shingles(pairs, held)
+
+
+def _text_of(begin: Index, starts: Index) -> Index:
+    """The text of each word: `begin` are the first bytes of the words, `starts` those of the texts."""
+    bounds = np.searchsorted(begin, starts)
+    return np.repeat(np.arange(len(starts)), np.diff(bounds, append=len(begin)))
 
 
 def _words(data: Bytes, starts: Index) -> tuple[Index, Index]:
     """First byte of each word, and the byte behind it."""
-    letter = _WORD[data]
+    letter = ((data - np.uint8(ord("a"))) < 26) | ((data - np.uint8(ord("0"))) < 10)
     fresh = np.zeros(len(data), dtype=bool)
     if len(data) and data.max() >= 0x80:
+        letter |= data >= 0x80
         _beyond_ascii(data, letter, fresh)
     fresh[1:] |= ~letter[:-1]
     fresh[starts[starts < len(data)]] = True
     fresh[:1] = True
-    edge = np.flatnonzero(fresh | ~letter)
+    fresh |= ~letter
+    edge = np.flatnonzero(fresh)
     begin = np.flatnonzero(letter[edge])
     return edge[begin], np.append(edge, len(data))[begin + 1]
 
@@ -210,29 +235,20 @@ def _beyond_ascii(data: Bytes, letter: Mask, fresh: Mask) -> None:
 
 
 def _hash(data: Bytes, begin: Index, end: Index) -> Hashes:
-    """A polynomial over the bytes of each word, from one running sum over all bytes."""
-    powers, back = _powers(len(data))
-    sums = np.zeros(len(data) + 1, dtype=np.uint64)
-    np.cumsum(_LETTER[data] * powers[: len(data)], out=sums[1:])
-    return mix((sums[end] - sums[begin]) * back[begin])
+    """Of each word: eight of its bytes after the other, read as one number and stirred in."""
+    padded = np.append(data, np.zeros(8, dtype=np.uint8))
+    eight = np.ndarray(len(data) + 1, dtype="<u8", buffer=padded, strides=(1,))
+    left = end - begin
+    hashes = mix((eight[begin] & _KEPT[np.minimum(left, 8)]) + left.astype(np.uint64))
+    at, long = 8, np.flatnonzero(left > 8)
+    while len(long):
+        part = eight[begin[long] + at] & _KEPT[np.minimum(left[long] - at, 8)]
+        hashes[long] = mix(hashes[long] * np.uint64(_BASE) + part)
+        at += 8
+        long = long[left[long] > at]
+    return hashes
 
 
-def _powers(count: int) -> tuple[Hashes, Hashes]:
-    global _POWERS
-    found = _POWERS  # another thread may put a shorter one in its place
-    if len(found[0]) < count:
-        size = max(count, SLICE_BYTES)
-        made = [np.full(size, base, dtype=np.uint64) for base in (_BASE, _BACK)]
-        for one in made:
-            one[0] = 1
-            np.multiply.accumulate(one, out=one)
-        found = (made[0], made[1])
-        _POWERS = found
-    return found
-
-
-_POWERS: tuple[Hashes, Hashes] = (np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint64))
 _bytes = np.arange(256)
-_WORD = ((_bytes >= 48) & (_bytes <= 57)) | ((_bytes >= 97) & (_bytes <= 122)) | (_bytes >= 128)
 _ALONE = ((_bytes >= 0xE3) & (_bytes <= 0xED)) | (_bytes == 0xF0)
 """First bytes of kana, ideographs, Hangul and signs beyond the basic plane; Thai and Lao: E0 B8 on."""
