@@ -67,7 +67,7 @@ def _shown(values: Mapping[str, Any], columns: Columns) -> str:
 
 def _classification(row: Row, names: Mapping[str, str]) -> Example:
     text = text_of(row.values, names["text"])
-    label = _label(row.values, names["label"])
+    label = label_of(row.values, names["label"])
     return Example(row.line, (text,), label, {"text": text, "label": label}, len(text))
 
 
@@ -80,7 +80,7 @@ def _several(row: Row, names: Mapping[str, str], *, separator: str) -> Example:
     if isinstance(value, str):
         value = [part for part in value.split(separator) if part.strip()]
     every = value if isinstance(value, list | tuple) else [value]
-    label = labelset.text_of(_label({column: one}, column) for one in every)
+    label = labelset.text_of(label_of({column: one}, column) for one in every)
     return Example(row.line, (text,), label, {"text": text, "label": label}, len(text))
 
 
@@ -153,7 +153,8 @@ def _filled(value: Any) -> bool:
     return not isinstance(value, str) or bool(value.strip())
 
 
-def _label(values: Mapping[str, Any], column: str) -> str:
+def label_of(values: Mapping[str, Any], column: str) -> str:
+    """The class of a row; RowFault when it is missing, too long or no label."""
     value = values.get(column, MISSING)
     if value is MISSING or value is None or value == "":
         raise RowFault("missing-label", f"the label {column!r} is missing")

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
+
+Index = npt.NDArray[np.int64]
 
 
 class Keys(NamedTuple):
@@ -51,44 +54,81 @@ def keys(
 
 
 def keys_of(seed: int, rows: Sequence[Hashed]) -> Keys:
-    """The hashes of many rows: what is in normal form already, as most rows are, is hashed as it is."""
+    """The hashes of many rows."""
     whole = ["\0".join([*row.parts, row.answer]).encode() for row in rows]
-    odd = _not_normal(whole)
-    prefix, sha256 = f"{seed}\0".encode(), hashlib.sha256
-    inputs, named, exact, asked = [], [], [], []
-    for row, text, is_odd in zip(rows, whole, odd, strict=True):
-        digest = sha256(text).digest()
+    ends = np.cumsum(np.fromiter(map(len, whole), dtype=np.int64, count=len(whole)) + 1) - 1
+    # Where this is wrong, the row is not ASCII and is normalised: there it is not used.
+    middles = ends - 1 - np.array([len(row.answer) for row in rows], dtype=np.int64)
+
+    def normal(number: int) -> tuple[str, str]:
+        row = rows[number]
+        return "\0".join([normalise(part) for part in row.parts]), normalise(row.answer)
+
+    keys = _hashed(seed, b"\0".join([*whole, b""]), ends, middles, normal)
+    asked = [
+        hashlib.sha256("\0".join([normalise(part) for part in row.question]).encode()).digest()[:16]
+        for row in rows
+        if row.question
+    ]
+    return keys._replace(question=b"".join(asked))
+
+
+def keys_of_columns(seed: int, inputs: Any, answers: Any) -> Keys:  # pyarrow is untyped
+    """The hashes of rows with an input of one part, given as Arrow arrays of texts."""
+    whole = pc.binary_join_element_wise(inputs, answers, "", "\0")
+    _, offsets, data = whole.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int32)[: len(whole) + 1].astype(np.int64)
+    middles = bounds[:-1] + np.asarray(pc.binary_length(inputs))
+
+    def normal(number: int) -> tuple[str, str]:
+        return normalise(inputs[number].as_py()), normalise(answers[number].as_py())
+
+    return _hashed(seed, data or b"", bounds[1:] - 1, middles, normal)
+
+
+def _hashed(
+    seed: int, data: Any, ends: Index, middles: Index, normal: Callable[[int], tuple[str, str]]
+) -> Keys:
+    """The hashes of the texts in `data`, each behind the NUL of the one before it.
+
+    `middles` are the NULs before the answers, `normal` gives input and answer in normal form: what is in
+    it already, as most rows are, is hashed as it stands.
+    """
+    prefix, sha256, view = f"{seed}\0".encode(), hashlib.sha256, memoryview(data)
+    inputs, named, exact = [], [], []
+    start, odd = 0, _not_normal(np.frombuffer(data, dtype=np.uint8), ends)
+    for number, (end, middle, is_odd) in enumerate(
+        zip(ends.tolist(), middles.tolist(), odd, strict=True)
+    ):
+        digest = sha256(view[start:end]).digest()
         exact.append(digest)
         if is_odd:
-            normal = "\0".join([normalise(part) for part in row.parts])
-            inputs.append(sha256(prefix + normal.encode()).digest()[:16])
-            named.append(sha256(f"{normal}\0{normalise(row.answer)}".encode()).digest()[:16])
-        else:  # ASCII: as many bytes as characters
-            inputs.append(sha256(prefix + text[: -1 - len(row.answer)]).digest()[:16])
+            asked, answer = normal(number)
+            inputs.append(sha256(prefix + asked.encode()).digest()[:16])
+            named.append(sha256(f"{asked}\0{answer}".encode()).digest()[:16])
+        else:
+            inputs.append(sha256(prefix + view[start:middle]).digest()[:16])
             named.append(digest[:16])
-        if row.question:
-            said = "\0".join([normalise(part) for part in row.question])
-            asked.append(sha256(said.encode()).digest()[:16])
-    return Keys(b"".join(inputs), b"".join(named), b"".join(exact), b"".join(asked))
+        start = end + 1
+    return Keys(b"".join(inputs), b"".join(named), b"".join(exact))
 
 
-def _not_normal(texts: Sequence[bytes]) -> list[bool]:
-    """Of each text whether normalising it may change it; looked for in all of them at once.
+def _not_normal(data: npt.NDArray[np.uint8], ends: Index) -> list[bool]:
+    """Of each text, which ends with the NUL at its place in `ends`, whether normalising may change it.
 
     ASCII is in normal form when it has no control character, no two blanks in a row, and none at
     either end of a part.
     """
-    data = np.frombuffer(b"\0".join([b"", *texts, b""]), dtype=np.uint8)
     blank = data == ord(" ")
     edge = blank | (data == 0)
     odd = data - np.uint8(1) < 31
     odd |= data > 127
     odd[1:] |= (blank[1:] & edge[:-1]) | (edge[1:] & blank[:-1])
-    ends = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + 1)
-    found = np.zeros(len(texts) + 1, dtype=bool)
+    odd[:1] |= blank[:1]
+    found = np.zeros(len(ends) + 1, dtype=bool)
     # A blank before the NUL behind a text is told at that NUL.
     found[np.searchsorted(ends, np.flatnonzero(odd), side="left")] = True
-    return _bools(found[: len(texts)])
+    return _bools(found[: len(ends)])
 
 
 def _bools(values: npt.NDArray[np.bool_]) -> list[bool]:

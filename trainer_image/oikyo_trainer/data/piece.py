@@ -19,6 +19,8 @@ CALLING_TURN = pa.struct(
     [*TURN, *((name, pa.string()) for name in ("name", "tool_calls", "tool_call_id"))]
 )
 """tool_calls is JSON: arguments are of any type."""
+PIECE_ROWS = 8192
+PIECE_CHARACTERS = 8 << 20
 SCHEMAS: dict[Shape, pa.Schema] = {
     "classification": pa.schema([("text", pa.string()), ("label", pa.string())]),
     "prompt-completion": pa.schema([("prompt", pa.string()), ("completion", pa.string())]),

@@ -13,15 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from . import marks
+from . import flat, marks
 from .example import Example, converter
 from .findings import BadRow
 from .keys import Hashed, keys_of
-from .piece import SCHEMAS, Form, Piece
+from .piece import PIECE_CHARACTERS, PIECE_ROWS, SCHEMAS, Form, Piece
 from .readers.row import Item, Row
-
-PIECE_ROWS = 8192
-PIECE_CHARACTERS = 8 << 20
 
 
 @dataclass
@@ -47,6 +44,10 @@ class _Filling:
 
 def pieces(form: Form, items: Iterable[Item]) -> Iterator[Piece]:
     """All of `items`, in their order, cut by rows and by characters."""
+    return flat.pieces(form, items) if flat.is_flat(form) else _one_by_one(form, items)
+
+
+def _one_by_one(form: Form, items: Iterable[Item]) -> Iterator[Piece]:
     convert, mark_of = converter(form.columns), marks.marker(form.split, test=form.test)
     filling = _Filling()
     for item in items:

@@ -16,7 +16,7 @@ from ...errors import Refused
 from ..columns import SHOWN
 from ..findings import excerpt
 from ..near.shingles import words_of
-from ..pieces import PIECE_CHARACTERS
+from ..piece import PIECE_CHARACTERS
 from ..readers import read
 from ..readers.row import Row
 from ..sources import DataFile, data_files

@@ -68,7 +68,10 @@ def _each_key_once(line: bytes, value: dict[str, Any]) -> bool:  # any JSON valu
     is lost in it."""
     if b"\\" in line:
         line = line.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return line.count(b'"') == 2 * _texts(value, DEEP)
+    quotes = line.count(b'"')
+    if quotes == 4 * len(value) and set(map(type, value.values())) == _TEXT:
+        return True
+    return quotes == 2 * _texts(value, DEEP)
 
 
 def _texts(value: Any, depth: int) -> float:
@@ -120,5 +123,6 @@ def _constant(name: str) -> NoReturn:
     raise _Fault("not-a-number", f"{name} is no JSON value; write null or leave the key out")
 
 
+_TEXT = {str}
 _FAST: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
