@@ -148,6 +148,8 @@ RULES = (
          storage={"accessMode": "ReadWriteMany"}),
     _job("a queue in capitals", "spec.scheduling.queueName", "lower case",
          scheduling={"queueName": "Team"}),
+    _job("a scheduler in capitals", "spec.scheduling.schedulerName", "lower case",
+         scheduling={"schedulerName": "Volcano"}),
     _job("a toleration of a value without a key", "spec.scheduling.tolerations[0]", "a key",
          scheduling={"tolerations": [{"value": "true"}]}),
     _job("a toleration of any value that names one", "spec.scheduling.tolerations[0]", "Exists",

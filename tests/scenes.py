@@ -178,9 +178,8 @@ class World:
         known = {(r.stage, r.attempt) for r in (*kept, *active)}
         for plan in children.stages:
             if plan.key not in known:
-                active.append(
-                    StageRun(plan.spec.stage, plan.spec.attempt, "Pending", nodes=plan.nodes)
-                )
+                key = (plan.spec.stage, plan.spec.attempt)
+                active.append(StageRun(*key, "Pending", nodes=plan.nodes, group=plan.group))
         self.seen = replace(self.seen, runs=(*kept, *active))
         if children.claim is not None:
             claim = Claim(children.claim.name, "Bound", (children.claim.access_mode,))

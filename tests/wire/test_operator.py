@@ -496,7 +496,7 @@ def test_a_queue_starts_a_job_and_nobody_else_does(
     path = place.path("jobs", "tickets-prepare-1", "batch/v1")
     made = eventually(lambda: place.api.get(path), "the Job of prepare")
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
-    waits = lambda: place.condition("tickets", "DataReady")["reason"] == "Queued"  # noqa: E731
+    waits = lambda: place.condition("tickets", "DataReady").get("reason") == "Queued"  # noqa: E731
     eventually(waits, "the status to say that it waits")
     assert "waits in queue team-a" in place.condition("tickets", "DataReady")["message"]
     audit.mark()
@@ -518,6 +518,94 @@ def test_a_queue_without_kueue_is_told_and_no_job_waits_for_ever(
     told = lambda: (place.status("tickets").get("diagnosis") or {}).get("cause", "")  # noqa: E731
     assert "the cluster has no Kueue" in eventually(told, "the diagnosis")
     assert place.stage_jobs() == []
+
+
+VOLCANO = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "podgroups.scheduling.volcano.sh"},
+    "spec": {
+        "group": "scheduling.volcano.sh",
+        "names": {"kind": "PodGroup", "plural": "podgroups"},
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1beta1",
+                "served": True,
+                "storage": True,
+                "subresources": {"status": {}},
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "properties": {
+                                    "minMember": {"type": "integer", "format": "int32"},
+                                    "queue": {"type": "string"},
+                                    "priorityClassName": {"type": "string"},
+                                },
+                            },
+                            "status": {
+                                "type": "object",
+                                "x-kubernetes-preserve-unknown-fields": True,
+                            },
+                        },
+                    }
+                },
+            }
+        ],
+    },
+}
+
+
+@pytest.fixture
+def volcano(api: Api) -> Iterator[None]:
+    """A PodGroup of Volcano's shape is served; what its scheduler does, the test does."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    api.create(path, VOLCANO)
+    served = lambda: api.get("/apis/scheduling.volcano.sh/v1beta1") is not None  # noqa: E731
+    eventually(served, "discovery to show the group")
+    yield
+    api.delete(f"{path}/podgroups.scheduling.volcano.sh")
+
+
+def test_volcano_gets_a_group_for_every_stage_and_its_words_are_told(
+    place: Place, volcano: None, running: OperatorProcess
+) -> None:
+    place.apply_job(
+        "tickets",
+        training={"nodes": 2, "startDeadlineSeconds": 10},
+        storage={"accessMode": "ReadWriteMany"},
+        scheduling={"schedulerName": "volcano", "queueName": "team-a"},
+    )
+    group = lambda name: place.path("podgroups", name, "scheduling.volcano.sh/v1beta1")  # noqa: E731
+    (pod,) = place.await_pods("tickets", "prepare")
+    assert pod["spec"]["schedulerName"] == "volcano"
+    assert pod["metadata"]["annotations"]["scheduling.k8s.io/group-name"] == "tickets-prepare-1"
+    made = place.api.get(group("tickets-prepare-1")) or {}
+    assert made["spec"] == {"minMember": 1, "queue": "team-a"}
+    place.finish("tickets", "prepare")
+    place.await_pods("tickets", "train")
+    made = place.api.get(group("tickets-train-1")) or {}
+    assert made["spec"] == {"minMember": 2, "queue": "team-a"}
+    job = place.stage_job("tickets-train-1") or {}
+    assert job["spec"]["suspend"] is False  # the queue is Volcano's, and Kueue is not asked
+    refused = {
+        "type": "Unschedulable",
+        "status": "True",
+        "reason": "NotEnoughResources",
+        "message": "2/2 tasks in gang unschedulable",
+    }
+    status = {"phase": "Pending", "conditions": [refused]}
+    place.api.patch(group("tickets-train-1") + "/status", {"status": status})
+    eventually(lambda: place.phase("tickets") == "Failed", "the deadline of the start")
+    cause = place.status("tickets")["diagnosis"]["cause"]
+    assert "2 of 2 workers of train did not start within 10 seconds: tickets-train-1-" in cause
+    assert "their PodGroup: NotEnoughResources: 2/2 tasks in gang unschedulable" in cause
+    gone = lambda: place.api.get(group("tickets-train-1")) is None  # noqa: E731
+    eventually(gone, "the group to go with its Job")
+    assert place.api.get(group("tickets-prepare-1")) is not None  # as long as the Job that ended
 
 
 def test_a_gang_that_cannot_be_placed_whole_goes_on_with_the_pods_that_can(

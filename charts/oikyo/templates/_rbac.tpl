@@ -25,6 +25,11 @@ granted: it runs with scanning switched off.
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, delete]
+# Pods that are placed together or not at all, where the cluster or Volcano offers it: made before their
+# Job, asked for by name, removed with it.
+- apiGroups: [scheduling.k8s.io, scheduling.volcano.sh]
+  resources: [podgroups]
+  verbs: [get, create, delete]
 # How workers fare. Pods are made by Jobs and Deployments.
 - apiGroups: [""]
   resources: [pods]

@@ -1,4 +1,4 @@
-"""spec.scheduling: which queue admits the pods of a job, and on which nodes they may stand."""
+"""spec.scheduling: which queue admits the pods of a job, who places them, and on which nodes they may stand."""
 
 from __future__ import annotations
 
@@ -39,13 +39,21 @@ class Toleration(Model):
 
 
 class Scheduling(Model):
-    """Queue, priority and nodes. What changes here counts from the next attempt on."""
+    """Queue, scheduler, priority and nodes. What changes here counts from the next attempt on."""
 
     queue_name: Annotated[
         Name | None,
         Field(
             description="LocalQueue of Kueue that admits every stage: its Job is made suspended, and Kueue "
-            "starts it. Default: no queue. Example: team-a."
+            "starts it. With schedulerName: volcano, the Queue of Volcano. Default: no queue. "
+            "Example: team-a."
+        ),
+    ] = None
+    scheduler_name: Annotated[
+        Name | None,
+        Field(
+            description="Scheduler that places all pods, as in a pod. With volcano every stage gets a "
+            "PodGroup of Volcano, whole or not at all. Default: the cluster's. Example: volcano."
         ),
     ] = None
     priority_class_name: Annotated[

@@ -7,7 +7,7 @@ deterministic, so a step whose answer was lost is found done (409) instead of do
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.meta import ANNOTATION_HASH, LABEL_ATTEMPT, LABEL_JOB, LABEL_STAGE
@@ -21,6 +21,7 @@ from .kinds import (
     BUDGETS,
     DEPLOYMENTS,
     FINE_TUNE_JOBS,
+    GROUPS,
     SERVICES,
     Kind,
     Object,
@@ -66,8 +67,11 @@ class Hands:
             yield from manifests.stage(job, plan, self._settings)
 
     async def clear(self, job: FineTuneJob, children: Children) -> bool:
-        """Delete the first stage attempt that must not be there."""
+        """Delete the first stage attempt that must not be there, its group before its Job: the Job is
+        watched and tells of the group, and not the other way round."""
         wanted = {plan.key for plan in children.stages}
+        if await self._clear_groups(job, wanted | children.keep):
+            return True
         for item in stage_jobs(job, self._cache):
             key = _attempt(item)
             kept = key in children.keep and ended(item) is not None
@@ -76,6 +80,16 @@ class Hands:
             await self._delete(BATCH_JOBS, item)
             return True
         return await self._clear_services(job, children)
+
+    async def _clear_groups(self, job: FineTuneJob, wanted: Set[tuple[str, int]]) -> bool:
+        for kind in GROUPS:
+            for item in _of_job(self._cache, kind, job):
+                if _attempt(item) not in wanted:
+                    await self._delete(kind, item)
+                    # It stays for as long as pods name it; nobody tells when it is gone.
+                    self._cache.drop(kind, item)
+                    return True
+        return False
 
     async def _clear_services(self, job: FineTuneJob, children: Children) -> bool:
         """A stage's headless Service goes once nobody needs to find its workers."""

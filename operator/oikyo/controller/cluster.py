@@ -185,6 +185,14 @@ class Cluster:
         answer = await self._send("get", "/apis")
         return frozenset(group["name"] for group in answer.get("groups", ()))
 
+    async def resources(self, api_version: str) -> frozenset[str]:
+        """Plural names of what the server serves of one group and version; none where it has neither."""
+        try:
+            answer = await self._send("get", f"/apis/{api_version}")
+        except NotFoundError:
+            return frozenset()
+        return frozenset(resource["name"] for resource in answer.get("resources", ()))
+
     async def create(self, kind: Kind, body: Object) -> Object:
         """Raises ConflictError when the name is taken."""
         path = kind.path(body["metadata"]["namespace"])

@@ -22,7 +22,7 @@ from oikyo.api.stages import (
 from . import reasons, report, story
 from .conditions import STAGE_CONDITION, Conditions, find, holds
 from .observed import Children, ClaimPlan, Decision, Observed, StagePlan, StageRun
-from .policies import attempts, deadline, gang, inputs, queues, release, relief
+from .policies import attempts, deadline, gang, groups, inputs, queues, release, relief
 from .resolve import claim_name, evaluate_spec, prepare_spec, processes_per_node, train_spec
 
 POLL = timedelta(seconds=5)
@@ -286,13 +286,17 @@ def _noticed(job: FineTuneJob, run: StageRun | None, stage: str) -> tuple[str, s
 
 def _plan(job: FineTuneJob, seen: Observed, stage: str, attempt: int, nodes: int) -> StagePlan:
     data = report.result_of(seen, "prepare")
+    run = next((r for r in seen.runs if (r.stage, r.attempt) == (stage, attempt)), None)
     spec: RunSpec
     if stage == "prepare" or not isinstance(data, PrepareResult):
-        return StagePlan(prepare_spec(job, seen.mounts, attempt))
-    if stage == "evaluate":
-        return StagePlan(evaluate_spec(job, data, seen, attempt))
-    spec = train_spec(job, data, attempt, relief.plan_for(job, seen, attempt))
-    return StagePlan(spec, nodes, processes_per_node(job.spec))
+        spec = prepare_spec(job, seen.mounts, attempt)
+    elif stage == "evaluate":
+        spec = evaluate_spec(job, data, seen, attempt)
+    else:
+        spec = train_spec(job, data, attempt, relief.plan_for(job, seen, attempt))
+        group = groups.choice(job, seen, run, nodes)
+        return StagePlan(spec, nodes, processes_per_node(job.spec), group)
+    return StagePlan(spec, group=groups.choice(job, seen, run, 1))
 
 
 def _record(

@@ -50,6 +50,8 @@ AUTOSCALERS = Kind(
 BUDGETS = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", labels=OURS)
 WARNINGS = Kind("Event", "", "v1", "events", fields="type=Warning")
 EVENTS = Kind("Event", "events.k8s.io", "v1", "events")
+POD_GROUPS = Kind("PodGroup", "scheduling.k8s.io", "v1beta1", "podgroups")
+VOLCANO_GROUPS = Kind("PodGroup", "scheduling.volcano.sh", "v1beta1", "podgroups")
 LEASES = Kind("Lease", "coordination.k8s.io", "v1", "leases")
 
 WATCHED = (
@@ -65,7 +67,9 @@ WATCHED = (
     BUDGETS,
     WARNINGS,
 )
-BY_NAME = {(kind.api_version, kind.kind): kind for kind in (*WATCHED, EVENTS, LEASES)}
+GROUPS = (POD_GROUPS, VOLCANO_GROUPS)
+"""Not watched: few clusters serve them, and a watch on what is not served never begins."""
+BY_NAME = {(kind.api_version, kind.kind): kind for kind in (*WATCHED, *GROUPS, EVENTS, LEASES)}
 
 
 def kind_of(api_version: str, kind: str) -> Kind:

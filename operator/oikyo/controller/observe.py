@@ -24,11 +24,14 @@ from .kinds import (
     JOBS,
     MODEL_ENDPOINTS,
     MODEL_VERSIONS,
+    POD_GROUPS,
     PODS,
+    VOLCANO_GROUPS,
     Kind,
     Object,
 )
-from .observed import Claim, EndpointObserved, Observed, StageRun, StageState, Worker
+from .manifests.group import ANNOTATION as GROUP_NAME
+from .observed import Claim, EndpointObserved, GroupApi, Observed, StageRun, StageState, Worker
 from .resolve import claim_name, claims_of
 
 ReadProgress = Callable[[Object], Awaitable[StageProgress | None]]
@@ -76,7 +79,7 @@ def unexplained(item: Object, cache: Cache) -> bool:
     """Whether a Job has ended while the cache holds no ended pod of rank 0 yet: two watches race."""
     if ended(item) is None:
         return False
-    found = _workers(item, _pods_of(item, cache), cache)
+    found = _workers(item, pods_of(item, cache), cache)
     return not any(w.rank == 0 and w.state in ("Succeeded", "Failed") for w in found)
 
 
@@ -84,7 +87,7 @@ def _pods_of_job(job: FineTuneJob, cache: Cache) -> list[Object]:
     return cache.labelled(PODS, job.metadata.namespace, LABEL_JOB, job.metadata.name)
 
 
-def _pods_of(item: Object, cache: Cache) -> list[Object]:
+def pods_of(item: Object, cache: Cache) -> list[Object]:
     metadata = item["metadata"]
     job = metadata["labels"][LABEL_JOB]
     return cache.labelled(PODS, metadata["namespace"], LABEL_JOB, job)
@@ -117,7 +120,40 @@ async def _run(item: Object, cache: Cache, every: list[Object], read: ReadProgre
         spec_digest=_digest(_annotation(item)),
         nodes=item.get("spec", {}).get("completions", 1),
         suspended=bool(item.get("spec", {}).get("suspend")),
+        group=_group_api(item),
+        unplaced=_unplaced(item, cache),
     )
+
+
+def group_kind(item: Object) -> Kind | None:
+    """The kind of the PodGroup that a Job's pods name."""
+    template = item.get("spec", {}).get("template", {})
+    if "schedulingGroup" in template.get("spec", {}):
+        return POD_GROUPS
+    named = GROUP_NAME in template.get("metadata", {}).get("annotations", {})
+    return VOLCANO_GROUPS if named else None
+
+
+def _group_api(item: Object) -> GroupApi | None:
+    kind = group_kind(item)
+    if kind is None:
+        return None
+    return "Kubernetes" if kind is POD_GROUPS else "Volcano"
+
+
+def _unplaced(item: Object, cache: Cache) -> str:
+    """What the scheduler says of a group that it cannot place; each API in its own words."""
+    kind, metadata = group_kind(item), item["metadata"]
+    found = None if kind is None else cache.get(kind, metadata["namespace"], metadata["name"])
+    if found is None:
+        return ""
+    no = ("PodGroupInitiallyScheduled", "False"), ("Unschedulable", "True")
+    told = [
+        f"{c.get('reason', '')}: {c.get('message', '')}"
+        for c in found.get("status", {}).get("conditions", ())
+        if (c["type"], c.get("status")) in no
+    ]
+    return next(iter(told), "")
 
 
 async def _progress(

@@ -17,6 +17,8 @@ from oikyo.api.stages import LastWords, RunSpec, ServeSpec, StageProgress
 
 WorkerState = Literal["Pending", "Running", "Succeeded", "Failed"]
 StageState = Literal["Pending", "Running", "Succeeded", "Failed"]
+GroupApi = Literal["Kubernetes", "Volcano"]
+"""Whose PodGroup it is: scheduling.k8s.io or scheduling.volcano.sh."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class StageRun:
     """Pods that it has when all are there."""
     suspended: bool = False
     """Whether a queue holds it back."""
+    group: GroupApi | None = None
+    """Whose PodGroup its pods name, if any."""
+    unplaced: str = ""
+    """The scheduler's words about that group while it cannot be placed."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,9 @@ class Observed:
     mounts: Mounts = Mounts()
     desktop: bool = False
     queues: bool = True
-    """Whether the cluster has Kueue; looked up only where the job names a queue."""
+    """Whether the cluster has Kueue; looked up only where the job names a queue of it."""
+    groups: frozenset[GroupApi] = frozenset()
+    """Whose PodGroups the cluster serves; looked up only where the job would have one."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,8 @@ class StagePlan:
     nodes: int = 1
     processes: int = 1
     """Processes of one node; more than one process in all means torchrun."""
+    group: GroupApi | None = None
+    """Whose PodGroup it gets; None: none, and its pods are placed one by one."""
 
     @property
     def key(self) -> tuple[str, int]:

@@ -20,15 +20,26 @@ from .cluster import Cluster, ConflictError, NotLeaderError, RefusedError
 from .decide import decide
 from .endpoint import decide_endpoint
 from .features import KUEUE, Features
-from .kinds import FINE_TUNE_JOBS, MODEL_ENDPOINTS, PODS, Kind, Object
+from .kinds import (
+    FINE_TUNE_JOBS,
+    MODEL_ENDPOINTS,
+    POD_GROUPS,
+    PODS,
+    VOLCANO_GROUPS,
+    Kind,
+    Object,
+)
 from .metrics import Metrics
 from .observe import observe, observe_endpoint, stage_jobs, unexplained
-from .observed import Decision, EndpointDecision
+from .observed import Decision, EndpointDecision, GroupApi, Observed
+from .podgroups import PodGroups
+from .policies import groups, queues
 from .progress import ProgressReader
 from .report_writer import Reporter
 
 log = logging.getLogger("oikyo.reconcile")
 
+KIND_OF_GROUP: dict[GroupApi, Kind] = {"Kubernetes": POD_GROUPS, "Volcano": VOLCANO_GROUPS}
 STEPS = 25
 """Steps of one visit; a decision that is not quiet by then lets others work first."""
 
@@ -55,6 +66,7 @@ class Reconciler:
         self._image = image
         self._now = cluster.clock.now
         self._features = Features(cluster)
+        self._groups = PodGroups(cluster, cache)
 
     async def run(self, key: Key) -> float | None:
         """One visit; the seconds until the next, None for only when something changes."""
@@ -80,6 +92,7 @@ class Reconciler:
             item = self._cache.get(FINE_TUNE_JOBS, key.namespace, key.name)
             if item is None or not _ours(item):
                 self._metrics.forget(key)
+                self._groups.forget(key)
                 return None
             if "deletionTimestamp" in item["metadata"]:
                 # Children carry owner references; the garbage collector does the rest.
@@ -98,9 +111,9 @@ class Reconciler:
     ) -> tuple[bool, float | None]:
         """Whether something was written (then look again), else when to come back."""
         await self._explain(job)
+        await self._groups.look(job)
         seen = await observe(job, self._cache, self._progress.read, self._image)
-        if job.spec.scheduling.queue_name is not None:
-            seen = replace(seen, queues=await self._features.has(KUEUE))
+        seen = await self._offered(job, seen)
         decision = decide(job, seen, self._now())
         self._metrics.jobs[key] = job.model_copy(update={"status": decision.status})
         try:
@@ -117,6 +130,15 @@ class Reconciler:
             await self._hands.remove(job, item)
             return False, None
         return False, _sooner(_seconds(decision), wait)
+
+    async def _offered(self, job: FineTuneJob, seen: Observed) -> Observed:
+        """What the cluster offers of what this job would use."""
+        if queues.queue_of(job) is not None:
+            seen = replace(seen, queues=await self._features.has(KUEUE))
+        wanted = groups.wanted(job)
+        if wanted is not None and await self._features.serves(KIND_OF_GROUP[wanted]):
+            seen = replace(seen, groups=frozenset({wanted}))
+        return seen
 
     async def _report(self, item: Object, job: FineTuneJob, decision: Decision) -> float | None:
         """Write the status if it differs; the seconds until a postponed one may be written."""

@@ -97,6 +97,8 @@ class Built:
             flags += settings.api_server_with_nodes(self.state, self.layout)
         else:
             flags += settings.api_server_alone(controllers=self.record.controllers)
+        if self.record.gangs:
+            flags += [settings.GANG_GATE, settings.GANG_API]
         self.servers.start("kube-apiserver", [binary("kube-apiserver"), *flags])
         wait_until(self.api_ready, what="the API server", seconds=90)
 
@@ -116,9 +118,12 @@ class Built:
             binary("kube-controller-manager"),
             *settings.controller_manager_flags(self.state),
         ]
+        if self.record.gangs:
+            manager += [settings.GANG_GATE, settings.LIFELESS_NODES]
         self.servers.start("kube-controller-manager", manager)
-        if self.nodes:
+        if self.nodes or self.record.gangs:
             flags = settings.scheduler_flags(self.state)
+            flags += [settings.GANG_GATE] if self.record.gangs else []
             self.servers.start("kube-scheduler", [binary("kube-scheduler"), *flags])
 
     def start_addons(self, server: str) -> None:
@@ -199,7 +204,8 @@ def programs(record: Record) -> tuple[str, ...]:
     if record.node_count:
         return binaries.CLUSTER
     extra = ("kube-controller-manager",) if record.controllers else ()
-    return (*binaries.API_SERVER, *extra)
+    scheduler = ("kube-scheduler",) if record.gangs else ()
+    return (*binaries.API_SERVER, *extra, *scheduler)
 
 
 def ready(record: Record) -> None:

@@ -50,10 +50,12 @@ class Cluster:
         node_count: int = 2,
         controllers: bool | None = None,
         gpus: int = 2,
+        gangs: bool = False,
     ) -> "Cluster":
         """Start a cluster, or return the one that already runs in this state folder.
 
-        `controllers` says whether an API server without nodes gets a controller manager.
+        `controllers` says whether an API server without nodes gets a controller manager, `gangs`
+        whether that has PodGroups and a scheduler, for nodes that are only objects.
         """
         state = (state or places.default_state()).resolve()
         engine = choose(os.environ, node_count, docker=node_count > 0 and kind.docker_answers())
@@ -65,6 +67,7 @@ class Cluster:
             bool(node_count) if controllers is None else controllers,
             gpus,
             str(state / "kubeconfig"),
+            gangs,
         )
         running = cls.running(state)
         if running is not None:

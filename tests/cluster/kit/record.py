@@ -19,6 +19,8 @@ class Record:
     controllers: bool
     gpus: int
     kubeconfig: str
+    gangs: bool = False
+    """Whether an API server without nodes serves PodGroups and has a scheduler that places them."""
     slot: int | None = None
     """The machine's slot that a built cluster with nodes holds."""
     complete: bool = False

@@ -14,6 +14,11 @@ from kit.layout import DOMAIN, SERVICES, Layout, NodeLayout
 PAUSE_IMAGE = "localhost/oikyo-pause:1"
 # Inside a node's mount namespace this well-known path is the node's own folder.
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+GANG_GATE = "--feature-gates=GenericWorkload=true"
+"""PodGroups are beta in 1.37, and off unless asked for."""
+GANG_API = "--runtime-config=scheduling.k8s.io/v1beta1=true"
+LIFELESS_NODES = "--controllers=*,-node-lifecycle-controller"
+"""Nobody taints nodes that are only objects, and send no heartbeat."""
 
 
 @dataclass(frozen=True)

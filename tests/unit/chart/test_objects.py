@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from oikyo.controller.config import parse
-from oikyo.controller.kinds import WATCHED
+from oikyo.controller.kinds import GROUPS, WATCHED
 
 pytestmark = pytest.mark.tools
 
@@ -57,6 +57,17 @@ def test_everything_that_the_controller_watches_may_be_watched(objects: list[Obj
     rights = granted(objects)
     needed = {(k.group, k.plural, verb) for k in WATCHED for verb in ("list", "watch")}
     assert needed <= rights
+
+
+def test_groups_of_pods_may_be_asked_for_made_and_removed_and_nothing_else(objects: list[Object]):
+    rights = granted(objects)
+    for group in GROUPS:
+        verbs = {
+            verb for api, plural, verb in rights if (api, plural) == (group.group, group.plural)
+        }
+        assert verbs == {"get", "create", "delete"}
+    apis = {group.group for group in GROUPS}
+    assert {plural for api, plural, _ in rights if api in apis} == {"podgroups"}
 
 
 def test_roles_exist_in_every_served_namespace_and_nowhere_else(render: Render):

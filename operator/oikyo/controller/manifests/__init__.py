@@ -1,6 +1,7 @@
 """Kubernetes objects from plans. Pure: a plan in, a manifest out; the same plan gives the same bytes.
 
-`naming` holds names, labels and owners; `pod` what all pods share; `stage` a stage's Job and Service;
+`naming` holds names, labels and owners; `pod` what all pods share; `stage` a stage's Job and Service, and
+`group` its PodGroup;
 `records` claims, versions and endpoints; `server` what serves an endpoint.
 """
 

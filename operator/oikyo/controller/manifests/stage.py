@@ -1,4 +1,5 @@
-"""One attempt of one stage: an Indexed Job, and a headless Service when its workers must find each other."""
+"""One attempt of one stage: an Indexed Job, a headless Service when its workers must find each other, and
+the PodGroup by which they are placed together."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from oikyo.api.stages import PORT, RENDEZVOUS_PORT
 from ..observed import Mounts, StagePlan
 from ..policies.deadline import limit
 from ..policies.queues import LABEL as QUEUE
+from ..policies.queues import queue_of
 from ..resolve import claim_name, claims_of, configmaps_of, in_bucket, secrets_of
-from . import pod
+from . import group, pod
 from .naming import Manifest, Owner, metadata, sealed, stage_labels, stage_name
 
 INDEX = "$(JOB_COMPLETION_INDEX)"
@@ -32,9 +34,10 @@ class Settings:
 
 def stage(job: FineTuneJob, plan: StagePlan, settings: Settings) -> tuple[Manifest, ...]:
     """All objects of one attempt, in the order in which they are created."""
-    if plan.nodes == 1:
-        return (_job(job, plan, settings),)
-    return _service(job, plan), _job(job, plan, settings)
+    service = () if plan.nodes == 1 else (_service(job, plan),)
+    # Before the Job: pods that name a group wait for it, and Volcano refuses to admit them without.
+    whole = () if plan.group is None else (group.group(job, plan, _metadata(job, plan)),)
+    return *service, *whole, _job(job, plan, settings)
 
 
 def _name(job: FineTuneJob, plan: StagePlan) -> str:
@@ -71,7 +74,10 @@ def _job(job: FineTuneJob, plan: StagePlan, settings: Settings) -> Manifest:
     template = {
         "metadata": {
             "labels": stage_labels(job.metadata.name, *plan.key),
-            "annotations": {ANNOTATION_SPEC: plan.spec.json_line()},
+            "annotations": {
+                ANNOTATION_SPEC: plan.spec.json_line(),
+                **group.pod_annotations(plan, _name(job, plan)),
+            },
         },
         "spec": _pod(job, plan, settings),
     }
@@ -112,24 +118,26 @@ def _pod(job: FineTuneJob, plan: StagePlan, settings: Settings) -> Manifest:
         "volumeMounts": mounts,
     }
     spec = pod.pod_spec(container, volumes, restart="Never", grace_seconds=GRACE_SECONDS)
-    placed = {**spec, **_placement(job, plan)}
+    placed = {**spec, **_placement(job, plan), **group.pod_fields(plan, _name(job, plan))}
     return placed if plan.nodes == 1 else {**placed, **_gang(job, plan)}
 
 
 def _queued(job: FineTuneJob, meta: Manifest) -> Manifest:
-    queue = job.spec.scheduling.queue_name
+    queue = queue_of(job)
     return meta if queue is None else {**meta, "labels": {**meta["labels"], QUEUE: queue}}
 
 
 def _held(job: FineTuneJob) -> Manifest:
     """Suspended until the queue starts it; a field that is never written again is never fought over."""
-    return {} if job.spec.scheduling.queue_name is None else {"suspend": True}
+    return {} if queue_of(job) is None else {"suspend": True}
 
 
 def _placement(job: FineTuneJob, plan: StagePlan) -> Manifest:
-    """Priority, and the nodes that may take the pod; data needs no GPU and is prepared anywhere."""
+    """Scheduler, priority, and the nodes that may take the pod; data needs no GPU and is prepared anywhere."""
     wanted = job.spec.scheduling
     placed: Manifest = {}
+    if wanted.scheduler_name is not None:
+        placed["schedulerName"] = wanted.scheduler_name
     if wanted.priority_class_name is not None:
         placed["priorityClassName"] = wanted.priority_class_name
     if plan.spec.stage == "prepare":

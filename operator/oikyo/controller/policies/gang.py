@@ -50,7 +50,9 @@ def told(run: StageRun) -> str:
     """Who is missing, in one sentence."""
     names = missing(run)
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return "; ".join(name[:400] for name in names[:NAMED])[:1400] + more
+    words = "; ".join(name[:400] for name in names[:NAMED])[:1400] + more
+    known = run.unplaced.partition(": ")[2] in words  # the scheduler tells a group's pods too
+    return words if known else f"{words}; their PodGroup: {run.unplaced[:400]}"
 
 
 def late(job: FineTuneJob, run: StageRun, now: datetime) -> bool:

@@ -8,7 +8,7 @@ from oikyo.errors import SpecError
 
 from ..observed import Observed
 from ..resolve import claim_name, prepare_spec
-from . import gang, queues
+from . import gang, groups, queues
 
 SHARED = frozenset({"ReadWriteMany", "RWX"})
 
@@ -50,7 +50,7 @@ def waiting(job: FineTuneJob, seen: Observed) -> Diagnosis | None:
         )
     if seen.missing:
         return _missing(job, seen)
-    if (absent := queues.absent(job, seen)) is not None:
+    if (absent := queues.absent(job, seen) or groups.absent(job, seen)) is not None:
         return absent
     if seen.workspace is not None and seen.workspace.phase == "Lost":
         return Diagnosis(

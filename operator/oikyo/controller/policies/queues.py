@@ -10,13 +10,19 @@ from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.meta import Diagnosis
 
 from ..observed import Observed, StageRun
+from . import groups
 
 LABEL = "kueue.x-k8s.io/queue-name"
 
 
+def queue_of(job: FineTuneJob) -> str | None:
+    """The queue of Kueue that admits this job; with Volcano as scheduler the queue is Volcano's."""
+    return None if groups.volcano(job) else job.spec.scheduling.queue_name
+
+
 def waits(job: FineTuneJob, run: StageRun) -> str:
     """The sentence while a queue holds this attempt back; empty when none does."""
-    queue = job.spec.scheduling.queue_name
+    queue = queue_of(job)
     if not run.suspended or run.state in ("Succeeded", "Failed"):
         return ""
     where = f"queue {queue}" if queue else "a queue"
@@ -26,7 +32,7 @@ def waits(job: FineTuneJob, run: StageRun) -> str:
 
 def absent(job: FineTuneJob, seen: Observed) -> Diagnosis | None:
     """The queue is named and nobody is there to serve it, before anything was started."""
-    queue = job.spec.scheduling.queue_name
+    queue = queue_of(job)
     alive = any(run.state in ("Pending", "Running") for run in seen.runs)
     if queue is None or seen.queues or seen.desktop or alive:
         return None
