@@ -208,12 +208,14 @@ def run_oikyo(folder: Path, method: str) -> dict[str, float]:
     from oikyo_trainer.training.probe import summed_loss
     from oikyo_trainer.training.supervised import make_supervised
     from oikyo_trainer.training.throughput import Throughput
-    from oikyo_trainer.training.tokenfiles import open_rows, write_rows
+    from oikyo_trainer.training.tokenfiles import SplitWriter, open_rows
     from oikyo_trainer.training.trainers import make_arguments
 
     given = rows()
-    marked = ((row["input_ids"], np.not_equal(row["labels"], -100)) for row in given)
-    write_rows(folder, "train", marked, per_token=True)
+    with SplitWriter(folder, "train", per_token=True) as file:
+        for row in given:
+            marks = np.not_equal(row["labels"], -100)
+            file.add(row["input_ids"], [len(marks)], marks)
     training = TrainingSpec(
         method=method,  # type: ignore[arg-type]
         batch_size=BATCH,

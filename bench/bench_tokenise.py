@@ -65,6 +65,7 @@ def ours(given: list[dict[str, str]], words: Any, folder: Path) -> tuple[Callabl
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from oikyo_trainer.data.proven import Proven
     from oikyo_trainer.data.tokenrows import Writer
     from oikyo_trainer.evaluation.cut import Reading
     from oikyo_trainer.training.tokenfiles import open_rows
@@ -73,7 +74,7 @@ def ours(given: list[dict[str, str]], words: Any, folder: Path) -> tuple[Callabl
     (folder / "manifest.json").write_text(json.dumps({"shape": "prompt-completion"}))
 
     def work() -> Any:
-        Writer(folder, words, Reading(LONGEST), lambda share: None).write(folder, "train")
+        Writer(folder, Proven(words), Reading(LONGEST), lambda share: None).write(folder, "train")
         return open_rows(folder, "train")
 
     def read(found: Any) -> Iterator[tuple[list[int], list[bool]]]:

@@ -7,6 +7,7 @@ trial and retry, and every job with the same inputs, maps the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -21,7 +22,11 @@ from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 
 from ..evaluation.cut import Reading
+from ..evaluation.opening import read_sizes
 from ..files import file_digest, write_atomic
+from ..training.tokenizer import open_tokenizer
+from .proven import Proven
+from .quick import Differs
 from .tokenrows import SPLITS, Counted, Tell, Writer
 from .version import describe, is_whole, pretty, replace_folder
 
@@ -81,13 +86,10 @@ class Tokens:
 
 def tokenise(workspace: Path, asked: Request, staging: Path, tell: Tell) -> Tokens:
     """The tokens of the splits that are trained on, made unless the same ones are there."""
-    from ..evaluation.models import context_length, load_config
-    from ..training.tokenizer import open_tokenizer
-
     model = workspace / layout.model(asked.model_digest)
-    config = load_config(model)
-    tokenizer = open_tokenizer(model, config, asked.model_digest, asked.task)
-    room = context_length(config, tokenizer) - asked.training.virtual_tokens
+    sizes = read_sizes(model)
+    tokenizer = open_tokenizer(model, sizes.vocabulary, asked.model_digest, asked.task)
+    room = sizes.context(tokenizer) - asked.training.virtual_tokens
     reading = Reading.of(asked.training, room)
     digest = key(asked, reading, model)
     target = workspace / layout.tokens(digest)
@@ -95,9 +97,9 @@ def tokenise(workspace: Path, asked: Request, staging: Path, tell: Tell) -> Toke
         log.info("tokens %s are there already", digest)
         told = json.loads((target / layout.MANIFEST).read_bytes())["splits"]
         return _tokens(digest, reading, {name: Counted(**one) for name, one in told.items()})
-    writer = Writer(workspace / layout.dataset(asked.dataset_digest), tokenizer, reading, tell)
+    dataset, encoder = workspace / layout.dataset(asked.dataset_digest), Proven(tokenizer)
     staging.mkdir(parents=True)
-    splits = {split: writer.write(staging, split) for split in SPLITS}
+    splits = write(dataset, encoder, reading, staging, tell)
     manifest = {
         "format": FORMAT,
         "digest": digest,
@@ -109,6 +111,17 @@ def tokenise(workspace: Path, asked: Request, staging: Path, tell: Tell) -> Toke
     write_atomic(staging / layout.MANIFEST, pretty(manifest))
     replace_folder(staging, target)
     return _tokens(digest, reading, splits)
+
+
+def write(
+    dataset: Path, encoder: Proven, reading: Reading, folder: Path, tell: Tell
+) -> dict[str, Counted]:
+    """Write the splits of a dataset to `folder`."""
+    for _ in range(2):  # from the second time on the encoder is one that cannot differ
+        writer = Writer(dataset, encoder, reading, tell)
+        with contextlib.suppress(Differs):  # it has told so
+            return {split: writer.write(folder, split) for split in SPLITS}
+    raise AssertionError("tokenizers differs from itself")
 
 
 def _tokens(digest: str, reading: Reading, splits: dict[str, Counted]) -> Tokens:

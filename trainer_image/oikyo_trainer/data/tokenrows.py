@@ -6,36 +6,45 @@ Called by `tokenise`. Many rows go through the tokenizer at once, which uses all
 from __future__ import annotations
 
 import json
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
 
 from ..errors import Refused
 from ..evaluation.cut import Reading
-from ..evaluation.prompts import Encoded, encode, encode_answers, encode_texts
+from ..evaluation.encoder import Encoder
+from ..evaluation.prompts import Batch, answers, chats, pairs, plain
+from ..evaluation.ragged import Marks, Places, Ragged
 from ..evaluation.rendering import TemplateRefuses
 from ..evaluation.rows import Row, Shape, columns_of
-from ..training.tokenfiles import RowLessons, write_lessons, write_rows, write_votes
+from ..training.tokenfiles import (
+    RowLessons,
+    SplitWriter,
+    labelled_tokens,
+    write_lessons,
+    write_votes,
+)
 from .lessons import FOLD, TIMES
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 SPLITS = ("train", "validation")
-ROWS_AT_ONCE = 1024
-CHARACTERS_AT_ONCE = 4 << 20
-"""A token costs some sixty bytes until it is written."""
+ROWS_AT_ONCE = 4096
+BYTES_AT_ONCE = 4 << 20
+"""Of the texts that become tokens at once: a token costs some tens of bytes until it is written."""
+EMPTY = np.zeros(0, dtype=np.int32)
 
 Tell = Callable[[float], None]
 """Told the share of the rows that are done."""
-Labelled = tuple[Any, Any]  # tokens of a row, and its label or the marks of its tokens
+Labelled = tuple[Ragged, Any]  # tokens of rows, and their labels or the marks of their tokens
+Columns = dict[str, npt.NDArray[Any]]
 
 
 @dataclass
@@ -52,40 +61,35 @@ class Counted:
     unlabelled: int = 0
     """Rows left out because no token to learn was within the limit."""
 
-    def take(self, encoded: Encoded, reading: Reading) -> None:
-        self.longest = max(self.longest, encoded.length)
-        self.too_long += encoded.length > reading.max_length
-
 
 class Writer:
     """Writes the splits of one dataset."""
 
-    def __init__(
-        self, dataset: Path, tokenizer: PreTrainedTokenizerBase, reading: Reading, tell: Tell
-    ) -> None:
+    def __init__(self, dataset: Path, encoder: Encoder, reading: Reading, tell: Tell) -> None:
         manifest = json.loads((dataset / layout.MANIFEST).read_bytes())
         self._dataset = dataset
         self._shape: Shape = manifest["shape"]
-        self._number = {label: code for code, label in enumerate(manifest.get("labels") or ())}
-        self._tokenizer = tokenizer
+        self._labels: list[str] = manifest.get("labels") or []
+        self._encoder = encoder
         self._reading = reading
         self._tell = tell
         self._total = sum(self._rows_of(split) for split in SPLITS)
         self._done = 0
-        self._votes: list[bool] = []
-        self._lessons: dict[str, array[int]] = {}
+        self._votes: list[Marks] = []
+        self._lessons: dict[str, list[npt.NDArray[np.int32]]] = {}
 
     def write(self, folder: Path, split: str) -> Counted:
         """Write one split; Refused where the training split has nothing to learn from."""
         counted = Counted()
         self._votes = []
-        self._lessons = {name: array("i") for name in self._told(split)}
-        rows = self._encoded(split, counted)
-        write_rows(folder, split, rows, per_token=self._shape != "classification")
+        self._lessons = {name: [] for name in self._told(split)}
+        with SplitWriter(folder, split, per_token=self._shape != "classification") as file:
+            for batch, labels in self._encoded(split, counted):
+                file.add(batch.flat, batch.ends, labels)
         if self._shape in ("preference", "unpaired"):
-            write_votes(folder, split, self._votes)
-        told = {name: np.frombuffer(v, dtype=np.int32) for name, v in self._lessons.items()}
-        write_lessons(folder, split, RowLessons(told.get(TIMES), told.get(FOLD)))
+            write_votes(folder, split, [vote for part in self._votes for vote in part])
+        lessons = {name: np.concatenate(parts or [EMPTY]) for name, parts in self._lessons.items()}
+        write_lessons(folder, split, RowLessons(lessons.get(TIMES), lessons.get(FOLD)))
         if split == "train" and not counted.rows:
             raise self._nothing(counted)
         return counted
@@ -114,95 +118,128 @@ class Writer:
         names = pq.read_schema(path).names if path.exists() else []
         return [name for name in (TIMES, FOLD) if name in names]
 
-    def _keep(self, row: Row) -> None:
-        """Take what is told of a row that is written."""
-        for name, values in self._lessons.items():
-            values.append(row[name])
-
     def _encoded(self, split: str, counted: Counted) -> Iterator[Labelled]:
         if not self._path(split).exists():
             return
-        for rows in pieces(self._read(split)):
-            yield from self._piece(rows, split, counted)
-            self._done += len(rows)
+        in_columns = self._shape in ("classification", "prompt-completion", "text")
+        for part in self._tables(split) if in_columns else pieces(self._rows(split)):
+            yield self._piece(part, split, counted)
+            self._done += len(part)
             self._tell(self._done / max(1, self._total))
 
-    def _read(self, split: str) -> Iterator[Row]:
+    def _tables(self, split: str) -> Iterator[Any]:
+        """The rows of a split as columns, in pieces that memory has room for."""
+        file, columns = self._opened(split)
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
+            parts = -(-batch.nbytes // BYTES_AT_ONCE) or 1
+            size = -(-len(batch) // parts)
+            yield from (batch.slice(start, size) for start in range(0, len(batch), size))
+
+    def _rows(self, split: str) -> Iterator[Row]:
         """The rows of a split; a vote gets the answer of the next row, as `_comparisons` needs it."""
-        file = pq.ParquetFile(self._path(split))
-        columns = columns_of(self._shape, file)
-        columns += [n for n in ("source", *self._lessons) if n in file.schema_arrow.names]
+        file, columns = self._opened(split)
         batches = (batch.to_pylist() for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns))
         rows = (row for batch in batches for row in batch)
         yield from _with_other(rows) if self._shape == "unpaired" else rows
 
-    def _piece(self, rows: Sequence[Row], split: str, counted: Counted) -> Iterator[Labelled]:
-        kinds = {
-            "classification": self._classes,
-            "preference": self._comparisons,
-            "unpaired": self._comparisons,
-        }
-        kind = kinds.get(self._shape, self._answers)
+    def _opened(self, split: str) -> tuple[Any, list[str]]:
+        """The file of a split, and the columns of it that are read."""
+        file = pq.ParquetFile(self._path(split))
+        columns = columns_of(self._shape, file)
+        columns += [n for n in ("source", *self._lessons) if n in file.schema_arrow.names]
+        return file, columns
+
+    def _piece(self, part: Any, split: str, counted: Counted) -> Labelled:
+        if self._shape == "classification":
+            return self._classes(part, split, counted)
+        if self._shape in ("prompt-completion", "text"):
+            return self._texts(part, counted)
+        kind = self._chats if self._shape == "messages" else self._comparisons
         try:
-            yield from kind(rows, split, counted)
+            return kind(part, counted)
         except TemplateRefuses as error:
-            if len(rows) > 1:  # which one is it?
-                for row in rows:
-                    list(self._piece([row], split, Counted()))
-            error.evidence = str(rows[0].get("source", ""))
+            if len(part) > 1:  # which one is it?
+                for row in part:
+                    self._piece([row], split, Counted())
+            error.evidence = str(part[0].get("source", ""))
             raise
 
-    def _classes(self, rows: Sequence[Row], split: str, counted: Counted) -> Iterator[Labelled]:
-        try:
-            labels = [self._number[row["label"]] for row in rows]
-        except KeyError as unknown:
+    def _classes(self, part: Any, split: str, counted: Counted) -> Labelled:
+        codes = pc.index_in(part["label"], value_set=pa.array(self._labels, pa.string()))
+        if codes.null_count:
+            unknown = part["label"].filter(pc.is_null(codes))[0].as_py()
             raise Refused(
                 "UnknownLabel",
-                f"{split}.parquet holds the class {unknown}, which the manifest does not list",
+                f"{split}.parquet holds the class {unknown!r}, which the manifest does not list",
                 evidence=str(layout.dataset(self._dataset.name) / layout.MANIFEST),
                 next_step="Apply the job under a new name: its prepare stage writes the data again.",
-            ) from None
-        texts = [row["text"] for row in rows]
-        encoded = encode_texts(self._tokenizer, texts, self._reading)
-        for row, (tokens, length), label in zip(rows, encoded, labels, strict=True):
-            counted.longest = max(counted.longest, length)
-            counted.too_long += length > self._reading.max_length
-            if len(tokens):
-                counted.rows, counted.tokens = counted.rows + 1, counted.tokens + len(tokens)
-                self._keep(row)
-                yield tokens, label
+            )
+        tokens, lengths = plain(self._encoder, part["text"], self._reading)
+        self._take(counted, lengths)
+        kept = tokens.lengths > 0
+        tokens = self._learned(counted, tokens, kept)
+        self._keep({name: part[name].to_numpy() for name in self._lessons}, kept)
+        return tokens, np.asarray(codes)[kept]
 
-    def _answers(self, rows: Sequence[Row], split: str, counted: Counted) -> Iterator[Labelled]:
+    def _texts(self, part: Any, counted: Counted) -> Labelled:
         """Rows with a token to learn within the limit; others teach nothing."""
-        every = encode(self._tokenizer, rows, self._shape, self._reading)
-        for row, encoded in zip(rows, every, strict=True):
-            counted.take(encoded, self._reading)
-            # The first token is never predicted: a label there carries no loss.
-            if encoded.answer[1:].any():
-                counted.rows += 1
-                counted.tokens += len(encoded.tokens)
-                self._keep(row)
-                yield encoded.tokens, encoded.answer
-            elif len(encoded.tokens):
-                counted.unlabelled += 1
+        if self._shape == "text":  # to go on with: the whole is the answer to nothing
+            prompts, answers = pa.repeat("", len(part)), part["text"]
+        else:
+            prompts, answers = part["prompt"], part["completion"]
+        batch = pairs(self._encoder, prompts, answers, self._reading)
+        return self._answers(
+            batch, {name: part[name].to_numpy() for name in self._lessons}, counted
+        )
 
-    def _comparisons(self, rows: Sequence[Row], split: str, counted: Counted) -> Iterator[Labelled]:
+    def _chats(self, rows: Sequence[Row], counted: Counted) -> Labelled:
+        return self._answers(chats(self._encoder, rows, self._reading), self._of(rows), counted)
+
+    def _answers(self, batch: Batch, lessons: Columns, counted: Counted) -> Labelled:
+        self._take(counted, batch.lengths)
+        kept = labelled_tokens(batch.answer, batch.tokens.ends) > 0
+        counted.unlabelled += int((~kept & (batch.tokens.lengths > 0)).sum())
+        marks = batch.answer if kept.all() else batch.answer[np.repeat(kept, batch.tokens.lengths)]
+        self._keep(lessons, kept)
+        return self._learned(counted, batch.tokens, kept), marks
+
+    def _comparisons(self, rows: Sequence[Row], counted: Counted) -> Labelled:
         """Two rows of tokens for each: chosen and rejected, or an answer and an unrelated one."""
         sides = ("chosen", "rejected") if self._shape == "preference" else ("completion", "other")
-        pairs = [(row["prompt"], row[side]) for row in rows for side in sides]
-        encoded = encode_answers(self._tokenizer, pairs, self._reading)
-        for row, first, second in zip(rows, encoded[::2], encoded[1::2], strict=True):
-            longer = max(first, second, key=lambda one: one.length)
-            counted.take(longer, self._reading)
-            if not (first.answer[1:].any() and second.answer[1:].any()):
-                counted.unlabelled += bool(len(first.tokens) and len(second.tokens))
-                continue
-            counted.rows += 1
-            counted.tokens += len(first.tokens) + len(second.tokens)
-            self._keep(row)
-            self._votes.append(row.get("desirable", True))
-            yield first.tokens, first.answer
-            yield second.tokens, second.answer
+        said = [(row["prompt"], row[side]) for row in rows for side in sides]
+        batch = answers(self._encoder, said, self._reading)
+        self._take(counted, batch.lengths.reshape(-1, 2).max(axis=1))
+        learned = labelled_tokens(batch.answer, batch.tokens.ends).reshape(-1, 2)
+        there = (batch.tokens.lengths.reshape(-1, 2) > 0).all(axis=1)
+        kept = (learned > 0).all(axis=1)
+        counted.unlabelled += int((~kept & there).sum())
+        self._keep(self._of(rows), kept)
+        votes = [row.get("desirable", True) for row in rows]
+        self._votes.append(np.array(votes, dtype=np.bool_)[kept])
+        both = np.repeat(kept, 2)
+        tokens = self._learned(counted, batch.tokens, both)
+        counted.rows -= int(kept.sum())  # two rows of tokens are one that is learned
+        return tokens, batch.answer[np.repeat(both, batch.tokens.lengths)]
+
+    def _take(self, counted: Counted, lengths: Places) -> None:
+        """Count rows by their lengths before the cut."""
+        counted.longest = max(counted.longest, int(lengths.max(initial=0)))
+        counted.too_long += int((lengths > self._reading.max_length).sum())
+
+    def _learned(self, counted: Counted, tokens: Ragged, kept: Marks) -> Ragged:
+        """The rows that are kept, counted."""
+        tokens = tokens if kept.all() else tokens.take(np.flatnonzero(kept))
+        counted.rows += len(tokens)
+        counted.tokens += len(tokens.flat)
+        return tokens
+
+    def _of(self, rows: Sequence[Row]) -> Columns:
+        return {name: np.array([row[name] for row in rows]) for name in self._lessons}
+
+    def _keep(self, lessons: Columns, kept: Marks) -> None:
+        """Take what is told of the rows that are written."""
+        for name, parts in self._lessons.items():
+            parts.append(lessons[name][kept].astype(np.int32))
 
 
 def _with_other(rows: Iterable[Row]) -> Iterator[Row]:
@@ -228,7 +265,7 @@ def pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
     for row in rows:
         piece.append(row)
         size += _characters(row)
-        if len(piece) >= ROWS_AT_ONCE or size >= CHARACTERS_AT_ONCE:
+        if len(piece) >= ROWS_AT_ONCE or size >= BYTES_AT_ONCE:
             yield piece
             piece, size = [], 0
     if piece:

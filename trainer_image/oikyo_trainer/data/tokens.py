@@ -7,7 +7,9 @@ chat template adds to a chat is measured once, on chats of one letter a turn.
 from __future__ import annotations
 
 import json
+import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,15 +19,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ..errors import Refused
 from .findings import excerpt
+from .quick import Differs, Quick, open_quick
+
+log = logging.getLogger("oikyo.data")
 
 Counts = npt.NDArray[np.int64]
 CHARACTERS = 2 << 20
 """Characters that are tokenised at once: a token costs a hundred bytes until it is counted."""
 CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 """Names under which configurations tell the most tokens that the model attends to."""
+WORTH = 1 << 20
+"""Characters that `tokenizers` counts in the time in which gigatoken is opened and proven."""
 SECONDS = 3
 """Longest that a chat template may take."""
 USUAL_TURN, USUAL_START = 6, 8
@@ -36,7 +44,7 @@ USUAL_TURN, USUAL_START = 6, 8
 class Counter:
     """Counts tokens as training will have them."""
 
-    encode: Callable[[list[str]], list[int]]
+    encode: Callable[[list[str]], Counts]
     """Token counts of texts, without special tokens."""
     special: int
     """Tokens that stand around a plain text."""
@@ -49,8 +57,8 @@ class Counter:
 
     def count(self, texts: Sequence[str]) -> Counts:
         """Tokens of each text by itself, without special tokens."""
-        counted = [n for batch in _batches(texts) for n in self.encode(batch)]
-        return np.array(counted, dtype=np.int64)
+        counted = [self.encode(batch) for batch in _batches(texts)]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *counted])
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -84,11 +92,31 @@ def open_counter(files: Mapping[str, Path], uri: str, scratch: Path, *, chat: bo
             next_step="Save it again beside the weights: tokenizer.save_pretrained(FOLDER)",
         ) from None
 
-    def encode(texts: list[str]) -> list[int]:
-        return [len(e) for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-
+    encode = _Counting(tokenizer)
     start, turn = _chat_tokens(files, uri, encode) if chat else (0, 0)
     return Counter(encode, special, turn, start, _context(files))
+
+
+class _Counting:
+    """Counts the tokens of many texts; by gigatoken once there are so many that it pays to open it."""
+
+    def __init__(self, tokenizer: Any) -> None:  # Any: the library ships no types
+        self._tokenizer = tokenizer
+        self._quick: Quick | None = None
+        self._left = WORTH
+
+    def __call__(self, texts: list[str]) -> Counts:
+        self._left -= sum(map(len, texts))
+        if self._quick is None and self._left < 0:
+            self._quick, self._left = open_quick(self._tokenizer), sys.maxsize
+        if self._quick is not None:
+            try:
+                return self._quick.encode(pa.array(texts, pa.string())).lengths
+            except Differs as error:
+                log.warning("%s; tokens are counted by tokenizers, which is slower", error)
+                self._quick = None
+        made = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return np.array([len(one) for one in made], dtype=np.int64)
 
 
 def _open(files: Mapping[str, Path], scratch: Path) -> Any:  # Any: the library ships no types
@@ -122,7 +150,7 @@ def _context(files: Mapping[str, Path]) -> int | None:
 
 
 def _chat_tokens(
-    files: Mapping[str, Path], uri: str, encode: Callable[[list[str]], list[int]]
+    files: Mapping[str, Path], uri: str, encode: Callable[[list[str]], Counts]
 ) -> tuple[int, int]:
     """What the template adds: (to the chat, to each turn)."""
     template = _template(files)
@@ -131,7 +159,7 @@ def _chat_tokens(
     try:
         with _limited():
             chats = [_render(template, files, 1), _render(template, files, 3)]
-        short, long = encode(chats)
+        short, long = encode(chats).tolist()
     except _TooSlow:
         raise Refused(
             "InvalidModel",

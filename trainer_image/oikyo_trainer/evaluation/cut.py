@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from oikyo.api.training import LossOn, TrainingSpec, Truncation
 
-Places = npt.NDArray[np.int64]
+from .ragged import Marks, Places, spread
 
 
 @dataclass(frozen=True)
@@ -34,17 +33,23 @@ class Reading:
         return replace(self, max_length=min(self.max_length, context), truncation=kind)
 
 
-def kept(length: int, reading: Reading, *, head: int = 0, tail: int = 0) -> Places:
-    """Positions that stay of `length` tokens, the first `head` and last `tail` of them always.
+def kept(lengths: Places, reading: Reading, *, heads: Places, tail: int = 0) -> Marks:
+    """Which tokens stay of rows of these lengths, the first `heads` and last `tail` of them always.
 
-    All of them where they fit; none where the row is dropped.
+    All of a row that fits; none where it is dropped. The tokens of all rows, one after the other.
     """
-    if length <= reading.max_length:
-        return np.arange(length)
+    mask = np.ones(int(lengths.sum()), dtype=np.bool_)
+    long = np.flatnonzero(lengths > reading.max_length)
+    if not len(long):
+        return mask
+    starts, lengths, heads = (np.cumsum(lengths) - lengths)[long], lengths[long], heads[long]
+    mask[spread(starts, lengths)] = False
     if reading.truncation == "Drop":
-        return np.arange(0)
-    room = max(0, reading.max_length - head - tail)
-    first = {"End": room, "Start": 0, "Middle": room - room // 2}[reading.truncation]
-    behind = length - tail - (room - first)
-    places = np.concatenate([np.arange(head + first), np.arange(behind, length)])
-    return places[: reading.max_length]
+        return mask
+    room = np.maximum(0, reading.max_length - heads - tail)
+    first = {"End": room, "Start": 0 * room, "Middle": room - room // 2}[reading.truncation]
+    front = np.minimum(heads + first, reading.max_length)
+    again = lengths - tail - (room - first)
+    mask[spread(starts, front)] = True
+    mask[spread(starts + again, np.minimum(reading.max_length - front, lengths - again))] = True
+    return mask

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
-    AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -23,13 +22,11 @@ from transformers.utils import logging
 from oikyo.api import workspace as layout
 
 from ..errors import Refused
+from . import opening
+from .opening import SAFE, sizes_of
 from .prompted import put_before
 
 ADAPTER_CONFIG = "adapter_config.json"
-VIRTUAL_TOKENS = "virtual_tokens"
-"""Of a released config: places of the context that learned vectors take (prompt tuning)."""
-SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-# Any: keyword arguments of from_pretrained
 
 
 def device() -> torch.device:
@@ -94,7 +91,7 @@ def load_config(folder: Path) -> Any:  # configurations differ by architecture
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer, able to pad."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **SAFE)
+    tokenizer = opening.load(folder)
     if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -102,11 +99,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def context_length(config: Any, tokenizer: PreTrainedTokenizerBase | None = None) -> int:
     """Most tokens of a row that the model can attend to; a million when nothing says."""
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    limits = [getattr(text, "max_position_embeddings", None)]
-    limits.append(None if tokenizer is None else tokenizer.model_max_length)
-    taken = getattr(text, VIRTUAL_TOKENS, 0)
-    return min((int(limit) for limit in limits if limit), default=1_000_000) - taken
+    return sizes_of(config).context(tokenizer)
 
 
 def greedy_config(

@@ -4,29 +4,33 @@ prompt-completion: the texts are joined as they stand and the end token is added
 does; the answer begins where the tokens of prompt and of prompt + completion diverge. messages: the
 tokenizer's chat template; every assistant turn is an answer, and the last one is generated. text: all of
 it is learned.
-Many rows go through the Rust tokenizer at once, which uses all cores. No torch in here: the server
-renders chats with the same functions.
+Many rows go through the Rust tokenizer at once, which uses all cores, and stay one array until they are
+written (`Batch`); evaluation takes them one by one (`Encoded`). No torch in here: the server renders
+chats with the same functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from jinja2 import TemplateError
 
 from .cut import Reading, kept
+from .encoder import Encoder, around, token_ids
+from .ragged import Ids, Marks, Places, Ragged, common_prefix, joined, marked
 from .rendering import PLAIN_TEMPLATE, Chat, Messages, TemplateRefuses, chat_of, chat_text
 from .rows import Row, Shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Ids = npt.NDArray[np.int32]
-Marks = npt.NDArray[np.bool_]
+Column = Any  # of texts; pyarrow is untyped
+Answer = tuple[Messages, str]  # the turns of a prompt, and what is said to them
 
 
 @dataclass(frozen=True)
@@ -45,85 +49,95 @@ class Encoded:
     """Tokens of the row before it was cut."""
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Many rows as tokens, cut."""
+
+    tokens: Ragged
+    """No token of a row that is too long and dropped."""
+    answer: Marks
+    """Beside the tokens: which are labelled."""
+    lengths: Places
+    """Tokens of each row before it was cut."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Rows before they are cut, the spans of their answers, and what stands before the last answer."""
+
+    tokens: Ragged
+    owner: Places
+    begins: Places
+    ends: Places
+    asked: Ragged
+    last: Places
+    """Of each row, where its last span stands among the spans."""
+
+
 def encode(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], shape: Shape, reading: Reading
 ) -> list[Encoded]:
     """The rows as tokens, cut as `reading` says."""
+    encoder = Encoder(tokenizer)
     if shape == "messages":
-        return list(_chats(tokenizer, [chat_of(row) for row in rows], reading))
-    if shape == "text":  # to go on with: the whole is the answer to nothing
-        rows = [{"prompt": "", "completion": row["text"]} for row in rows]
-    return list(_pairs(tokenizer, rows, reading))
+        chats = [chat_of(row) for row in rows]
+        read = _chats(encoder, chats, reading)
+        said = [_said(tokenizer, chat, read, row) for row, chat in enumerate(chats)]
+        return _each(encoder, read, read.asked, said, reading)
+    said = [row["text" if shape == "text" else "completion"] for row in rows]
+    asked = ["" if shape == "text" else row["prompt"] for row in rows]
+    read = _pairs(encoder, pa.array(asked, pa.string()), pa.array(said, pa.string()), reading)
+    opened = [_open_end(tokenizer, tokens.tolist()) for tokens in read.asked]
+    return _each(encoder, read, opened, said, reading)
+
+
+def encode_answers(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Answer], reading: Reading
+) -> list[Encoded]:
+    """Answers to the turns of a prompt; of all tokens only those of the answer are labelled."""
+    encoder = Encoder(tokenizer)
+    read = _answered(encoder, pairs)
+    return _each(encoder, read, read.asked, [said for _, said in pairs], reading)
 
 
 def encode_texts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], reading: Reading
 ) -> list[tuple[Ids, int]]:
     """Tokens of texts to classify, cut within the special tokens around them; and their lengths."""
-    if not tokenizer.is_fast:
-        head = tail = 0
-    else:
-        # Not by the backend: it may pad as tokenizer.json says, and padding counts as special.
-        around = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
-        head, tail = _leading(around), _leading(around[::-1])
-    encoded = []
-    for ids in token_ids(tokenizer, texts):
-        tokens = np.asarray(ids, dtype=np.int32)
-        places = kept(len(tokens), reading, head=head, tail=tail)
-        encoded.append((tokens[places], len(tokens)))
-    return encoded
+    tokens, lengths = plain(Encoder(tokenizer), texts, reading)
+    return list(zip(tokens, lengths.tolist(), strict=True))
 
 
-def encode_answers(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[Messages, str]], reading: Reading
-) -> list[Encoded]:
-    """Answers to the turns of a prompt; of all tokens only those of the answer are labelled."""
-    said = [Chat([*prompt, {"role": "assistant", "content": answer}]) for prompt, answer in pairs]
-    asked = render_all(tokenizer, [Chat(prompt) for prompt, _ in pairs], open_answer=True)
-    whole = render_all(tokenizer, said, open_answer=False)
-    encoded = []
-    for (_, answer), before, tokens in zip(pairs, asked, whole, strict=True):
-        if _has_no_end(tokenizer):
-            tokens.append(tokenizer.eos_token_id)
-        spans = [(common_prefix(before, tokens), len(tokens))]
-        encoded.append(_encoded(tokenizer, tokens, spans, before, answer, reading))
-    return encoded
+def plain(
+    encoder: Encoder, texts: Sequence[str] | Column, reading: Reading
+) -> tuple[Ragged, Places]:
+    """`encode_texts` of many rows as one array."""
+    head, tail = around(encoder.tokenizer)
+    tokens = encoder.encode(texts)
+    heads = np.full(len(tokens), head, dtype=np.int64)
+    lengths = tokens.lengths
+    return tokens.select(kept(lengths, reading, heads=heads, tail=tail)), lengths
+
+
+def pairs(encoder: Encoder, prompts: Column, completions: Column, reading: Reading) -> Batch:
+    """Prompts with their completions, as one array."""
+    return _cut(encoder, _pairs(encoder, prompts, completions, reading), reading)
+
+
+def chats(encoder: Encoder, rows: Sequence[Row], reading: Reading) -> Batch:
+    """Rows of turns, as one array."""
+    return _cut(encoder, _chats(encoder, [chat_of(row) for row in rows], reading), reading)
+
+
+def answers(encoder: Encoder, said: Sequence[Answer], reading: Reading) -> Batch:
+    """`encode_answers` of many rows as one array."""
+    return _cut(encoder, _answered(encoder, said), reading)
 
 
 def render(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, open_answer: bool) -> list[int]:
     """Tokens of a chat by the tokenizer's own template, or by the plain one if it has none."""
     text = chat_text(tokenizer, chat, open_answer=open_answer)
     return token_ids(tokenizer, [text], special=False)[0]
-
-
-def render_all(
-    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], *, open_answer: bool
-) -> list[list[int]]:
-    """`render` for chats of the data; TemplateRefuses for one that the template does not take."""
-    texts = []
-    for chat in chats:
-        try:
-            texts.append(chat_text(tokenizer, chat, open_answer=open_answer))
-        except (TemplateError, TypeError) as error:
-            raise TemplateRefuses(chat.messages, str(error)) from None
-    return token_ids(tokenizer, texts, special=False)
-
-
-def token_ids(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, special: bool = True
-) -> list[list[int]]:
-    """Tokens of each text, all at once; `special`: with the tokens that stand around a text."""
-    if not texts:
-        return []
-    if not tokenizer.is_fast:
-        ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=special)["input_ids"]
-        return ids
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = tokenizer.split_special_tokens
-    # No offsets, masks and type ids, of which transformers makes Python lists.
-    return [one.ids for one in backend.encode_batch_fast(list(texts), add_special_tokens=special)]
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -137,78 +151,87 @@ def _open_end(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> list[int
     return tokens
 
 
-def _pairs(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], reading: Reading
-) -> Iterator[Encoded]:
-    end = tokenizer.eos_token or ""
-    joined = []
-    for row in rows:
-        completion = row["completion"]
-        closed = completion if end and completion.endswith(end) else completion + end
-        joined.append(row["prompt"] + closed)
-    starts = token_ids(tokenizer, [row["prompt"] for row in rows])
-    for row, start, tokens in zip(rows, starts, token_ids(tokenizer, joined), strict=True):
-        begin = 0 if reading.loss_on == "All" else common_prefix(start, tokens)
-        prompt = _open_end(tokenizer, start)
-        spans = [(begin, len(tokens))]
-        yield _encoded(tokenizer, tokens, spans, prompt, row["completion"], reading)
+def _rendered(encoder: Encoder, every: Sequence[Chat], *, open_answer: bool) -> Ragged:
+    """Chats of the data as tokens; TemplateRefuses for one that the template does not take."""
+    texts = []
+    for chat in every:
+        try:
+            texts.append(chat_text(encoder.tokenizer, chat, open_answer=open_answer))
+        except (TemplateError, TypeError) as error:
+            raise TemplateRefuses(chat.messages, str(error)) from None
+    return encoder.encode(texts, special=False)
 
 
-def _chats(
-    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], reading: Reading
-) -> Iterator[Encoded]:
-    turns = [_answers(chat, reading) for chat in chats]
-    before = render_all(
-        tokenizer,
-        [chat.upto(turn) for chat, own in zip(chats, turns, strict=True) for turn in own],
-        open_answer=True,
-    )
+def _pairs(encoder: Encoder, prompts: Column, completions: Column, reading: Reading) -> _Read:
+    end = encoder.tokenizer.eos_token or ""
+    if end:
+        missing = pc.if_else(pc.ends_with(completions, pattern=end), "", end)
+        completions = pc.binary_join_element_wise(completions, missing, "")
+    tokens = encoder.encode(pc.binary_join_element_wise(prompts, completions, ""))
+    asked = encoder.encode(prompts)
+    begins = common_prefix(asked, tokens)
+    return _one_span(tokens, 0 * begins if reading.loss_on == "All" else begins, asked)
+
+
+def _one_span(tokens: Ragged, begins: Places, asked: Ragged) -> _Read:
+    rows = np.arange(len(tokens))
+    return _Read(tokens, rows, begins, tokens.lengths, asked, rows)
+
+
+def _answered(encoder: Encoder, said: Sequence[Answer]) -> _Read:
+    whole = [Chat([*turns, {"role": "assistant", "content": answer}]) for turns, answer in said]
+    asked = _rendered(encoder, [Chat(turns) for turns, _ in said], open_answer=True)
+    tokens = _rendered(encoder, whole, open_answer=False)
+    if _has_no_end(encoder.tokenizer):
+        every = np.ones(len(tokens), dtype=np.bool_)
+        tokens = tokens.append(encoder.tokenizer.eos_token_id, every)
+    return _one_span(tokens, common_prefix(asked, tokens), asked)
+
+
+def _chats(encoder: Encoder, every: Sequence[Chat], reading: Reading) -> _Read:
+    turns = [_turns(chat, reading) for chat in every]
+    spoken = [(chat, turn) for chat, own in zip(every, turns, strict=True) for turn in own]
+    before = _rendered(encoder, [chat.upto(turn) for chat, turn in spoken], open_answer=True)
+    after = _rendered(encoder, [chat.upto(turn + 1) for chat, turn in spoken], open_answer=False)
+    counts = np.array([len(own) for own in turns], dtype=np.int64)
+    owner, last = np.repeat(np.arange(len(every)), counts), np.cumsum(counts) - 1
     # The chat itself is what stands after its last answer, most often.
-    after = render_all(
-        tokenizer,
-        [chat.upto(turn + 1) for chat, own in zip(chats, turns, strict=True) for turn in own],
-        open_answer=False,
+    ended = np.array(
+        [own[-1] == len(chat.messages) - 1 for chat, own in zip(every, turns, strict=True)],
+        dtype=np.bool_,
     )
-    place = 0
-    for chat, own in zip(chats, turns, strict=True):
-        prompts, upto = before[place : place + len(own)], after[place : place + len(own)]
-        place += len(own)
-        tokens = _whole(tokenizer, chat, own, upto)
-        spans = [
-            (common_prefix(start, tokens), common_prefix(end, tokens))
-            for start, end in zip(prompts, upto, strict=True)
-        ]
-        if reading.loss_on == "All":
-            spans = [(0, len(tokens))]
-        begin, end = spans[-1]
-        last = own[-1] == len(chat.messages) - 1
-        if _has_no_end(tokenizer) and last and begin < end == len(tokens):
-            tokens = [*tokens, tokenizer.eos_token_id]
-            spans.append((len(tokens) - 1, len(tokens)))
-        reference = _said(tokenizer, chat.messages[own[-1]], tokens[begin:end])
-        yield _encoded(tokenizer, tokens, spans, prompts[-1], reference, reading)
+    others = [every[place] for place in np.flatnonzero(~ended).tolist()]
+    more = _rendered(encoder, others, open_answer=False)
+    source = np.where(ended, last, len(after) + np.cumsum(~ended) - 1)
+    tokens = joined([after, more]).take(source)
+    each = tokens.take(owner)
+    begins, ends = common_prefix(before, each), common_prefix(after, each)
+    asked = before.take(last)
+    if reading.loss_on == "All":
+        owner = last = np.arange(len(every))
+        begins, ends = 0 * owner, tokens.lengths
+    if not _has_no_end(encoder.tokenizer):
+        return _Read(tokens, owner, begins, ends, asked, last)
+    closed = ended & (begins[last] < ends[last]) & (ends[last] == tokens.lengths)
+    tokens = tokens.append(encoder.tokenizer.eos_token_id, closed)
+    ends[last] += closed  # the end token goes with the answer before it
+    return _Read(tokens, owner, begins, ends, asked, last)
 
 
-def _answers(chat: Chat, reading: Reading) -> list[int]:
+def _turns(chat: Chat, reading: Reading) -> list[int]:
     """Positions of the turns to learn; the last one at least."""
     said = enumerate(chat.messages)
     turns = [n for n, turn in said if turn["role"] == "assistant" and n >= chat.begin]
     return turns if reading.loss_on == "Answers" else turns[-1:]
 
 
-def _whole(
-    tokenizer: PreTrainedTokenizerBase, chat: Chat, turns: list[int], upto: list[list[int]]
-) -> list[int]:
-    if turns[-1] == len(chat.messages) - 1:
-        return upto[-1]
-    return render_all(tokenizer, [chat], open_answer=False)[0]
-
-
-def _said(tokenizer: PreTrainedTokenizerBase, turn: dict[str, Any], tokens: list[int]) -> str:
-    """An answer as text: what the template makes of it where it calls a tool."""
+def _said(tokenizer: PreTrainedTokenizerBase, chat: Chat, read: _Read, row: int) -> str:
+    """The last answer as text: what the template makes of it where it calls a tool."""
+    turn = next(one for one in reversed(chat.messages) if one["role"] == "assistant")
     if not turn.get("tool_calls"):
         return str(turn["content"])
-    return str(tokenizer.decode(tokens, skip_special_tokens=True))
+    span = slice(read.begins[read.last[row]], read.ends[read.last[row]])
+    return str(tokenizer.decode(read.tokens[row][span].tolist(), skip_special_tokens=True))
 
 
 def _has_no_end(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -216,34 +239,25 @@ def _has_no_end(tokenizer: PreTrainedTokenizerBase) -> bool:
     return tokenizer.chat_template in (None, PLAIN_TEMPLATE) and tokenizer.eos_token_id is not None
 
 
-def _encoded(
-    tokenizer: PreTrainedTokenizerBase,
-    tokens: list[int],
-    spans: list[tuple[int, int]],
-    prompt: list[int],
-    reference: str,
+def _cut(encoder: Encoder, read: _Read, reading: Reading) -> Batch:
+    marks = marked(read.tokens, read.owner, read.begins, read.ends)
+    start = encoder.tokenizer.bos_token_id
+    heads = (read.tokens.first() == (-2 if start is None else start)).astype(np.int64)
+    lengths = read.tokens.lengths
+    stay = kept(lengths, reading, heads=heads)
+    return Batch(read.tokens.select(stay), marks[stay], lengths)
+
+
+def _each(
+    encoder: Encoder,
+    read: _Read,
+    asked: Iterable[Any],
+    references: Sequence[str],
     reading: Reading,
-) -> Encoded:
-    marks = np.zeros(len(tokens), dtype=np.bool_)
-    for begin, end in spans:
-        marks[begin:end] = True
-    head = int(bool(tokens) and tokens[0] == tokenizer.bos_token_id)
-    places = kept(len(tokens), reading, head=head)
-    ids = np.asarray(tokens, dtype=np.int32)
-    return Encoded(ids[places], marks[places], prompt, reference, len(tokens))
-
-
-def _leading(mask: Sequence[int]) -> int:
-    """Ones in front."""
-    return next((place for place, one in enumerate(mask) if not one), len(mask))
-
-
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """Number of leading tokens that both have in common."""
-    shorter = min(len(left), len(right))
-    if left[:shorter] == right[:shorter]:
-        return shorter
-    for place in range(shorter):
-        if left[place] != right[place]:
-            return place
-    return shorter
+) -> list[Encoded]:
+    """The rows one by one."""
+    batch = _cut(encoder, read, reading)
+    marks = np.split(batch.answer, batch.tokens.ends[:-1]) if len(batch.tokens) else []
+    prompts = [tokens if isinstance(tokens, list) else tokens.tolist() for tokens in asked]
+    rows = zip(batch.tokens, marks, prompts, references, batch.lengths.tolist(), strict=True)
+    return [Encoded(*row) for row in rows]

@@ -18,7 +18,8 @@ from oikyo.api.adapters import Method
 from oikyo.api.tasks import Task
 
 from ..errors import Refused
-from ..evaluation.models import SAFE, context_length, load_config
+from ..evaluation.models import context_length, load_config
+from ..evaluation.opening import SAFE, sizes_of
 from .heads import Head, load_headed
 from .tokenizer import open_tokenizer
 
@@ -85,7 +86,7 @@ def open_base(workspace: Path, digest: str, task: Task) -> Base:
     folder = workspace / layout.model(digest)
     parameters, dtype = read_weights_header(folder, digest)
     config = load_config(folder)
-    tokenizer = open_tokenizer(folder, config, digest, task)
+    tokenizer = open_tokenizer(folder, sizes_of(config).vocabulary, digest, task)
     length = context_length(config, tokenizer)
     return Base(folder, digest, config, tokenizer, parameters, dtype, min(length, NO_LIMIT))
 

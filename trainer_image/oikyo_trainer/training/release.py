@@ -18,7 +18,7 @@ import torch
 
 from oikyo.api.training import TrainingSpec
 
-from ..evaluation.models import VIRTUAL_TOKENS
+from ..evaluation.opening import VIRTUAL_TOKENS
 from ..files import commit_folder, write_atomic
 from .heads import Head
 from .methods.merge import Parity, Rows, merge

@@ -76,34 +76,53 @@ class TokenRows:
         return np.asarray(values[int(self._starts[row]) : int(self._ends[row])])
 
 
-def write_rows(
-    folder: Path, split: str, rows: Iterable[tuple[Any, Any]], *, per_token: bool
-) -> None:
-    """Write a split from (tokens, labels): whether each token is learned, or one class."""
-    ends: list[int] = []
-    labelled: list[int] = []
-    end = 0
-    with (
-        (folder / f"{split}.tokens").open("wb") as tokens_file,
-        (folder / f"{split}.{'marks' if per_token else 'classes'}").open("wb") as labels_file,
-    ):
-        for tokens, labels in rows:
-            tokens_file.write(np.asarray(tokens, dtype=TOKEN).tobytes())
-            if per_token:
-                marks = np.asarray(labels, dtype=np.bool_)
-                labels_file.write(marks.astype(MARK).tobytes())
-                labelled.append(int(marks[1:].sum()))
-            else:
-                labels_file.write(np.asarray(labels, dtype=WIDE).tobytes())
-            end += len(tokens)
-            ends.append(end)
-    (folder / f"{split}.ends").write_bytes(np.asarray(ends, dtype=WIDE).tobytes())
-    if per_token:
-        (folder / f"{split}.labelled").write_bytes(np.asarray(labelled, dtype=WIDE).tobytes())
+class SplitWriter:
+    """The files of one split, written piece by piece."""
+
+    def __init__(self, folder: Path, split: str, *, per_token: bool) -> None:
+        """`per_token`: whether labels are marks of the tokens, or one class for each row."""
+        self._folder, self._split, self._per_token = folder, split, per_token
+        self._ends: list[npt.NDArray[np.int64]] = []
+        self._labelled: list[npt.NDArray[np.int64]] = []
+        self._end = 0
+
+    def __enter__(self) -> SplitWriter:
+        name = "marks" if self._per_token else "classes"
+        self._tokens_file = (self._folder / f"{self._split}.tokens").open("wb")
+        self._labels_file = (self._folder / f"{self._split}.{name}").open("wb")
+        return self
+
+    def add(self, tokens: Any, ends: Any, labels: Any) -> None:
+        """Rows one after the other in `tokens`, where each ends, and the marks or classes."""
+        kind = MARK if self._per_token else WIDE
+        np.asarray(tokens, dtype=TOKEN).tofile(self._tokens_file)
+        np.asarray(labels).astype(kind, copy=False).tofile(self._labels_file)
+        if self._per_token:
+            self._labelled.append(labelled_tokens(np.asarray(labels), np.asarray(ends)))
+        self._ends.append(np.asarray(ends, dtype=np.int64) + self._end)
+        self._end += len(tokens)
+
+    def __exit__(self, *raised: object) -> None:
+        self._tokens_file.close()
+        self._labels_file.close()
+        self._write("ends", self._ends)
+        if self._per_token:
+            self._write("labelled", self._labelled)
+
+    def _write(self, name: str, parts: list[npt.NDArray[np.int64]]) -> None:
+        values = np.concatenate([np.zeros(0, dtype=WIDE), *parts]).astype(WIDE)
+        (self._folder / f"{self._split}.{name}").write_bytes(values.tobytes())
+
+
+def labelled_tokens(marks: npt.NDArray[Any], ends: npt.NDArray[np.int64]) -> Any:
+    """How many tokens of each row are learned; the first is never predicted, a mark there is none."""
+    counted = np.concatenate([[0], np.cumsum(marks, dtype=np.int64)])
+    starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+    return counted[ends] - counted[np.minimum(starts + 1, ends)]
 
 
 def open_rows(folder: Path, split: str) -> TokenRows:
-    """Map what `write_rows` wrote."""
+    """Map what a SplitWriter wrote."""
     tokens = _map(folder / f"{split}.tokens", TOKEN)
     ends = _map(folder / f"{split}.ends", WIDE)
     marks = folder / f"{split}.marks"

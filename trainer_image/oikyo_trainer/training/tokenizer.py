@@ -6,26 +6,27 @@ Opened by the prepare stage, which makes the tokens, and by the training, which 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from oikyo.api.tasks import Task
 
 from ..errors import Refused
+from ..evaluation import opening
 from ..evaluation.rendering import PLAIN_TEMPLATE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def open_tokenizer(folder: Path, config: Any, digest: str, task: Task) -> PreTrainedTokenizerBase:
-    """The tokenizer in the model's `folder`, able to pad, with a chat template if it generates."""
-    from transformers import AutoTokenizer
+def open_tokenizer(
+    folder: Path, vocabulary: int, digest: str, task: Task
+) -> PreTrainedTokenizerBase:
+    """The tokenizer in the model's `folder`, able to pad, with a chat template if it generates.
 
-    from ..evaluation.models import SAFE
-
-    tokenizer: PreTrainedTokenizerBase
+    `vocabulary`: how many tokens the model embeds.
+    """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **SAFE)
+        tokenizer = opening.load(folder)
     except Exception as error:  # the libraries raise anything for files that they cannot read
         raise Refused(
             "InvalidModel",
@@ -33,7 +34,7 @@ def open_tokenizer(folder: Path, config: Any, digest: str, task: Task) -> PreTra
             next_step="Save it again beside the weights: tokenizer.save_pretrained(FOLDER)",
         ) from error
     _ensure_padding(tokenizer)
-    _check_vocabulary(tokenizer, config, digest)
+    _check_vocabulary(tokenizer, vocabulary, digest)
     if task == "TextGeneration":
         _check_end_token(tokenizer, digest)
         if tokenizer.chat_template is None:
@@ -54,8 +55,7 @@ def _ensure_padding(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: Any, digest: str) -> None:
-    embedded = config.get_text_config().vocab_size
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, embedded: int, digest: str) -> None:
     if len(tokenizer) > embedded:
         raise Refused(
             "VocabularyMismatch",

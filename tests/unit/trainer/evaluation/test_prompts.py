@@ -104,12 +104,17 @@ def test_special_tokens_around_a_text_survive_every_cut(truncation: Any) -> None
 def test_a_cut_fills_the_limit_in_order(
     length: int, limit: int, head: int, tail: int, truncation: Any
 ) -> None:
-    places = kept(length, Reading(limit, truncation), head=head, tail=tail)
-    assert (np.diff(places) > 0).all()
+    before = 5  # a row before it, which nothing is cut from
+    lengths, heads = np.array([before, length]), np.array([0, head])
+    stay = kept(lengths, Reading(limit, truncation), heads=heads, tail=tail)
+    assert stay[:before].all()
+    places = np.flatnonzero(stay[before:])
     if length <= limit:
         assert places.tolist() == list(range(length))
-    else:
-        assert len(places) == (0 if truncation == "Drop" else limit)
+        return
+    assert len(places) == (0 if truncation == "Drop" else limit)
+    if truncation != "Drop":
+        assert set(range(head)) | set(range(length - tail, length)) <= set(places.tolist())
 
 
 def learned(loss_on: Any, row: dict[str, Any], shape: Any) -> str:

@@ -79,7 +79,8 @@ def merge_version(folder: Path, target: Path) -> None:
     import transformers
     from peft import PeftModel
 
-    from ...evaluation.models import SAFE, base_folder, load_config
+    from ...evaluation.models import base_folder, load_config
+    from ...evaluation.opening import SAFE
     from ..model import read_weights_header
 
     config, base = load_config(folder), base_folder(folder)
