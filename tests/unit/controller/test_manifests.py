@@ -66,6 +66,9 @@ def test_two_nodes_get_a_headless_service_and_a_rendezvous_at_worker_zero() -> N
     assert (spec["completions"], spec["parallelism"], spec["backoffLimit"]) == (2, 2, 0)
     template = spec["template"]
     assert template["spec"]["subdomain"] == service["metadata"]["name"]
+    assert (
+        template["spec"]["shareProcessNamespace"] is True
+    )  # else torchrun as process 1 ignores SIGTERM
     assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
 
 

@@ -161,7 +161,13 @@ def _gang(job: FineTuneJob, plan: StagePlan) -> Manifest:
         "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": stage_labels(job.metadata.name, *plan.key)},
     }
-    return {"subdomain": _name(job, plan), "topologySpreadConstraints": [spread]}
+    return {
+        "subdomain": _name(job, plan),
+        "topologySpreadConstraints": [spread],
+        # torchrun that waits for the others has no handler yet, and the first process of a PID namespace
+        # ignores SIGTERM then: the start that was given up would hold its node for all of the grace.
+        "shareProcessNamespace": True,
+    }
 
 
 def _command(job: FineTuneJob, plan: StagePlan) -> list[str]:
