@@ -46,7 +46,7 @@ class Process:
         self._metrics = Metrics()
         self._watchdog = Watchdog()
         self._probes = Probes(self._metrics, self._watchdog)
-        self._progress = ProgressReader()
+        self._progress = ProgressReader(cluster.clock.now)
         self._cache = Cache(self._wake)
         settings = Settings(config.trainer_image, config.vllm_image)
         reconciler = Reconciler(

@@ -1,13 +1,20 @@
-"""What a running stage says of itself: /progress of rank 0, read over HTTP from the pod's address."""
+"""What a running stage says of itself: /progress of rank 0, read over HTTP from the pod's address.
+
+A pod tells moments by the clock of its node. Its answer carries that clock, so they are put right here.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from datetime import datetime
 
 import aiohttp
 
 from oikyo.api.stages import PORT, StageProgress
 
+from .clock import ServerClock
+from .conditions import parse, timestamp
 from .kinds import Object
 
 INTERVAL_SECONDS = 5.0
@@ -19,7 +26,9 @@ _LARGEST = 65536
 class ProgressReader:
     """Asks each pod at most every five seconds and remembers its last answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        """The API server's time."""
         self._session: aiohttp.ClientSession | None = None
         self._told: dict[str, tuple[float, StageProgress | None]] = {}
 
@@ -53,7 +62,19 @@ class ProgressReader:
             url = f"http://{host}:{port}/progress"
             async with self._session.get(url, allow_redirects=False) as response:
                 body = await response.content.read(_LARGEST)
-                return StageProgress.model_validate_json(body) if response.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+                if response.status != 200:
+                    return None
+                told = StageProgress.model_validate_json(body)
+                return put_right(told, response.headers.get("Date"), self._now())
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, OverflowError):
             # Absent, busy or garbled: the pod's own state tells the rest, and we ask again.
             return None
+
+
+def put_right(told: StageProgress, date: str | None, now: datetime) -> StageProgress:
+    """`told` with its moment by the API server's time, which is `now`; `date` is the pod's own."""
+    clock = ServerClock(lambda: now)
+    clock.hear(date)
+    if not told.updated or not clock.skew:
+        return told
+    return told.model_copy(update={"updated": timestamp(parse(told.updated) - clock.skew)})

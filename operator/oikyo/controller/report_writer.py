@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from oikyo.api.jobstatus import FineTuneJobStatus
@@ -72,7 +71,7 @@ class Reporter:
 
     def _event(self, kind: Kind, item: Object, event: Event) -> Object:
         metadata = item["metadata"]
-        moment = datetime.now(UTC)
+        moment = self._cluster.clock.now()  # of a node's own clock `kubectl get events` makes ages
         text = f"{metadata['uid']}/{event.reason}/{event.message}/{moment.timestamp()}"
         mark = hashlib.sha256(text.encode()).hexdigest()[:16]
         return {

@@ -9,10 +9,13 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
+from oikyo.api.stages import StageProgress
 from oikyo.controller.clock import ServerClock
 from oikyo.controller.cluster import Cluster
+from oikyo.controller.conditions import parse, timestamp
 from oikyo.controller.decide import decide
 from oikyo.controller.kinds import JOBS
+from oikyo.controller.progress import put_right
 from scenes import NOW, done, failed, job, running, seen
 
 
@@ -77,3 +80,23 @@ def test_with_the_servers_time_neither_a_deadline_nor_a_wait_moves() -> None:
             assert decide(limited, going, wrong).status.phase == "Failed"
         else:
             assert not decide(patient, again, wrong).children.stages
+
+
+@pytest.mark.parametrize("off", [timedelta(hours=1), -timedelta(hours=1), timedelta(seconds=1)])
+def test_a_pod_on_a_node_whose_clock_is_off_tells_moments_by_the_servers_time(
+    off: timedelta,
+) -> None:
+    told = StageProgress(stage="train", updated=timestamp(NOW - timedelta(seconds=5) + off))
+    right = put_right(told, format_datetime(NOW + off, usegmt=True), NOW)
+    late = parse(right.updated) - (NOW - timedelta(seconds=5))
+    assert late == (off if off < timedelta(seconds=3) and off > timedelta(0) else timedelta(0))
+
+
+def test_a_moment_without_a_clock_beside_it_stays_as_it_was_told() -> None:
+    for told in (
+        StageProgress(stage="train", updated=timestamp(NOW)),
+        StageProgress(stage="train"),
+    ):
+        assert put_right(told, None, NOW) == told
+    silent = StageProgress(stage="train")
+    assert put_right(silent, format_datetime(NOW, usegmt=True), NOW + timedelta(hours=1)) == silent

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from email.utils import format_datetime
+
 import scenes
 from oikyo.api.jobstatus import FineTuneJobStatus, Progress
 from oikyo.controller.cache import Cache
+from oikyo.controller.clock import ServerClock
 from oikyo.controller.kinds import FINE_TUNE_JOBS, Kind, Object
 from oikyo.controller.observed import Event
 from oikyo.controller.report_writer import PROGRESS_SECONDS, REPEAT_SECONDS, Reporter
+from scenes import NOW
 
 ITEM: Object = {
     "metadata": {"name": "tickets", "namespace": "ns", "uid": "u", "resourceVersion": "1"}
@@ -19,6 +24,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.created: list[Object] = []
+        self.clock = ServerClock()
 
     async def create(self, kind: Kind, body: Object) -> Object:
         self.created.append(body)
@@ -80,6 +86,14 @@ async def test_an_event_names_its_object_and_fits_the_api() -> None:
     assert event["regarding"]["kind"] == "FineTuneJob"
     assert len(event["note"].encode()) <= 1024
     assert event["reportingController"] == "oikyo.dev/controller"
+
+
+async def test_an_event_has_the_servers_time() -> None:
+    made, sink, _ = reporter()
+    sink.clock = ServerClock(lambda: NOW + timedelta(hours=1))
+    sink.clock.hear(format_datetime(NOW, usegmt=True))
+    await made.events(FINE_TUNE_JOBS, ITEM, (Event("Normal", "Trained", "done"),))
+    assert datetime.fromisoformat(sink.created[0]["eventTime"]) == NOW
 
 
 async def test_what_was_written_is_known_at_once() -> None:
