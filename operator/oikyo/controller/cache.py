@@ -46,7 +46,8 @@ class Cache:
         self._wake = wake
         self._objects: dict[Kind, dict[tuple[str, str], Object]] = defaultdict(dict)
         self._by_label: dict[tuple[Kind, str, str, str], dict[str, Object]] = defaultdict(dict)
-        self._warnings: dict[str, Object] = {}
+        self._warnings: dict[str, tuple[int, Object]] = {}
+        """Version and words of the newest Warning about the object with this uid."""
         self._gone: dict[str, float] = {}
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
@@ -62,7 +63,7 @@ class Cache:
 
     def warning(self, uid: str) -> Object | None:
         """Newest Warning event about the object with this uid."""
-        return self._warnings.get(uid)
+        return self._warnings[uid][1] if uid in self._warnings else None
 
     def put(self, kind: Kind, item: Object) -> None:
         """Take in an object unless a newer state of it is known or it is gone for good."""
@@ -127,8 +128,12 @@ class Cache:
         uid = about.get("uid", "")
         if about.get("kind") not in ("Job", "Pod", "ReplicaSet") or not uid:
             return
+        version = int(item["metadata"]["resourceVersion"])
+        if uid in self._warnings and version < self._warnings[uid][0]:
+            return  # a list gives events by name, and two that come at once are handled in any order
         self._warnings.pop(uid, None)
-        self._warnings[uid] = {"reason": item.get("reason", ""), "message": item.get("message", "")}
+        told = {"reason": item.get("reason", ""), "message": item.get("message", "")}
+        self._warnings[uid] = (version, told)
         while len(self._warnings) > _WARNINGS_KEPT:
             del self._warnings[next(iter(self._warnings))]
         kind = {"Job": JOBS, "Pod": PODS}.get(about["kind"])

@@ -152,3 +152,25 @@ def test_a_warning_about_a_pod_is_kept_by_uid_and_wakes_its_job() -> None:
     assert known.warning("uid-p") == {"reason": "FailedMount", "message": "no secret hub"}
     known.drop(PODS, thing("p", 2))
     assert known.warning("uid-p") is None
+
+
+def test_the_warning_that_was_written_last_stands_in_whatever_order_they_come() -> None:
+    """A watch that lists anew gives them by name; the words that a person needs must not go."""
+    known, wakes = cache()
+    known.put(PODS, thing("p", labels={"oikyo.dev/job": "a"}))
+    about = {"kind": "Pod", "namespace": "ns", "name": "p", "uid": "uid-p"}
+
+    def event(name: str, version: int, message: str) -> Object:
+        return thing(name, version, involvedObject=about, reason="FailedMount", message=message)
+
+    newest = event("p.1", 9, 'configmap "nowhere" not found')
+    older = event("p.2", 7, "failed to sync configmap cache")
+    for first, second in ((newest, older), (older, newest)):
+        known.put(WARNINGS, first)
+        known.put(WARNINGS, second)
+        warning = known.warning("uid-p")
+        assert warning is not None
+        assert "not found" in warning["message"]
+    wakes.clear()
+    known.put(WARNINGS, older)
+    assert wakes.names() == []
