@@ -268,7 +268,8 @@ def _run(
         return _finish(job, seen, now, conditions, children, wake_after=POLL)
     reason = trouble.reason if trouble.reason in reasons.TROUBLES else reason
     conditions.set(STAGE_CONDITION[stage], "Unknown", reason, trouble.message[: attempts.LIMIT])
-    diagnosis = attempts.going_on(run, trouble)
+    claim = "" if seen.desktop else claim_name(job)
+    diagnosis = attempts.going_on(run, trouble, claim)
     return _finish(job, seen, now, conditions, children, diagnosis, wake_after=POLL)
 
 

@@ -8,6 +8,7 @@ from oikyo.api.stages import Failure, StageProgress
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
 from oikyo.controller.observed import StageRun
+from oikyo.controller.resolve import claim_name
 from scenes import NOW, done, failed, job, running, seen
 
 FULL = Failure(
@@ -36,7 +37,9 @@ def test_a_full_volume_is_explained_while_the_training_goes_on() -> None:
     assert stalled.status == "False"
     assert status.diagnosis is not None
     assert status.diagnosis.cause == FULL.message
-    assert status.diagnosis.evidence == "pod pod-0: /workspace/runs/x/train/checkpoints"
+    assert status.diagnosis.evidence == (
+        f"claim {claim_name(job())}, pod pod-0: /workspace/runs/x/train/checkpoints"
+    )
     assert status.diagnosis.next_step == FULL.next_step
 
 

@@ -187,10 +187,11 @@ def _give_up(job: FineTuneJob, last: StageRun, failed: int) -> Diagnosis:
     )
 
 
-def going_on(run: StageRun, trouble: Failure) -> Diagnosis:
-    """A trouble that a running stage lives with, for the person who can mend it."""
+def going_on(run: StageRun, trouble: Failure, claim: str = "") -> Diagnosis:
+    """A trouble that a running stage lives with, for the person who can mend it; `claim` is its volume."""
     first = next((worker for worker in run.workers if worker.rank == 0), None)
-    where = f"pod {first.name}: " if first else ""
+    volume = f"claim {claim}, " if claim and trouble.reason == reasons.WORKSPACE_FULL else ""
+    where = f"{volume}pod {first.name}: " if first else ""
     return Diagnosis(
         cause=trouble.message[:LIMIT],
         evidence=f"{where}{trouble.evidence}"[:LIMIT],
