@@ -27,10 +27,11 @@ class ObjectStore:
     port: int
     process: subprocess.Popen[bytes]
     key: str = KEY
+    address: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     @property
     def files(self) -> Any:
@@ -38,7 +39,7 @@ class ObjectStore:
         return pfs.S3FileSystem(
             access_key=KEY_ID,
             secret_key=self.key,
-            endpoint_override=f"127.0.0.1:{self.port}",
+            endpoint_override=f"{self.address}:{self.port}",
             scheme="http",
             region="us-east-1",
             allow_bucket_creation=True,
@@ -66,34 +67,34 @@ class ObjectStore:
 
 
 @contextmanager
-def object_store(folder: Path, key: str = KEY) -> Iterator[ObjectStore]:
-    """A server whose buckets lie in `folder`."""
+def object_store(folder: Path, key: str = KEY, address: str = "127.0.0.1") -> Iterator[ObjectStore]:
+    """A server whose buckets lie in `folder`, at one address of this machine."""
     (folder / "buckets").mkdir(parents=True)
     (folder / "metadata").mkdir()
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         port = int(probe.getsockname()[1])
     # Metadata beside the files: a temporary folder may lie where attributes cannot be written.
-    command = [binary("versitygw"), "--port", f"127.0.0.1:{port}", "--quiet", "posix"]
+    command = [binary("versitygw"), "--port", f"{address}:{port}", "--quiet", "posix"]
     command += ["--sidecar", folder / "metadata", folder / "buckets"]
     environment = {**os.environ, "ROOT_ACCESS_KEY": KEY_ID, "ROOT_SECRET_KEY": key}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        _wait(port, process, folder / "log")
-        yield ObjectStore(port, process, key)
+        _wait(address, port, process, folder / "log")
+        yield ObjectStore(port, process, key, address)
     finally:
         if process.poll() is None:
             process.terminate()
             process.wait(10)
 
 
-def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait(address: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(300):
         if process.poll() is not None:
             break
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex((address, port)) == 0:
                 return
         time.sleep(0.05)
     raise AssertionError(f"the S3 server did not start: {log.read_text()[-2000:]}")
