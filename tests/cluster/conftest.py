@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,14 @@ from scrape import prometheus
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Path]]:
+    """The examples' data and models, made while the cluster and its images are."""
+    with story.examples_in_the_making(tmp_path_factory.mktemp("examples")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def cluster(examples: Callable[[], Path]) -> Iterator[Cluster]:
     """A cluster with two nodes; one that ran before the tests goes on running after them."""
     before = Cluster.running(places.default_state().resolve())
     found = Cluster.up()
@@ -34,16 +41,19 @@ def kube(cluster: Cluster) -> Kube:
 
 
 @pytest.fixture(scope="session")
-def road(cluster: Cluster, kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+def road(
+    cluster: Cluster,
+    kube: Kube,
+    examples: Callable[[], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Road]:
     """The chart installed and the examples' data on a claim."""
-    folder: Path = tmp_path_factory.mktemp("examples")
-    story.make_examples(folder)
     story.remove(kube, binary("helm"))
     try:
         story.make_namespaces(kube)
         for helm in ("helm3", "helm"):  # a release of the one is upgraded by the other
             story.install(kube, binary(helm))
-        story.prepare(kube, folder)
+        story.prepare(kube, examples())
         audit = cluster.audit_log if cluster.audit_log.exists() else None
         place = tmp_path_factory.mktemp("prometheus")
         with prometheus(binary("prometheus"), cluster.kubeconfig, place) as watching:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,16 +116,36 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 """
 
 
-def make_examples(folder: Path) -> None:
-    """Real text and real small models, by the scripts of the examples."""
+@contextlib.contextmanager
+def examples_in_the_making(folder: Path) -> Iterator[Callable[[], Path]]:
+    """Real text and real small models, by the scripts of the examples, which run meanwhile.
+
+    Gives what waits for their end and returns the folder.
+    """
+    running = []
     for example, script in (
         ("text-classification", "make_data.py"),
         ("text-generation", "make_base.py"),
     ):
-        target = folder / example
+        target, path = folder / example, ROOT / "examples" / example / script
         target.mkdir(parents=True)
-        path = ROOT / "examples" / example / script
-        subprocess.run([sys.executable, str(path), str(target)], check=True, cwd=folder)
+        with (folder / f"{example}.log").open("wb") as log:
+            command = [sys.executable, str(path), str(target)]
+            running.append(subprocess.Popen(command, cwd=folder, stdout=log, stderr=log))
+
+    def made() -> Path:
+        for process in running:
+            code = process.wait(timeout=900)
+            logs = {path.name: path.read_text() for path in folder.glob("*.log")}
+            assert code == 0, logs
+        return folder
+
+    try:
+        yield made
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 def loader_pod() -> dict[str, Any]:
