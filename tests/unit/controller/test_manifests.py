@@ -66,10 +66,14 @@ def test_two_nodes_get_a_headless_service_and_a_rendezvous_at_worker_zero() -> N
     assert (spec["completions"], spec["parallelism"], spec["backoffLimit"]) == (2, 2, 0)
     template = spec["template"]
     assert template["spec"]["subdomain"] == service["metadata"]["name"]
-    assert (
-        template["spec"]["shareProcessNamespace"] is True
-    )  # else torchrun as process 1 ignores SIGTERM
     assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+
+
+def test_no_stage_is_the_first_process_of_its_namespace_which_would_ignore_a_stop() -> None:
+    job = scenes.job(training={"nodes": 2}, storage={"accessMode": "ReadWriteMany"})
+    for plan in (prepared(job), trained(job), trained(job, 2, 3)):
+        made = manifests.stage(job, plan, IMAGES)[-1]
+        assert made["spec"]["template"]["spec"]["shareProcessNamespace"] is True
 
 
 def test_a_queue_gets_a_suspended_job_with_its_label_and_no_other_job_is_held() -> None:

@@ -118,7 +118,10 @@ def _pod(job: FineTuneJob, plan: StagePlan, settings: Settings) -> Manifest:
         "volumeMounts": mounts,
     }
     spec = pod.pod_spec(container, volumes, restart="Never", grace_seconds=GRACE_SECONDS)
-    placed = {**spec, **_placement(job, plan), **group.pod_fields(plan, _name(job, plan))}
+    # The first process of a PID namespace ignores SIGTERM while it has no handler: a stage that still
+    # loads, and torchrun that waits for the others, would hold their node for all of the grace.
+    placed = {**spec, "shareProcessNamespace": True, **_placement(job, plan)}
+    placed |= group.pod_fields(plan, _name(job, plan))
     return placed if plan.nodes == 1 else {**placed, **_gang(job, plan)}
 
 
@@ -161,13 +164,7 @@ def _gang(job: FineTuneJob, plan: StagePlan) -> Manifest:
         "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": stage_labels(job.metadata.name, *plan.key)},
     }
-    return {
-        "subdomain": _name(job, plan),
-        "topologySpreadConstraints": [spread],
-        # torchrun that waits for the others has no handler yet, and the first process of a PID namespace
-        # ignores SIGTERM then: the start that was given up would hold its node for all of the grace.
-        "shareProcessNamespace": True,
-    }
+    return {"subdomain": _name(job, plan), "topologySpreadConstraints": [spread]}
 
 
 def _command(job: FineTuneJob, plan: StagePlan) -> list[str]:
