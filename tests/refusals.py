@@ -54,6 +54,9 @@ def _data(*uris: str, **more: Any) -> Manifest:
     }
 
 
+_GENERAL = {"sources": [{"uri": "pvc://a/general.jsonl"}]}
+
+
 def _gates(*gates: Manifest) -> Manifest:
     return {"evaluation": {"gates": list(gates)}}
 
@@ -192,6 +195,18 @@ RULES = (
          task="TextGeneration", training={"objective": "DPO", "lossOn": "All"}),
     _job("examples for a classifier", "spec.data.fewShot", "for models that write answers",
          **_data(fewShot={"examples": 4})),
+    _job("general rows for a classifier", "spec.training.general", "nothing general to keep",
+         training={"general": _GENERAL}),
+    _job("general rows for preferences", "spec.training.general", "by preference.beta",
+         task="TextGeneration", training={"objective": "DPO", "general": _GENERAL}),
+    _job("general rows for learned vectors", "spec.training.general", "nothing is forgotten",
+         task="TextGeneration", training={"method": "PromptTuning", "merge": False, "general": _GENERAL}),
+    _job("general rows without validation", "spec.training.general", "split.validation above 0",
+         task="TextGeneration", training={"general": _GENERAL}, **_data(split={"validation": "0"})),
+    _job("general rows from nowhere", "spec.training.general.sources", "at least one file",
+         task="TextGeneration", training={"general": {"sources": []}}),
+    _job("more general rows than rows to learn", "spec.training.general.replay", "0.5",
+         task="TextGeneration", training={"general": {**_GENERAL, "replay": "0.6"}}),
     _job("a gate against examples that are not there", "spec.evaluation.gates", "write data.fewShot",
          task="TextGeneration", **_gates({"metric": "loss", "betterThan": "FewShot"})),
     _job("a classifier that learns tokens", "spec.training.lossOn", "TextGeneration",

@@ -11,6 +11,10 @@ from oikyo.api.stages import StageProgress
 SERIES = {
     "loss": ("oikyo_train_loss", "Newest training loss"),
     "eval_loss": ("oikyo_train_eval_loss", "Newest validation loss"),
+    "eval_general_loss": (
+        "oikyo_train_general_loss",
+        "Newest loss of the general rows, those of what the base knew",
+    ),
     "learning_rate": ("oikyo_train_learning_rate", "Learning rate of the newest step"),
     "grad_norm": ("oikyo_train_grad_norm", "Gradient norm of the newest step"),
     "tokens_per_second": (

@@ -218,6 +218,18 @@ class FineTuneJobSpec(Model):
             ".data.fewShot",
         ),
         Rule(
+            "!has(self.training.general) || self.task == 'TextGeneration'",
+            "a classifier begins with a head that knows nothing yet, so there is nothing general to keep: "
+            "leave training.general out, or write task: TextGeneration",
+            ".training.general",
+        ),
+        Rule(
+            "!has(self.training.general) || self.data.split.validation.matches('[1-9]')",
+            "general rows are measured beside the validation rows: write data.split.validation above 0, or "
+            "leave training.general out",
+            ".training.general",
+        ),
+        Rule(
             "has(self.data.fewShot) || !has(self.evaluation.gates)"
             " || self.evaluation.gates.all(g, !has(g.betterThan) || g.betterThan == 'Base')",
             "a gate with betterThan: FewShot needs examples: write data.fewShot, for example {examples: 4}",

@@ -65,6 +65,14 @@ class ModelVersionSpec(Model):
     metrics: TunedMetrics = ()
     baseline: BaseMetrics = ()
     gates: GateResults = ()
+    forgetting: Annotated[
+        str,
+        Field(
+            max_length=1024,
+            description="What became of what the base knew, and what was done against forgetting; empty "
+            "without training.general.",
+        ),
+    ] = ""
     lineage: Annotated[Lineage, Field(description="From what, with what and by what it was made.")]
     created: Annotated[Timestamp, Field(description="When the verdict was reached.")]
 

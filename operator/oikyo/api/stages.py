@@ -81,6 +81,13 @@ class BenchmarkSource(Source):
     action: Literal["Warn", "Remove"] = "Warn"
 
 
+class GeneralRows(Report):
+    """The general rows of training.general, prepared: a version of their own, and its tokens."""
+
+    dataset_digest: Digest
+    tokens_digest: Digest
+
+
 class MemoryPlan(Report):
     """How one process of a training keeps within its memory; chosen before it begins."""
 
@@ -145,6 +152,8 @@ class PrepareSpec(RunSpec):
     """Examples to choose for prompts; None: none."""
     training: TrainingSpec | None = None
     """What will be trained, so that its memory is planned; None: it is not."""
+    general: tuple[Source, ...] = ()
+    """The files of training.general; empty: no general rows."""
     serving_memory: str = ""
     """Memory limit of the pod that will serve the result on a CPU, as a quantity; empty: none."""
 
@@ -158,6 +167,8 @@ class TrainSpec(RunSpec):
     tokens_digest: Digest | None = None
     """Names the rows as tokens; None: prepared by a release that left that to the training."""
     training: TrainingSpec
+    general: GeneralRows | None = None
+    """What the base knew; None: nothing is asked."""
     folds: int = 0
     """Trainings of a cross-validation, before the one that is released."""
     memory: MemoryPlan | None = None
@@ -182,6 +193,8 @@ class EvaluateSpec(RunSpec):
     evaluation: EvaluationSpec
     few_shot: FewShot | None = None
     """Examples with which both models are measured a second time."""
+    general: GeneralRows | None = None
+    """What the base knew; None: nothing is asked."""
     image: str = ""
 
     shapeless: ClassVar[dict[str, int | None]] = {"attempt": 0, "min_version": 1}
@@ -215,6 +228,8 @@ class PrepareResult(Report):
     model_digest: Digest
     tokens_digest: Digest | None = None
     """Of the rows as tokens; None where nothing is to be trained."""
+    general: GeneralRows | None = None
+    """Of training.general; None without."""
     train: int
     validation: int
     test: int
@@ -248,6 +263,8 @@ class TrainResult(Report):
     """Folder with the final weights (full model or adapter), relative to the workspace."""
     curve: str = ""
     """What the losses show, in one sentence: over-fitting, convergence, a plateau; empty: too few points."""
+    levers: tuple[str, ...] = ()
+    """What was done against forgetting, with numbers; empty without training.general."""
     notes: tuple[str, ...] = ()
     """What a person should know: checkpoints skipped and why, early stop, and so on."""
 
@@ -265,6 +282,8 @@ class EvaluateResult(Report):
     hyperparameters: tuple[Metric, ...] = ()
     libraries: tuple[Metric, ...] = ()
     rows: int = 0
+    forgetting: str = ""
+    """What became of what the base knew, and the levers that were pulled; empty without training.general."""
 
 
 class Failure(Report):

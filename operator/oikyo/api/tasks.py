@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from .fewshot import PREFIX
+from .general import GENERAL_LOSS
 from .preferences import Objective
 
 Task = Literal["TextClassification", "TextGeneration"]
@@ -23,7 +24,9 @@ MetricName = Literal[
     "preference_accuracy",
     "preference_margin",
 ]
-LOWER_IS_BETTER = frozenset({"loss", "perplexity", f"{PREFIX}loss", f"{PREFIX}perplexity"})
+LOWER_IS_BETTER = frozenset(
+    {"loss", "perplexity", f"{PREFIX}loss", f"{PREFIX}perplexity", GENERAL_LOSS}
+)
 
 
 @dataclass(frozen=True)

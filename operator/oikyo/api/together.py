@@ -17,6 +17,18 @@ TOGETHER: tuple[Rule, ...] = (
         ".labelSmoothing",
     ),
     Rule(
+        "self.objective == 'Supervised' || !has(self.general)",
+        "preferences hold to the base by preference.beta, and have no general rows: leave general out, "
+        "or write objective: Supervised",
+        ".general",
+    ),
+    Rule(
+        "self.method != 'PromptTuning' || !has(self.general)",
+        "PromptTuning leaves every weight as it was, so nothing is forgotten: leave general out, or "
+        "write method: LoRA",
+        ".general",
+    ),
+    Rule(
         "self.objective == 'Supervised' || self.lossOn == 'Answers'",
         "preferences compare whole answers: leave lossOn out, or write objective: Supervised",
         ".lossOn",

@@ -9,6 +9,7 @@ from pydantic import Field
 from .adapters import OFT, LoRA, Method, PromptTuning, Quantization
 from .base import DECIMAL_PATTERN, Decimal, Fraction, Model, Rule, in_words
 from .checkpoints import Checkpoints, EarlyStopping
+from .general import General
 from .preferences import Objective, Preference
 from .together import TOGETHER
 from .workers import WorkerResources
@@ -221,6 +222,13 @@ class TrainingSpec(Model):
     checkpoints: Annotated[Checkpoints, Field(description="When to save and how much to keep.")] = (
         Checkpoints()
     )
+    general: Annotated[
+        General | None,
+        Field(
+            description="Rows of what the model is to go on knowing, measured before, during and after the "
+            "training and mixed into it (TextGeneration). Default: none; docs/how-to/keep-what-it-knew.md."
+        ),
+    ] = None
     nodes: Annotated[
         int,
         Field(

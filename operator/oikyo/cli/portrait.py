@@ -24,6 +24,12 @@ BARS = "".join(chr(0x2581 + height) for height in range(8))
 """Lower one eighth block to full block."""
 WIDTH = 48
 """Characters of a curve."""
+CURVES = (
+    ("loss", "loss"),
+    ("eval_loss", "validation loss"),
+    ("eval_general_loss", "general loss"),
+)
+"""What of a training is drawn, and what it is called."""
 TOLD = (
     ("learning_rate", "learning rate", 1.0, ""),
     ("grad_norm", "gradient norm", 1.0, ""),
@@ -40,11 +46,7 @@ def portrait(job: FineTuneJob, curve: Sequence[Point], now: datetime) -> Group:
     """Everything that the status says, as far as a person who waits wants it."""
     status = job.status
     parts: list[RenderableType] = [_title(job, now), _stages(job, now)]
-    parts += [
-        line
-        for name, words in (("loss", "loss"), ("eval_loss", "validation loss"))
-        if (line := _curve(curve, name, words)) is not None
-    ]
+    parts += [line for name, words in CURVES if (line := _curve(curve, name, words)) is not None]
     if (told := _told(status.progress)) is not None:
         parts.append(Text(told, style="dim"))
     for stage in status.stages:

@@ -86,7 +86,11 @@ def facts(progress: StageProgress | Progress) -> list[str]:
     told = []
     if progress.step is not None and progress.total_steps:
         told.append(f"step {progress.step}/{progress.total_steps}")
-    names = (("loss", "loss"), ("eval_loss", "validation loss"))
+    names = (
+        ("loss", "loss"),
+        ("eval_loss", "validation loss"),
+        ("eval_general_loss", "general loss"),
+    )
     told += [f"{words} {values[name]}" for name, words in names if name in values]
     if progress.estimated_remaining_seconds is not None and progress.progress_percentage < 100:
         told.append(f"{duration(progress.estimated_remaining_seconds)} left")

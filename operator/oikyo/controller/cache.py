@@ -174,6 +174,8 @@ class Cache:
             data = spec.get("data", {})
             lists = ("sources", "testSources", "contamination")
             uris = [s.get("uri", "") for name in lists for s in data.get(name, ())]
+            general = spec.get("training", {}).get("general") or {}
+            uris += [s.get("uri", "") for s in general.get("sources", ())]
             uris.append(spec.get("model", {}).get("base", ""))
             if storage == claim or any(inside in f"{uri}/" for uri in uris):
                 yield key_of(FINE_TUNE_JOBS, job)

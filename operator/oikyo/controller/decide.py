@@ -22,7 +22,7 @@ from oikyo.api.stages import (
 from . import reasons, report, story
 from .conditions import STAGE_CONDITION, Conditions, find, holds
 from .observed import Children, ClaimPlan, Decision, Observed, StagePlan, StageRun
-from .policies import attempts, deadline, gang, groups, inputs, queues, release, relief
+from .policies import attempts, deadline, forgetting, gang, groups, inputs, queues, release, relief
 from .resolve import claim_name, evaluate_spec, prepare_spec, processes_per_node, train_spec
 
 POLL = timedelta(seconds=5)
@@ -125,7 +125,7 @@ def _told(job: FineTuneJob, seen: Observed, result: report.Result) -> str:
         steps = f"{result.steps} of {result.total_steps} steps, best at {result.best_step}"
         rolled_back = [note for note in result.notes if note.startswith("diverged ")]
         return "; ".join(filter(None, (steps, values, *rolled_back, result.curve)))
-    return report.verdict_sentence(job, report.verdict_of(job, seen), result.accepted)
+    return report.verdict_sentence(job, seen, result.accepted)
 
 
 def _cleaned(result: PrepareResult) -> str:
@@ -333,13 +333,16 @@ def _release(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
 
 
 def _reject(job: FineTuneJob, seen: Observed, now: datetime, conditions: Conditions) -> Decision:
-    verdict = report.verdict_sentence(job, report.verdict_of(job, seen), accepted=False)
+    verdict = report.verdict_sentence(job, seen, accepted=False)
+    step = "look at status.gates, then change data or training in a job with a new name"
+    if forgetting.forgot(report.verdict_of(job, seen)[2]):
+        step = forgetting.next_step(job.spec.training)
     name = seen.version.metadata.name if seen.version else ""
     diagnosis = Diagnosis(
         cause=verdict,
         evidence=f"ModelVersion {name}",
         tried="the result is kept as a rejected version and serves nothing",
-        next_step="look at status.gates, then change data or training in a job with a new name",
+        next_step=step,
     )
     conditions.set("Stalled", "True", reasons.GATE_FAILED, verdict)
     conditions.set("Released", "False", reasons.GATE_FAILED, "a rejected version is never served")

@@ -219,8 +219,21 @@ def verdict_of(job: FineTuneJob, seen: Observed) -> Verdict:
     return job.status.metrics, job.status.baseline, job.status.gates
 
 
-def verdict_sentence(job: FineTuneJob, status: Verdict, accepted: bool) -> str:
+def forgetting_of(seen: Observed) -> str:
+    """What became of what the base knew, and the levers that were pulled; empty without general rows."""
+    judged = result_of(seen, "evaluate")
+    if isinstance(judged, EvaluateResult):
+        return judged.forgetting
+    return seen.version.spec.forgetting if seen.version is not None else ""
+
+
+def verdict_sentence(job: FineTuneJob, seen: Observed, accepted: bool) -> str:
     """The verdict in words, with value, threshold and baseline of what decided it."""
+    told = (_decided(job, verdict_of(job, seen), accepted), forgetting_of(seen))
+    return "; ".join(filter(None, told))
+
+
+def _decided(job: FineTuneJob, status: Verdict, accepted: bool) -> str:
     metrics, baseline, gates = status
     failed = [gate for gate in gates if not gate.passed]
     if failed:

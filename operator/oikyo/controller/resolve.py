@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from oikyo.api import workspace
-from oikyo.api.data import DataSpec
 from oikyo.api.finetunejob import FineTuneJob, FineTuneJobSpec
 from oikyo.api.leakage import Benchmark
 from oikyo.api.modelversion import ModelVersion
@@ -54,7 +53,7 @@ def configmaps_of(spec: FineTuneJobSpec) -> tuple[str, ...]:
 
 def secrets_of(spec: FineTuneJobSpec) -> tuple[str, ...]:
     """Names of the Secrets of buckets, and of the model that augments, once each."""
-    named = [source.secret_name for _, source in data_sources(spec.data)]
+    named = [source.secret_name for _, source in data_sources(spec)]
     named += [spec.model.secret_name] if in_bucket(spec.model.base) else []
     named += [_endpoint_secret(spec)]
     return tuple(dict.fromkeys(name for name in named if name))
@@ -71,21 +70,27 @@ def in_bucket(uri: str) -> bool:
 
 
 def _names(spec: FineTuneJobSpec, scheme: str) -> tuple[str, ...]:
-    uris = [spec.model.base, *(source.uri for _, source in data_sources(spec.data))]
+    uris = [spec.model.base, *(source.uri for _, source in data_sources(spec))]
     named = (split_uri(uri)[1].partition("/")[0] for uri in uris if split_uri(uri)[0] == scheme)
     return tuple(dict.fromkeys(named))
 
 
-def data_sources(data: DataSpec) -> Iterator[tuple[str, DataSource]]:
-    """Everything that the data section reads, with the field that names it."""
+def data_sources(spec: FineTuneJobSpec) -> Iterator[tuple[str, DataSource]]:
+    """Every file of rows that a job reads, with the field that names it."""
+    data = spec.data
     lists: tuple[tuple[str, Sequence[DataSource]], ...] = (
-        ("sources", data.sources),
-        ("testSources", data.test_sources),
-        ("contamination", data.contamination),
+        ("data.sources", data.sources),
+        ("data.testSources", data.test_sources),
+        ("data.contamination", data.contamination),
+        ("training.general.sources", _general(spec)),
     )
     for field, sources in lists:
         for number, source in enumerate(sources):
-            yield f"spec.data.{field}[{number}]", source
+            yield f"spec.{field}[{number}]", source
+
+
+def _general(spec: FineTuneJobSpec) -> tuple[DataSource, ...]:
+    return spec.training.general.sources if spec.training.general is not None else ()
 
 
 def resolve_path(uri: str, mounts: Mounts) -> str:
@@ -178,6 +183,7 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         augment_secret=_secret(_endpoint_secret(job.spec), mounts),
         max_length=job.spec.training.max_length,
         training=job.spec.training,
+        general=tuple(_source(source, mounts) for source in _general(job.spec)),
         serving_memory=_serving_memory(job),
     )
 
@@ -206,6 +212,7 @@ def train_spec(
         model_digest=data.model_digest,
         tokens_digest=data.tokens_digest,
         training=job.spec.training,
+        general=data.general,
         folds=_folds(job),
         memory=memory or data.memory,
     )
@@ -228,6 +235,7 @@ def evaluate_spec(
         training=job.spec.training,
         evaluation=job.spec.evaluation,
         few_shot=job.spec.data.few_shot,
+        general=data.general,
         image=seen.image,
     )
 

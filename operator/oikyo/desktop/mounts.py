@@ -46,7 +46,7 @@ def parse_folders(pairs: Iterable[str], option: str) -> dict[str, Path]:
 def missing(job: FineTuneJob, mounts: Mounts, home: Home) -> tuple[str, ...]:
     """A sentence for each thing that the spec names and that does not exist here."""
     named = [("spec.model.base", job.spec.model.base)]
-    named += [(f"{field}.uri", source.uri) for field, source in data_sources(job.spec.data)]
+    named += [(f"{field}.uri", source.uri) for field, source in data_sources(job.spec)]
     sentences = (_missing(field, uri, mounts) for field, uri in named)
     found = [sentence for sentence in sentences if sentence]
     found += _missing_secrets(job, home)

@@ -123,6 +123,10 @@ def _charts(history: Path) -> list[Chart]:
                 curves.Line("training, smoothed", curves.smooth(loss), "a"),
                 curves.Line("validation", seen, "b", dots=True),
             ),
+            _chart(
+                "General loss",
+                curves.Line("general rows", points("eval_general_loss"), "b", dots=True),
+            ),
             _chart("Learning rate", curves.Line("learning rate", points("learning_rate"))),
             _chart("Gradient norm", curves.Line("gradient norm", points("grad_norm"))),
             _chart(

@@ -121,11 +121,14 @@ def test_a_claim_wakes_the_jobs_that_name_it() -> None:
     known.put(FINE_TUNE_JOBS, thing("by-source", spec=source))
     known.put(FINE_TUNE_JOBS, thing("by-storage", spec={"storage": {"claimName": "datasets"}}))
     known.put(FINE_TUNE_JOBS, thing("by-base", spec={"model": {"base": "pvc://datasets"}}))
+    general = {"training": {"general": {"sources": [{"uri": "pvc://datasets/general.jsonl"}]}}}
+    known.put(FINE_TUNE_JOBS, thing("by-general", spec=general))
     known.put(FINE_TUNE_JOBS, thing("other", spec={"model": {"base": "pvc://datasets-2/x"}}))
     wakes.clear()
     known.put(CLAIMS, thing("datasets"))
     assert sorted(wakes.names()) == [
         "FineTuneJob/by-base",
+        "FineTuneJob/by-general",
         "FineTuneJob/by-source",
         "FineTuneJob/by-storage",
     ]

@@ -29,6 +29,7 @@ from .augment.augment import augment
 from .clean import log as cleaning
 from .examine import Examined, examine
 from .findings import FILE, Findings
+from .general import read_general, store_general
 from .intake import Intake, Tell
 from .listing import for_status, groups
 from .page.page import PAGE, render
@@ -56,11 +57,12 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             tell=_tell_rows(context),
             model=base.files,
         )
+        general = read_general(spec, data, staging / "general", base)
         if spec.augment is not None:
             data, told["augment"] = augment(
                 spec, spec.augment, data, intake.slices, staging, context.workspace
             )
-        memory = _memory(spec, base, data)
+        memory = _memory(spec, base, max(data.longest, general.longest if general else 0))
         rows, sides = data.rows, data.sides
         made = version.plan(
             spec.task,
@@ -93,6 +95,11 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             resolved += memory_choices(memory)
         result = _result(spec, made, model, data, intake, resolved)
         tokens = _tokenised(spec, result, context, staging / "tokens")
+        if general is not None:
+            stored = store_general(spec, general, context.workspace, model)
+            told["general"] = general.told
+            resolved += general.resolved
+            result = result.model_copy(update={"general": stored})
         context.reporter.update(percentage=99)
         if tokens is None:
             return result
@@ -120,12 +127,12 @@ def _tokenised(
     return tokenise(context.workspace, asked, staging, tell)
 
 
-def _memory(spec: PrepareSpec, base: models.BaseModel, data: Examined) -> MemoryPlan | None:
+def _memory(spec: PrepareSpec, base: models.BaseModel, longest: int) -> MemoryPlan | None:
     """How the training will fit its memory; Refused, before anything is copied, where it cannot."""
     if spec.training is None:
         return None
     folder = base.files["config.json"].parent
-    memory = fit(spec.training, spec.task, folder, data.longest)
+    memory = fit(spec.training, spec.task, folder, longest)
     if spec.serving_memory:
         check_serving(spec.serving_memory, spec.training, spec.task, folder)
     log.info("training.microBatchSize=%d (%s)", memory.micro_batch_size, memory.reason)

@@ -93,7 +93,11 @@ def _evaluation(record: VersionRecord) -> str:
     base = dict(_pairs(record.baseline))
     rows = [(name, value, base.get(name, "")) for name, value in _pairs(record.metrics)]
     table = _table(("Metric", "This version", "Base"), rows)
-    return f"{table}\n\nBase means {record.baseline_method}.{_slices(record)}"
+    return f"{table}\n\nBase means {record.baseline_method}.{_forgetting(record)}{_slices(record)}"
+
+
+def _forgetting(record: VersionRecord) -> str:
+    return f"\n\nWhat it still knows: {record.forgetting}." if record.forgetting else ""
 
 
 def _slices(record: VersionRecord) -> str:

@@ -20,6 +20,7 @@ from ..errors import Refused
 from ..progress import now, text
 from .crossvalidation import clear, cross_validate, spread
 from .gates import accepted, judge
+from .general import Remembered, remembered
 from .measure import Measured, Models, measure
 from .record import FoldRecord, RecordLineage, VersionRecord
 from .release import find_version, release
@@ -49,13 +50,14 @@ def evaluate(spec: EvaluateSpec, context: Context) -> EvaluateResult:
     measured = measure(
         spec, models, dataset, lambda share: context.reporter.update(percentage=share * half)
     )
+    general = remembered(spec, models, context.workspace)
     folds = cross_validate(
         spec,
         context.workspace,
         dataset,
         lambda share: context.reporter.update(percentage=half + share * (MEASURED - half)),
     )
-    draft = _draft(spec, training, measured, folds)
+    draft = _draft(spec, training, measured, folds, general)
     check_attempt(spec, context)
     record = release(context.workspace, models.tuned, draft, min_version=spec.min_version)
     clear(spec, context.workspace)
@@ -95,16 +97,18 @@ def _models(spec: EvaluateSpec, training: TrainResult, workspace: Path) -> Model
 
 
 def _draft(
-    spec: EvaluateSpec, training: TrainResult, measured: Measured, folds: tuple[FoldRecord, ...]
+    spec: EvaluateSpec,
+    training: TrainResult,
+    measured: Measured,
+    folds: tuple[FoldRecord, ...],
+    general: Remembered | None,
 ) -> VersionRecord:
-    metrics = {**measured.metrics, **spread(folds)}
-    gates = judge(
-        spec.evaluation.gates,
-        metrics,
-        measured.baseline,
-        spec.task,
-        spec.training.objective,
-    )
+    metrics, baseline = {**measured.metrics, **spread(folds)}, {**measured.baseline}
+    gates = judge(spec.evaluation.gates, metrics, baseline, spec.task, spec.training.objective)
+    if general is not None:
+        metrics |= general.metrics
+        baseline |= general.baseline
+        gates += (general.gate(),)
     return VersionRecord(
         model=spec.model_name,
         task=spec.task,
@@ -112,7 +116,7 @@ def _draft(
         max_length=spec.training.max_length,
         truncation=spec.training.truncation,
         metrics=_as_metrics(metrics),
-        baseline=_as_metrics(measured.baseline),
+        baseline=_as_metrics(baseline),
         baseline_method=measured.baseline_method,
         gates=gates,
         training=training.metrics,
@@ -120,6 +124,7 @@ def _draft(
         generated_rows=measured.generated_rows,
         slices=measured.slices,
         folds=folds,
+        forgetting=general.sentence(training) if general is not None else "",
         lineage=_lineage(spec, training),
         created=now(),
     )
@@ -182,6 +187,8 @@ def hyperparameters(spec: EvaluateSpec, training: TrainResult) -> tuple[Metric, 
         settings["neftuneAlpha"] = asked.neftune_alpha
     if asked.select_by != "loss":
         settings["selectBy"] = asked.select_by
+    if asked.general is not None:
+        settings["replay"] = asked.general.replay
     if asked.method == "QLoRA":
         settings["quantization"] = f"{asked.quantization.bits} bits"
     if asked.objective != "Supervised":
@@ -211,4 +218,5 @@ def _result(record: VersionRecord) -> EvaluateResult:
         hyperparameters=record.lineage.hyperparameters,
         libraries=record.lineage.libraries,
         rows=record.rows,
+        forgetting=record.forgetting,
     )

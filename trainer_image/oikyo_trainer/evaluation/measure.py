@@ -70,7 +70,7 @@ def measure_tuned(
     spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
 ) -> dict[str, float]:
     """The tuned model alone, on `rows`, with the metrics of the task."""
-    reading = _reading(spec, models)
+    reading = reading_of(spec, models)
     if spec.task == "TextClassification":
         names = all_names(dataset.labels) if dataset.several else dataset.labels
         question = Question(rows, names, reading, spec.training.seed)
@@ -102,7 +102,7 @@ def _classifiers(
 ) -> Measured:
     if dataset.several:
         return _several(spec, models, dataset, rows, tell)
-    question = Question(rows, dataset.labels, _reading(spec, models), spec.training.seed)
+    question = Question(rows, dataset.labels, reading_of(spec, models), spec.training.seed)
     tuned = ask_classifier(models.tuned, question, lambda share: tell(share * 0.3))
     base, method = ask_base(
         models.base, dataset.rows("train"), question, lambda share: tell(0.3 + share * 0.7)
@@ -115,7 +115,7 @@ def _several(
     spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
 ) -> Measured:
     names = all_names(dataset.labels)
-    question = Question(rows, names, _reading(spec, models), spec.training.seed)
+    question = Question(rows, names, reading_of(spec, models), spec.training.seed)
     tuned = ask_sets(models.tuned, question, lambda share: tell(share * 0.3))
     base, method = ask_base_for_sets(
         models.base, dataset.rows("train"), question, lambda share: tell(0.3 + share * 0.7)
@@ -129,8 +129,8 @@ def _generators(
     spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
 ) -> Measured:
     tokenizer = load_tokenizer(models.tuned)
-    encoded = encode(tokenizer, rows, dataset.shape, _reading(spec, models))
-    _fits(models.base, encoded)
+    encoded = encode(tokenizer, rows, dataset.shape, reading_of(spec, models))
+    fits(models.base, encoded)
     asked = encoded[: _asked(spec, dataset)]
     found = [
         measure_generator(
@@ -165,7 +165,7 @@ def _with_examples(
         tokenizer,
         rows,
         dataset.shape,
-        _reading(spec, models),
+        reading_of(spec, models),
         load(workspace / layout.few_shot(spec.dataset_digest, spec.few_shot)),
         context=context,
         room=spec.evaluation.max_new_tokens,
@@ -191,21 +191,21 @@ def _preferences(
     spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
 ) -> Measured:
     tokenizer = load_tokenizer(models.tuned)
-    answers = read_answers(tokenizer, rows, dataset.shape, _reading(spec, models))
-    _fits(models.base, answers.encoded)
+    answers = read_answers(tokenizer, rows, dataset.shape, reading_of(spec, models))
+    fits(models.base, answers.encoded)
     metrics = measure_preferences(models.tuned, answers, lambda share: tell(share / 2))
     baseline = measure_preferences(models.base, answers, lambda share: tell(0.5 + share / 2))
     method = "the base model, given the very same prompts and answers"
     return Measured(metrics, baseline, method, len(rows))
 
 
-def _reading(spec: EvaluateSpec, models: Models) -> Reading:
+def reading_of(spec: EvaluateSpec, models: Models) -> Reading:
     """Rows are read as in training; but none is dropped."""
     context = context_length(load_config(models.tuned))
     return Reading.of(spec.training, context).for_all(context)
 
 
-def _fits(base: Path, rows: Sequence[Encoded]) -> None:
+def fits(base: Path, rows: Sequence[Encoded]) -> None:
     """Both models read the tuned model's tokens, so that they are paired: the base must know them."""
     known = int(load_config(base).get_text_config().vocab_size)
     largest = max(int(row.tokens.max(initial=0)) for row in rows)

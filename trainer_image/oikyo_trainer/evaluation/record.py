@@ -96,6 +96,8 @@ class VersionRecord(Report):
     """Of data.sliceBy, the least accurate first (TextClassification)."""
     folds: tuple[FoldRecord, ...] = ()
     """Of a cross-validation; mean and spread stand in `metrics`."""
+    forgetting: str = ""
+    """What became of what the base knew, and what was done for it; empty without training.general."""
     lineage: RecordLineage
     created: str
 

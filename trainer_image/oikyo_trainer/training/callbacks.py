@@ -26,6 +26,7 @@ from .checkpoint import Checkpoints, Saved
 from .curve import read
 from .distributed import World
 from .divergence import check_finite
+from .forgetting import excess_at
 from .fullvolume import TRY_AGAIN_SECONDS, Ending, free_bytes, is_full, told
 from .history import History
 from .hyperparameters import Plan
@@ -59,6 +60,7 @@ class Rhythm(TrainerCallback):
         patience: int | None,
         select_by: str = "loss",
         seconds_between_saves: float = math.inf,
+        bound: float | None = None,
     ) -> None:
         self._plan = plan
         self._world = world
@@ -66,6 +68,7 @@ class Rhythm(TrainerCallback):
         self._patience = patience
         self._select_by = select_by
         self._seconds_between_saves = seconds_between_saves
+        self._bound = bound
         self._logged = self._agreed = self._saved = time.monotonic()
         self._next_agreement = 0
         self._overdue = False
@@ -125,9 +128,13 @@ class Rhythm(TrainerCallback):
             return
         lower = self._select_by in LOWER_IS_BETTER
         key, sign = f"eval_{self._select_by}", 1 if lower else -1
-        seen = [(sign * e[key], e["step"]) for e in state.log_history if key in e]
-        best, best_step = min(seen)
-        waited = sum(1 for _, step in seen if step > best_step)
+        seen = [
+            (excess_at(state, e["step"], self._bound), sign * e[key], e["step"])
+            for e in state.log_history
+            if key in e
+        ]
+        best, best_step = min(seen)[1:]
+        waited = sum(1 for *_, step in seen if step > best_step)
         if waited >= self._patience:
             control.should_training_stop = True
             moved = "fallen below" if lower else "risen above"
@@ -234,9 +241,11 @@ class Committing(TrainerCallback):
         train_rows: int,
         remember: Callable[[int], None] = lambda step: None,
         select_by: str = "loss",
+        bound: float | None = None,
     ) -> None:
         self._plan = plan
         self._world = world
+        self._bound = bound
         self._checkpoints = checkpoints
         self._rhythm = rhythm
         self._reporter = reporter
@@ -274,6 +283,7 @@ class Committing(TrainerCallback):
             final=control.should_training_stop and not self._rhythm.stopped,
             eval_loss=validated_at(state, step, "loss"),
             ranking=ranking_at(state, step, self._select_by),
+            excess=excess_at(state, step, self._bound),
         )
         commit = partial(self._commit, saved, self.save_started)
         if self.behind is None:
@@ -344,7 +354,8 @@ class Committing(TrainerCallback):
             loss = validated_at(state, step, "loss")
             if loss is not None:
                 ranking = ranking_at(state, step, self._select_by)
-                self._checkpoints.set_eval_loss(step, loss, ranking)
+                excess = excess_at(state, step, self._bound)
+                self._checkpoints.set_eval_loss(step, loss, ranking, excess)
 
     def _rows_seen(self, step: int) -> int:
         epochs, steps = divmod(step, self._plan.steps_per_epoch)

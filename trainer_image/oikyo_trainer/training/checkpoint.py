@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from oikyo.api import workspace as layout
 
@@ -65,6 +66,12 @@ class Saved:
     final: bool
     eval_loss: float | None
     ranking: float | None = None
+    excess: float = 0.0
+    """How far the general loss stands above its bound."""
+
+
+Rank = float | tuple[float, float]
+"""Less is better: the metric that chooses, behind the excess of the general loss where there is one."""
 
 
 @dataclass
@@ -124,6 +131,7 @@ class Checkpoints:
             final=saved.final,
             eval_loss=saved.eval_loss,
             ranking=saved.ranking,
+            excess=saved.excess,
             libraries=dict(self.libraries),
             files=tuple(entries(folder)),
         )
@@ -155,9 +163,11 @@ class Checkpoints:
         losses = self._committed()
         return read_manifest(self.path(max(losses))).size if losses else 0
 
-    def set_eval_loss(self, step: int, loss: float, ranking: float | None = None) -> None:
+    def set_eval_loss(
+        self, step: int, loss: float, ranking: float | None = None, excess: float = 0.0
+    ) -> None:
         """Add a validation that was made after the checkpoint was committed."""
-        measured = {"eval_loss": loss, "ranking": ranking}
+        measured = {"eval_loss": loss, "ranking": ranking, "excess": excess}
         manifest = read_manifest(self.path(step)).model_copy(update=measured)
         self.before_commit()
         write_manifest(self.path(step), manifest)
@@ -187,15 +197,15 @@ class Checkpoints:
         names = (path.name.removeprefix(PREFIX) for path in self.folder.glob(f"{PREFIX}*"))
         return [int(name) for name in names if name.isdigit()]
 
-    def _committed(self) -> dict[int, float | None]:
+    def _committed(self) -> dict[int, Rank | None]:
         """What every checkpoint that has a readable manifest is ranked by, mostly validation loss."""
-        losses: dict[int, float | None] = {}
+        losses: dict[int, Rank | None] = {}
         for step in self._steps():
             if step in self.damaged:
                 continue
             try:
                 manifest = read_manifest(self.path(step))
-                losses[step] = manifest.eval_loss if manifest.ranking is None else manifest.ranking
+                losses[step] = manifest.rank
             except Damaged:
                 continue
         return losses
@@ -219,17 +229,17 @@ class Checkpoints:
         return self._verified(step) is not None
 
 
-def ranked(losses: Mapping[int, float | None]) -> list[int]:
+def ranked(losses: Mapping[int, Rank | None]) -> list[int]:
     """Steps from best to worst: by validation loss, the earlier of equals; without one, the newest."""
 
-    def key(step: int) -> tuple[int, float, int]:
+    def key(step: int) -> tuple[int, Any, int]:  # the ranks of one run are all of one kind
         loss = losses[step]
         return (1, 0.0, -step) if loss is None else (0, loss, step)
 
     return sorted(losses, key=key)
 
 
-def to_remove(losses: Mapping[int, float | None], *, keep: int) -> set[int]:
+def to_remove(losses: Mapping[int, Rank | None], *, keep: int) -> set[int]:
     """Steps that retention drops: all but the `keep` newest (at least two) and the best one."""
     newest = sorted(losses)[-max(keep, LEAST_KEPT) :]
     measured = [step for step in ranked(losses) if losses[step] is not None]

@@ -17,6 +17,7 @@ from .callbacks import peak_memory_bytes
 from .checkpoint import Checkpoints, Manifest
 from .curve import read
 from .distributed import barrier
+from .forgetting import EVAL_GENERAL_LOSS, choice
 from .history import History
 from .methods.merge import Rows
 from .release import Released, release
@@ -58,6 +59,7 @@ def finish(
         resolved=(*setting.plan.resolved, *run.resolved),
         model_path=path.relative_to(setting.context.workspace).as_posix() if path else "",
         curve=reading.sentence if (reading := read(run.history.lines())) else "",
+        levers=tuple(_levers(run, setting, best)),
         notes=(
             *_notes(checkpoints, newest, early),
             *run.rollbacks.sentences(),
@@ -78,11 +80,23 @@ def _release(setting: Setting, checkpoint: Path, rows: Rows) -> Released:
     )
 
 
+def _levers(run: Run, setting: Setting, best: Manifest | None) -> Iterator[str]:
+    """What was done against forgetting."""
+    if setting.general is None or best is None:
+        return
+    if setting.replay is not None:
+        yield setting.replay.sentence()
+    asked, select_by = setting.general.asked, setting.spec.training.select_by
+    yield from choice(run.history.lines(), best.step, float(asked.max_increase), select_by)
+
+
 def _metrics(run: Run, newest: Manifest | None) -> dict[str, float]:
     told = {**_last_values(run.history), **run.telling.newest}
     metrics = {"train_loss": told["loss"]} if "loss" in told else {}
     if "eval_loss" in told:
         metrics["eval_loss"] = told["eval_loss"]
+    if EVAL_GENERAL_LOSS in told:
+        metrics[EVAL_GENERAL_LOSS] = told[EVAL_GENERAL_LOSS]
     metrics |= run.telling.speed.overall()
     metrics["peak_memory_bytes"] = float(peak_memory_bytes())
     if run.rollbacks.done:

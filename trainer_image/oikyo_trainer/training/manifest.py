@@ -53,8 +53,16 @@ class Manifest(BaseModel):
     eval_loss: float | None = None
     ranking: float | None = None
     """What the best is chosen by, less is better: training.selectBy; None: eval_loss."""
+    excess: float = 0.0
+    """How far the loss of general rows stands above training.general.maxIncrease; 0: it keeps to it."""
     libraries: dict[str, str] = {}
     files: tuple[Entry, ...]
+
+    @property
+    def rank(self) -> tuple[float, float] | None:
+        """What the best checkpoint is chosen by, less is better; None: nothing was measured."""
+        value = self.eval_loss if self.ranking is None else self.ranking
+        return None if value is None else (self.excess, value)
 
     @property
     def size(self) -> int:

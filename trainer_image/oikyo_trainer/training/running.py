@@ -76,6 +76,7 @@ def make_run(
         len(tokens.train),
         setting.context.remember,
         spec.training.select_by,
+        _bound(setting),
     )
     callbacks = [rhythm, telling, committing]
     if rollbacks.done:
@@ -102,7 +103,13 @@ def _rhythm(setting: Setting, *, validates: bool) -> Rhythm:
         patience=training.early_stopping.patience if training.early_stopping else None,
         select_by=training.select_by,
         seconds_between_saves=60.0 * training.checkpoints.every_minutes,
+        bound=_bound(setting),
     )
+
+
+def _bound(setting: Setting) -> float | None:
+    """How far the general loss may rise; None: nothing is asked."""
+    return None if setting.general is None else float(setting.general.asked.max_increase)
 
 
 def _speed(setting: Setting, device: Any, counter: Throughput, stopwatch: Stopwatch) -> Speed:
@@ -130,7 +137,9 @@ def _trainer(
         "callbacks": callbacks,
     }
     if spec.training.objective == "Supervised" and spec.task == "TextGeneration":
-        return make_supervised(spec.training, plan, world, **parts)
+        trainer, chosen = make_supervised(spec.training, plan, world, **parts)
+        trainer.general_rows = setting.general.measured if setting.general else None
+        return trainer, chosen
     if spec.training.objective != "Supervised":
         trainer = make_preferring(spec.training, world, **parts)
     else:
@@ -183,13 +192,15 @@ def run_to_end(
 ) -> Diverged | None:
     """Train to the end, or until a number is none; raises Retry when the gang was asked to stop."""
     if setting.world.is_first:
-        run.history.rewind(newest.step if newest else 0)
+        run.history.rewind(newest.step if newest else -1)
     trainer = run.trainer
     # A validation that was due when the earlier attempt had to stop is made up for first.
     due = newest is not None and newest.step % setting.plan.every_steps == 0
     last = newest is not None and newest.step >= setting.plan.total_steps
     if newest is not None and newest.eval_loss is None and (due or last):
         trainer.args.eval_on_start = trainer.eval_dataset is not None
+    if newest is None and setting.general is not None:
+        trainer.args.eval_on_start = True  # what the base knew, before anything is learned
     resume = str(checkpoints.path(newest.step)) if newest else None
     trainer.committing.committed = newest.step if newest else 0
     pulse = trainer.pulse.watching()

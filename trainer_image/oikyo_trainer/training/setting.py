@@ -15,6 +15,7 @@ from ..planning.road import expected
 from .distributed import World
 from .hyperparameters import Plan
 from .model import Base
+from .replay import GeneralTokens, Replay
 from .rows import Source
 
 log = logging.getLogger("oikyo.train")
@@ -31,6 +32,10 @@ class Setting:
     base: Base
     plan: Plan
     folder: Path
+    general: GeneralTokens | None = None
+    """What the base knew, of training.general."""
+    replay: Replay | None = None
+    """How much of it an epoch shows; None: nothing."""
 
     def check_attempt(self) -> None:
         """Raise Stale when a newer attempt has begun; called right before each commit."""

@@ -19,6 +19,7 @@ from oikyo.api.jobstatus import Resolved
 from oikyo.api.training import TrainingSpec
 
 from .distributed import World
+from .forgetting import EVAL_GENERAL_LOSS
 from .fsdp import shard
 from .hyperparameters import Plan
 from .kernels import fuse
@@ -40,6 +41,8 @@ class Supervised(Steady):
     shape: Shape
     choice: Choice
     accelerator: Any
+    general_rows: TokenRows | None = None
+    """Rows of what the base knew, measured beside the validation rows."""
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """The next step; its labels are known, so no process has to ask the others."""
@@ -77,12 +80,20 @@ class Supervised(Steady):
         options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
         self.accelerator.backward(loss, **options)
 
-    @torch.no_grad()
+    def _validation(self) -> dict[str, float]:
+        found = super()._validation()
+        if self.general_rows is not None:
+            found[EVAL_GENERAL_LOSS] = self._loss_over(self.general_rows)
+        return found
+
     def _validation_loss(self) -> float:
-        """Mean loss of all labels of the split, the same for any number of processes."""
+        return self._loss_over(self.eval_dataset)
+
+    @torch.no_grad()
+    def _loss_over(self, rows: TokenRows) -> float:
+        """Mean loss of all labels of `rows`, the same for any number of processes."""
         model = self.model_wrapped if self.is_deepspeed_enabled else self.model
         model.eval()
-        rows = self.eval_dataset
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, labels
         for bin_ in deal(rows.lengths, np.arange(len(rows)), self.shape)[self.world.rank]:
             part = build(rows, bin_, self.choice.layout).to(self.args.device)

@@ -29,6 +29,7 @@ from .model import Base, open_base
 from .network import choose_network
 from .precision import Processor, choose_precision, read_processor
 from .preferences import compare
+from .replay import mix, open_general
 from .rows import Source, Tokens, open_source, open_tokens, some_rows
 from .running import make_run, run_to_end
 from .setting import Setting, foreseen, log_choices
@@ -48,13 +49,16 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
     source = open_source(context.workspace, spec.dataset_digest, spec.task)
     base = open_base(context.workspace, spec.model_digest, spec.task)
     opened, every = _tokens(spec, context.workspace, source)
-    tokens = folds.learned(every, opened)
+    general = open_general(context.workspace, spec)
+    tokens, replay = mix(folds.learned(every, opened), general)
     plan = _plan(spec, tokens, base, world, processor)
-    plan = replace(plan, resolved=(*plan.resolved, *choose_network(world, cuda=processor.cuda)))
+    shown = () if replay is None else (replay.resolved(),)
+    network = choose_network(world, cuda=processor.cuda)
+    plan = replace(plan, resolved=(*plan.resolved, *network, *shown))
     stage, steps = context.folder(spec), plan.total_steps
     results = []
     for fold in range(spec.folds):
-        part = folds.learned(every, opened, fold)
+        part, _ = mix(folds.learned(every, opened, fold), general)
         setting = Setting(
             folds.of_fold(spec),
             folds.part_of(context, fold, spec.folds + 1, steps),
@@ -63,10 +67,11 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
             base,
             _plan(spec, part, base, world, processor),
             folds.folder_of(stage, fold),
+            general,
         )
         results.append(_train_fold(setting, processor, part, stage, fold))
     context = folds.part_of(context, spec.folds, spec.folds + 1, steps)
-    setting = Setting(spec, context, world, source, base, plan, stage)
+    setting = Setting(spec, context, world, source, base, plan, stage, general, replay)
     _log_start(setting, tokens, threads)
     result = _train(setting, processor, tokens, context.workspace / layout.checkpoints(spec.run))
     return result.model_copy(update={"metrics": (*result.metrics, *folds.told(results))})

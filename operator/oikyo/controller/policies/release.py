@@ -30,6 +30,7 @@ def version_plan(
         metrics=verdict.metrics,
         baseline=verdict.baseline,
         gates=verdict.gates,
+        forgetting=verdict.forgetting[:1024],
         lineage=Lineage(
             job=job.metadata.name,
             job_uid=job.metadata.uid,

@@ -70,11 +70,11 @@ def check(
     leaked, contaminated = kept.leaked.copy(), kept.contaminated.copy()
     found = []
     if spec.leakage.action != "Ignore":
-        found.append(Found(_of_test(spec.leakage.ngram, spool, rows, sides)))
+        found.append(Found(of_test(spec.leakage.ngram, spool, rows, sides)))
     named = _by_name(spec.contamination)
     benchmarks = [read_items(parts, spec.leakage.ngram) for parts in named]
     found += [Found(items.known) for items in benchmarks]
-    _search(found, spool, rows, np.flatnonzero((sides >= 0) & (sides != TEST)))
+    search(found, spool, rows, np.flatnonzero((sides >= 0) & (sides != TEST)))
     if spec.leakage.action != "Ignore":
         leaks = found.pop(0)
         _tell_leaks(spec, intake, rows, leaks)
@@ -104,7 +104,7 @@ def _by_name(given: Sequence[BenchmarkSource]) -> list[list[BenchmarkSource]]:
     return list(named.values())
 
 
-def _of_test(ngram: int, spool: Spool, rows: Rows, sides: Sides) -> Known:
+def of_test(ngram: int, spool: Spool, rows: Rows, sides: Sides) -> Known:
     """The runs of the test side; its items are the rows themselves."""
     known = Known(ngram, WITHIN)
     test = np.flatnonzero(sides == TEST)
@@ -117,7 +117,8 @@ def _of_test(ngram: int, spool: Spool, rows: Rows, sides: Sides) -> Known:
     return known
 
 
-def _search(found: Sequence[Found], spool: Spool, rows: Rows, wanted: Index) -> None:
+def search(found: Sequence[Found], spool: Spool, rows: Rows, wanted: Index) -> None:
+    """Look through the rows `wanted` for what each of `found` knows."""
     looked = [one for one in found if len(one.known)]
     if not looked:
         return

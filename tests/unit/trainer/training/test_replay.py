@@ -1,0 +1,173 @@
+"""General rows: measured from step 0 on, mixed into the one order of rows, and the choice that keeps to a bound."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from oikyo.api import workspace as layout
+from oikyo.api.stages import GeneralRows, TrainResult, TrainSpec
+from oikyo_trainer.training.forgetting import EVAL_GENERAL_LOSS, choice
+from oikyo_trainer.training.replay import Mixed, replayed
+from oikyo_trainer.training.tokenfiles import SplitWriter, TokenRows, open_rows
+from unit.trainer.training.conftest import WORDS, Lab, digest, write_dataset
+from unit.trainer.training.test_kills import in_child
+
+pytestmark = pytest.mark.timeout(180)
+FORGETFUL: dict[str, Any] = {
+    "method": "Full",
+    "epochs": 6,
+    "learning_rate": "5e-3",
+    "scheduler": "Constant",
+    "checkpoints": {"every_steps": 6, "keep": 20},
+}
+
+
+def backwards(number: int) -> list[dict[str, Any]]:
+    """Texts that count the words down: another language than that of the pairs, which count up."""
+    return [
+        {"text": " ".join(WORDS[(row - i) % len(WORDS)] for i in range(4 + row % 5)) + " "}
+        for row in range(number)
+    ]
+
+
+def a_base_that_knows(lab: Lab) -> str:
+    """The tiny base after a training on the general texts, as a base of its own; returns its digest."""
+    write_dataset(lab.workspace, "knowledge", "text", backwards(200))
+    spec = lab.spec("TextGeneration", run="school", method="Full", epochs=6, learning_rate="5e-3")
+    result = lab.train(spec.model_copy(update={"dataset_digest": digest("knowledge")}))
+    (lab.workspace / result.model_path).rename(lab.workspace / layout.model(digest("knowing")))
+    return digest("knowing")
+
+
+def with_general(lab: Lab, run: str, *, base: str = "", **more: Any) -> TrainSpec:
+    """A training on the pairs with general texts beside them."""
+    from oikyo_trainer.data.tokenise import Request, tokenise
+
+    general = {"sources": [{"uri": "file:///general.jsonl"}], **more.pop("general", {})}
+    spec = lab.spec("TextGeneration", run=run, **{**FORGETFUL, "general": general, **more})
+    if base:
+        spec = spec.model_copy(update={"model_digest": base})
+    if not (lab.workspace / layout.dataset(digest("general"))).exists():
+        write_dataset(lab.workspace, "general", "text", backwards(60), validation=20)
+    asked = Request(spec.task, digest("general"), spec.model_digest, spec.training)
+    tokens = tokenise(lab.workspace, asked, lab.workspace / f".general-{run}", lambda _: None)
+    rows = GeneralRows(dataset_digest=digest("general"), tokens_digest=tokens.digest)
+    return lab.tokenised(spec.model_copy(update={"general": rows}))
+
+
+def curve(lab: Lab, run: str) -> dict[int, float]:
+    """The general loss by step; each step once."""
+    path = lab.workspace / layout.stage(run, "train") / layout.HISTORY
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    found = [(e["step"], e[EVAL_GENERAL_LOSS]) for e in lines if EVAL_GENERAL_LOSS in e]
+    assert len(found) == len(dict(found))
+    return dict(found)
+
+
+def model_of(lab: Lab, result: TrainResult) -> dict[str, Any]:
+    return lab.weights(result)
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    import torch
+
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+@pytest.mark.slow
+def test_replay_keeps_what_a_training_without_it_forgets(lab: Lab) -> None:
+    base = a_base_that_knows(lab)
+    rises, levers = {}, {}
+    for share in ("0", "0.2"):
+        spec = with_general(lab, f"r{share}", base=base, general={"replay": share})
+        result = lab.train(spec)
+        seen = curve(lab, spec.run)
+        assert min(seen) == 0, "the base was not measured"
+        rises[share] = seen[max(seen)] - seen[0]
+        levers[share] = result.levers
+    assert rises["0"] > 0.5, rises
+    assert rises["0.2"] < 0.5 * rises["0"], rises
+    assert levers["0.2"][0].startswith("replay 0.2: 24 general rows (24 different")
+    assert not any(said.startswith("replay") for said in levers["0"])
+
+
+@pytest.mark.slow
+def test_the_best_checkpoint_is_one_that_keeps_to_the_bound(lab: Lab) -> None:
+    base = a_base_that_knows(lab)
+    spec = with_general(lab, "free", base=base, general={"replay": "0", "maxIncrease": "100"})
+    free = lab.train(spec)
+    seen = curve(lab, "free")
+    rises = {step: loss - seen[0] for step, loss in seen.items() if step}
+    least = min(rises.values())
+    assert rises[free.best_step] > least
+    bound = f"{(least + rises[free.best_step]) / 2:.4f}"
+    held = lab.train(
+        with_general(lab, "held", base=base, general={"replay": "0", "maxIncrease": bound})
+    )
+    assert rises[held.best_step] <= float(bound) < rises[free.best_step]
+    assert f"it would have been step {free.best_step}" in held.levers[0]
+    # No checkpoint can keep to it: the least rise is taken, and said to be too much.
+    none = lab.train(
+        with_general(lab, "none", base=base, general={"replay": "0", "maxIncrease": "0.0001"})
+    )
+    assert rises[none.best_step] == pytest.approx(least, abs=1e-4)
+    assert none.levers[0].startswith("best checkpoint: none keeps to the bound")
+
+
+@pytest.mark.slow
+def test_a_killed_training_with_replay_ends_in_the_same_bits(lab: Lab) -> None:
+    more = {"epochs": 3, "general": {"replay": "0.2"}}
+    whole = lab.train(with_general(lab, "whole", **more))
+    spec = with_general(lab, "cut", **more)
+    place = lab.workspace / layout.checkpoints("cut")
+    for attempt in (1, 2):
+        after = 12 * attempt
+        again = spec.model_copy(update={"attempt": attempt})
+        in_child(lab, again, lambda: (place / f"checkpoint-{after}").exists())  # noqa: B023
+    resumed = lab.train(spec.model_copy(update={"attempt": 3}))
+    assert resumed.best_step == whole.best_step
+    assert same(model_of(lab, whole), model_of(lab, resumed))
+    assert curve(lab, "whole") == curve(lab, "cut")
+
+
+def test_mixed_rows_are_the_rows_of_their_parts(tmp_path: Any) -> None:
+    def rows(name: str, *given: tuple[list[int], list[int]]) -> TokenRows:
+        with SplitWriter(tmp_path, name, per_token=True) as writer:
+            for tokens, marks in given:
+                writer.add(tokens, [len(tokens)], marks)
+        return open_rows(tmp_path, name)
+
+    one = rows("one", ([1, 2, 3], [0, 1, 1]), ([4, 5], [0, 1]))
+    other = rows("other", ([6], [1]), ([7, 8, 9, 10], [1, 1, 0, 1]))
+    mixed = Mixed((one, other.take(np.array([1, 1, 0]))))
+    assert len(mixed) == 5
+    assert mixed.lengths.tolist() == [3, 2, 4, 4, 1]
+    assert mixed.labelled.tolist() == [2, 1, 2, 2, 0]
+    assert [mixed[row]["input_ids"].tolist()[0] for row in range(5)] == [1, 4, 7, 7, 6]
+    assert mixed[3]["labels"].tolist() == [7, 8, -100, 10]
+    taken = mixed.take(np.array([4, 0]))
+    assert (taken.lengths.tolist(), taken[0]["input_ids"].tolist()) == ([1, 3], [6])
+    assert taken.marked(1)[1].tolist() == [False, True, True]
+
+
+def test_a_share_counts_among_all_rows() -> None:
+    assert [replayed(share, 900) for share in ("0", "0.1", "0.25", "0.5")] == [0, 100, 300, 900]
+
+
+def test_the_choice_says_what_it_cost() -> None:
+    lines = [
+        {"step": 0, EVAL_GENERAL_LOSS: 2.0},
+        {"step": 10, "eval_loss": 1.5, EVAL_GENERAL_LOSS: 2.05},
+        {"step": 20, "eval_loss": 1.2, EVAL_GENERAL_LOSS: 2.4},
+    ]
+    (said,) = choice(lines, 10, 0.1, "loss")
+    assert said == (
+        "best checkpoint: step 10, general loss +0.05 against step 0 (bound +0.1), of 20; by its loss alone "
+        "it would have been step 20 with +0.4"
+    )
+    assert next(choice(lines, 20, 0.5, "loss")).endswith("(bound +0.5)")
+    assert list(choice([], 10, 0.1, "loss")) == []
