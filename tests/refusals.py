@@ -219,6 +219,9 @@ RULES = (
          training={"objective": "DPO"}),
     _job("an adapter for a server of whole models", "spec.training.merge", "merge: true",
          training={"merge": False}, deployment={"runtime": "VLLM"}),
+    _job("an adapter by DoRA for VLLM", "spec.training.merge", "merge: true",
+         task="TextGeneration", deployment={"runtime": "VLLM"},
+         training={"merge": False, "lora": {"variant": "DoRA"}}),
     _job("a learning rate in letters", "spec.training.learningRate", "Auto",
          training={"learningRate": "abc"}),
     _job("a learning rate of nothing", "spec.training.learningRate", "above 0",
@@ -266,6 +269,12 @@ RULES = (
            replicas={"min": 3, "max": 2}),
     _other("a quantity in words", "ModelEndpoint", "spec.resources.cpu", "500m",
            resources={"cpu": "four"}),
+    _other("an adapter with the model's own name", "ModelEndpoint", "spec.adapters",
+           "write another name", adapters=[{"name": "support-intents"}]),
+    _other("an adapter in capitals", "ModelEndpoint", "spec.adapters[0].name", "lower case",
+           adapters=[{"name": "Refunds"}]),
+    _other("an adapter of a model in capitals", "ModelEndpoint", "spec.adapters[0].model",
+           "lower case", adapters=[{"name": "refunds", "model": "R"}]),
     Row("another model", a_manifest("ModelEndpoint", model="other"), "spec.model", "cannot change",
         old=a_manifest("ModelEndpoint")),
 )  # fmt: skip
@@ -339,7 +348,14 @@ ACCEPTED = {
     "a deployment of nothing but defaults": a_manifest(deployment={}),
     "a continued version": a_manifest(**_base("version://support-intents/3")),
     "a record": a_manifest("ModelVersion"),
+    "an adapter by LoRA for VLLM": a_manifest(
+        task="TextGeneration", training={"merge": False}, deployment={"runtime": "VLLM"}
+    ),
     "an endpoint": a_manifest("ModelEndpoint"),
+    "an endpoint with adapters": a_manifest(
+        "ModelEndpoint",
+        adapters=[{"name": "refunds"}, {"name": "old", "model": "refunds", "version": 3}],
+    ),
     "a pinned endpoint": a_manifest("ModelEndpoint", versionPolicy="Pinned", version=3),
 }
 

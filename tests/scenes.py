@@ -120,7 +120,9 @@ def seen(*runs: StageRun, **fields: Any) -> Observed:
     return Observed(runs=runs, **fields)
 
 
-def version(number: int = 1, *, accepted: bool = True, model: str = "tickets") -> ModelVersion:
+def version(
+    number: int = 1, *, accepted: bool = True, model: str = "tickets", **fields: Any
+) -> ModelVersion:
     spec = ModelVersionSpec(
         model=model,
         version=number,
@@ -136,7 +138,7 @@ def version(number: int = 1, *, accepted: bool = True, model: str = "tickets") -
             dataset_digest=DIGEST,
         ),
         created="2026-11-23T12:00:00Z",
-    )
+    ).model_copy(update=fields)
     return ModelVersion(metadata=ObjectMeta(name=f"{model}-v{number}"), spec=spec)
 
 

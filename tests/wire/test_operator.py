@@ -13,6 +13,7 @@ from threading import Thread
 
 import pytest
 
+from builders import a_manifest
 from control_plane import REPOSITORY, Api, Audit, OperatorProcess, Place, eventually, operator
 from kit.cluster import Cluster
 from oikyo.api.meta import Metric
@@ -256,6 +257,54 @@ def test_an_accepted_version_is_served_and_the_endpoint_becomes_ready(
     eventually(lambda: place.api.get(place.path("services", "tickets")), "the Service to come back")
     place.api.delete(endpoint)
     eventually(lambda: not place.pods(labels), "the server to go with its endpoint")
+
+
+def test_an_adapter_joins_a_running_server_and_a_wrong_one_leaves_it_as_it_is(
+    place: Place, running: OperatorProcess
+) -> None:
+    lora = {"method": "LoRA", "rank": 8, "variant": "Standard"}
+    for model in ("tickets", "refunds"):
+        record = a_manifest("ModelVersion", name=f"{model}-v1", model=model, adapter=lora)
+        place.api.create(place.ours("modelversions"), record)
+    served = a_manifest("ModelEndpoint", name="tickets", model="tickets")
+    place.api.create(place.ours("modelendpoints"), served)
+    endpoint, labels = place.ours("modelendpoints", "tickets"), "oikyo.dev/endpoint=tickets"
+    (first,) = eventually(lambda: place.pods(labels), "the server pod")
+    place.run_pod(first)
+    eventually(lambda: _says(place, endpoint, "Ready", "True"), "the endpoint to be ready")
+
+    place.api.patch(endpoint, {"spec": {"adapters": [{"name": "refunds"}]}})
+    pods = eventually(lambda: len(got := place.pods(labels)) == 2 and got, "a second pod")
+    names = {pod["metadata"]["name"] for pod in pods}
+    assert first["metadata"]["name"] in names, "the old server answers until the new one does"
+    place.run_pod(next(p for p in pods if p["metadata"]["name"] != first["metadata"]["name"]))
+    told = "version 1 of tickets with 1 adapter answers"
+    eventually(lambda: _says(place, endpoint, "Ready", "True", told), "the adapter to be served")
+    status = place.api.get(endpoint)["status"]
+    assert status["adapters"] == [{"name": "refunds", "version": 1}]
+    deployments = place.api.items(place.path("deployments", group="apps/v1"))
+    assert [one["metadata"]["name"] for one in deployments] == ["tickets"]
+
+    wrong = {"adapters": [{"name": "refunds"}, {"name": "nobody"}]}
+    place.api.patch(endpoint, {"spec": wrong})
+    eventually(lambda: _says(place, endpoint, "Stalled", "True"), "the endpoint to stall")
+    status = place.api.get(endpoint)["status"]
+    assert status["diagnosis"]["evidence"] == "spec.adapters[nobody]"
+    assert status["adapters"] == [{"name": "refunds", "version": 1}]
+    (deployment,) = place.api.items(place.path("deployments", group="apps/v1"))
+    assert deployment["metadata"]["generation"] == deployments[0]["metadata"]["generation"]
+    nobody = a_manifest("ModelVersion", name="nobody-v1", model="nobody", adapter=lora)
+    place.api.create(place.ours("modelversions"), nobody)
+    eventually(lambda: _says(place, endpoint, "Stalled", "False"), "the endpoint to go on")
+
+
+def _says(place: Place, path: str, kind: str, status: str, message: str = "") -> bool:
+    """Whether an object's condition has the status, and the message where one is given."""
+    found = (place.api.get(path) or {}).get("status", {}).get("conditions", ())
+    return any(
+        c["type"] == kind and c["status"] == status and message in c.get("message", "")
+        for c in found
+    )
 
 
 def test_replicas_stay_when_an_autoscaler_takes_them_over(

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .base import ATOMIC, Fraction, Model, Rule, in_words
 
+LoRAVariant = Literal["Standard", "RsLoRA", "DoRA"]
 Method = Literal["Full", "LoRA", "QLoRA", "IA3", "OFT", "LayerNorm", "PromptTuning"]
 ADAPTERS: tuple[Method, ...] = (
     "LoRA",
@@ -92,7 +93,7 @@ class LoRA(Model):
         Fraction, Field(description='Dropout before the adapter. Default: "0.05".')
     ] = "0.05"
     variant: Annotated[
-        Literal["Standard", "RsLoRA", "DoRA"],
+        LoRAVariant,
         Field(
             description="RsLoRA scales by alpha / sqrt(rank) (Kalajdzievski 2023), which keeps high "
             "ranks learning; DoRA learns the length of each weight vector apart from its direction "

@@ -243,8 +243,10 @@ class FineTuneJobSpec(Model):
         ),
         Rule(
             "!has(self.deployment) || self.deployment.runtime != 'VLLM' || self.training.merge"
-            " || self.training.method == 'Full'",
-            "the VLLM runtime loads whole models: write training.merge: true, or deployment.runtime: Oikyo",
+            " || self.training.method == 'Full' || (self.task == 'TextGeneration' && "
+            "self.training.method in ['LoRA', 'QLoRA'] && self.training.lora.variant != 'DoRA')",
+            "the VLLM runtime takes whole models, and adapters by LoRA for TextGeneration: write "
+            "training.merge: true, or deployment.runtime: Oikyo",
             ".training.merge",
         ),
         Rule(

@@ -18,6 +18,7 @@ from .base import (
     Word,
     list_map,
 )
+from .endpointadapters import EndpointAdapter, ServedAdapter
 from .meta import Condition, Diagnosis, ObjectMeta
 
 Runtime = Literal["Oikyo", "VLLM"]
@@ -79,6 +80,17 @@ class ModelEndpointSpec(Model):
             description="Version to serve when versionPolicy is Pinned. Example: 3.",
         ),
     ] = None
+    adapters: Annotated[
+        tuple[EndpointAdapter, ...],
+        Field(
+            max_length=64,
+            description="More versions to serve from the same pods on one copy of the base's weights, "
+            "chosen by the model that a request names. Like the version of spec.model, each was "
+            "trained with training.merge: false from the same base. Default: none. "
+            "Example: [{name: refunds}, {name: refunds-old, model: refunds, version: 3}].",
+            json_schema_extra=list_map("name"),
+        ),
+    ] = ()
     replicas: Annotated[
         Replicas, Field(description="Bounds of the autoscaler. Default: 1 to 1.")
     ] = Replicas()
@@ -105,6 +117,12 @@ class ModelEndpointSpec(Model):
             ".version",
         ),
         Rule(
+            "!has(self.adapters) || self.adapters.all(adapter, adapter.name != self.model)",
+            "an adapter's name says which model a request means, and spec.model has this one already: "
+            "write another name, for example refunds",
+            ".adapters",
+        ),
+        Rule(
             "self.model == oldSelf.model",
             "spec.model cannot change: make a new ModelEndpoint",
             ".model",
@@ -129,6 +147,14 @@ class ModelEndpointStatus(Report):
         ),
     ] = ()
     version: Annotated[int | None, Field(description="Version that is served.")] = None
+    adapters: Annotated[
+        tuple[ServedAdapter, ...],
+        Field(
+            max_length=64,
+            description="Adapters that are served beside it.",
+            json_schema_extra=list_map("name"),
+        ),
+    ] = ()
     replicas: Annotated[int, Field(description="Server pods that exist.")] = 0
     ready_replicas: Annotated[int, Field(description="Server pods that answer.")] = 0
     selector: Annotated[

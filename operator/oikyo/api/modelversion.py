@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from .adapters import LoRAVariant, Method
 from .base import API_VERSION, Digest, Model, Name, Rule, Timestamp, Word, list_map
 from .jobstatus import GateResults
 from .meta import BaseMetrics, Metric, ObjectMeta, TunedMetrics
@@ -50,6 +51,16 @@ class Storage(Model):
     path: Annotated[Word, Field(description="Folder on the claim.")]
 
 
+class AdapterFacts(Model):
+    """What kind of adapter a version is that was left beside its base (training.merge: false)."""
+
+    method: Annotated[Method, Field(description="Method that trained it.")]
+    rank: Annotated[int | None, Field(description="Rank of the matrices (LoRA, QLoRA).")] = None
+    variant: Annotated[LoRAVariant | None, Field(description="Variant of LoRA (LoRA, QLoRA).")] = (
+        None
+    )
+
+
 class ModelVersionSpec(Model):
     """The record. It never changes."""
 
@@ -62,6 +73,12 @@ class ModelVersionSpec(Model):
     ]
     digest: Annotated[Digest, Field(description="SHA-256 over the model's files.")]
     storage: Annotated[Storage, Field(description="Where the files are.")]
+    adapter: Annotated[
+        AdapterFacts | None,
+        Field(
+            description="Of a version that is an adapter beside its base; absent for a whole model."
+        ),
+    ] = None
     metrics: TunedMetrics = ()
     baseline: BaseMetrics = ()
     gates: GateResults = ()

@@ -200,8 +200,19 @@ class EvaluateSpec(RunSpec):
     shapeless: ClassVar[dict[str, int | None]] = {"attempt": 0, "min_version": 1}
 
 
+class AdapterSpec(Model):
+    """One adapter that is served beside the version."""
+
+    name: str
+    """What requests write as their model."""
+    model_name: str
+    version: int
+    path: str
+    """Folder of the version, relative to the workspace."""
+
+
 class ServeSpec(Model):
-    """Serve one version."""
+    """Serve one version, and adapters of the same base beside it."""
 
     stage: Literal["serve"] = "serve"
     model_name: str
@@ -209,6 +220,12 @@ class ServeSpec(Model):
     task: Task
     path: str
     """Folder of the version, relative to the workspace."""
+    adapters: tuple[AdapterSpec, ...] = ()
+    """Where there are any, the version itself is an adapter too."""
+    base: str | None = None
+    """Folder of the base, relative to the workspace, of a version that is an adapter."""
+    lora_rank: int | None = None
+    """Largest rank of the version and the adapters, where they are of LoRA."""
     port: int = SERVE_PORT
     max_concurrency: int = 8
     """Requests computed or queued at once; above it the answer is 429."""

@@ -20,6 +20,14 @@ def serve(
         int | None,
         typer.Option("--version", help="Version to serve; default: what the endpoint says."),
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adapter",
+            metavar="MODEL[/NUMBER]",
+            help="A version on the same base to serve beside it, by its name; may be repeated.",
+        ),
+    ] = None,
     port: Annotated[
         int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")
     ] = 8000,
@@ -35,12 +43,16 @@ def serve(
     """Serve a released model until Ctrl-C.
 
     Without --version: the newest accepted version, or what the model's endpoint pins. A rejected
-    version is refused, unless --version names it and --force says that you mean it.
+    version is refused, unless --version names it and --force says that you mean it. With --adapter,
+    several versions trained with merge: false answer from one copy of their base; a request says by
+    `model` which of them it means.
     """
     from oikyo.desktop.serving import choose, run_server
 
     place = home_at(home)
-    spec = choose(place, model, version, force=force).model_copy(update={"port": port})
+    spec = choose(place, model, version, beside=adapter or (), force=force).model_copy(
+        update={"port": port}
+    )
     _say(spec, host)
     return run_server(spec, place, host)
 
@@ -52,8 +64,9 @@ def _say(spec: ServeSpec, host: str) -> None:
 
     shown = f"[{host}]" if ":" in host else host
     path = FACTS[spec.task].route
+    beside = "".join(f", {one.name} version {one.version}" for one in spec.adapters)
     print(
-        f"serving {spec.model_name} version {spec.version} on http://{shown}:{spec.port}{path} "
+        f"serving {spec.model_name} version {spec.version}{beside} on http://{shown}:{spec.port}{path} "
         "(Ctrl-C ends)",
         file=sys.stderr,
         flush=True,

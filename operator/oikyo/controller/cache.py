@@ -182,7 +182,9 @@ class Cache:
 
     def _of_model(self, namespace: str, model: str) -> Iterator[Key]:
         for endpoint in self.snapshot(MODEL_ENDPOINTS, namespace):
-            if endpoint.get("spec", {}).get("model") == model:
+            spec = endpoint.get("spec", {})
+            beside = [a.get("model") or a.get("name") for a in spec.get("adapters", ())]
+            if model in (spec.get("model"), *beside):
                 yield key_of(MODEL_ENDPOINTS, endpoint)
         for job in self.snapshot(FINE_TUNE_JOBS, namespace):
             name = job.get("spec", {}).get("model", {}).get("name") or job["metadata"]["name"]

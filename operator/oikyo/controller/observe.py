@@ -239,7 +239,12 @@ def _of_model(
 def observe_endpoint(endpoint: ModelEndpoint, cache: Cache) -> EndpointObserved:
     """Everything about one endpoint."""
     namespace, name = endpoint.metadata.namespace, endpoint.metadata.name
-    versions = _of_model(cache, MODEL_VERSIONS, namespace, endpoint.spec.model, ModelVersion)
+    models = dict.fromkeys((endpoint.spec.model, *(a.of_model for a in endpoint.spec.adapters)))
+    versions = [
+        version
+        for model in models
+        for version in _of_model(cache, MODEL_VERSIONS, namespace, model, ModelVersion)
+    ]
     deployment = cache.get(DEPLOYMENTS, namespace, name)
     if deployment is None or not owned_by(deployment, endpoint.metadata.uid):
         return EndpointObserved(versions=tuple(versions))
@@ -249,16 +254,16 @@ def observe_endpoint(endpoint: ModelEndpoint, cache: Cache) -> EndpointObserved:
         replicas=status.get("replicas", 0),
         ready_replicas=status.get("readyReplicas", 0),
         updated_replicas=status.get("updatedReplicas", 0),
-        served_version=_served(_annotation(deployment)),
+        served=_served(_annotation(deployment)),
         rolled_out=_rolled_out(deployment),
         trouble=_trouble(endpoint, cache),
     )
 
 
 @lru_cache(maxsize=1024)
-def _served(text: str) -> int | None:
+def _served(text: str) -> ServeSpec | None:
     try:
-        return ServeSpec.model_validate_json(text).version
+        return ServeSpec.model_validate_json(text)
     except ValidationError:
         return None
 

@@ -211,12 +211,12 @@ class EndpointObserved:
     """Everything a decision about one ModelEndpoint may rest on."""
 
     versions: tuple[ModelVersion, ...] = ()
-    """All versions of the model."""
+    """All versions of the model and of the models of its adapters."""
     replicas: int = 0
     ready_replicas: int = 0
     updated_replicas: int = 0
-    served_version: int | None = None
-    """The version that the Deployment's pod template names; None when there is no Deployment."""
+    served: ServeSpec | None = None
+    """What the Deployment's pod template tells its server; None when there is no Deployment."""
     rolled_out: bool = False
     """The Deployment's newest template is fully available."""
     trouble: str = ""
@@ -235,6 +235,9 @@ class ServerPlan:
 @dataclass(frozen=True)
 class EndpointDecision:
     server: ServerPlan | None
+    """What must exist; None: nothing."""
     status: ModelEndpointStatus
     events: tuple[Event, ...] = ()
     wake_after: timedelta | None = None
+    keep: bool = False
+    """Whatever exists stays as it is, and nothing is made."""

@@ -196,7 +196,7 @@ class Reconciler:
             if decision.server and await self._hands.serve(endpoint, decision.server):
                 continue
             await self._report_endpoint(item, endpoint, decision)
-            if not await self._hands.unserve(endpoint, decision.server):
+            if decision.keep or not await self._hands.unserve(endpoint, decision.server):
                 return _seconds(decision)
         return 1.0
 

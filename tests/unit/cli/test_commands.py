@@ -13,6 +13,7 @@ import pytest
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.meta import Condition, OwnerReference
+from oikyo.api.modelversion import AdapterFacts
 from oikyo.cli.app import run_command
 from oikyo.cli.compare import left_out
 from oikyo.cli.ending import exit_code
@@ -151,6 +152,39 @@ def test_serving_follows_the_endpoint_that_was_recorded(here: Path) -> None:
     Store(home).put(endpoint(versionPolicy="Pinned", version=1))
     assert choose(home, "tickets", None, force=False).version == 1
     assert choose(home, "tickets", 2, force=False).version == 2
+
+
+def test_adapters_are_served_beside_the_model_by_name_and_version(here: Path) -> None:
+    from oikyo.desktop.serving import choose
+
+    home, lora = Home(here / ".oikyo"), AdapterFacts(method="LoRA", rank=8, variant="Standard")
+    for number, model in ((1, "tickets"), (1, "refunds"), (2, "refunds"), (1, "moods")):
+        Store(home).put(version(number, model=model, adapter=lora))
+    spec = choose(home, "tickets", None, beside=["refunds/1", "moods"], force=False)
+    assert [(one.name, one.version) for one in spec.adapters] == [("refunds", 1), ("moods", 1)]
+    assert [one.path for one in spec.adapters] == ["versions/refunds/1", "versions/moods/1"]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "words"),
+    [
+        ("refunds/three", "--adapter refunds/three: write the name of a model"),
+        ("Refunds", "--adapter Refunds: write the name of a model"),
+        ("tickets", "--adapter tickets: tickets is served already"),
+        ("nobody", "spec.adapters[nobody]: no version of nobody has passed its gates"),
+        ("whole", "version 1 of whole is a whole model"),
+    ],
+)
+def test_an_adapter_that_cannot_be_served_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str], adapter: str, words: str
+) -> None:
+    store = Store(Home(here / ".oikyo"))
+    store.put(version(1, adapter=AdapterFacts(method="IA3")))
+    store.put(version(1, model="whole"))
+    assert run_command(["serve", "tickets", "--adapter", adapter]) == 64
+    told = capsys.readouterr().err
+    assert words in told
+    assert "kubectl" not in told
 
 
 def test_delete_takes_what_the_job_owns_and_leaves_the_rest(

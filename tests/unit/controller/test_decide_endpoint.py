@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
+from oikyo.api.modelversion import AdapterFacts, Storage
+from oikyo.api.stages import AdapterSpec, ServeSpec
+from oikyo.api.training import TrainingSpec
 from oikyo.controller.conditions import find, holds
 from oikyo.controller.endpoint import decide_endpoint
 from oikyo.controller.observed import EndpointObserved
-from scenes import NOW, endpoint, version
+from oikyo.controller.policies.adapters import facts
+from scenes import DIGEST, NOW, endpoint, version
+
+
+def told(number: int, *adapters: AdapterSpec, **fields) -> ServeSpec:
+    """What the server of `version(number)` is told."""
+    known = {"model_name": "tickets", "version": number, "task": "TextClassification"}
+    path = f"versions/tickets/{number}"
+    return ServeSpec(**{**known, "path": path, "adapters": adapters, **fields})
 
 
 def serving(number: int, **fields):
-    known = {"served_version": number, "ready_replicas": 1, "replicas": 1, "rolled_out": True}
+    known = {"served": told(number), "ready_replicas": 1, "replicas": 1, "rolled_out": True}
     return EndpointObserved(**{"versions": (version(1), version(2)), **known, **fields})
 
 
@@ -66,3 +79,146 @@ def test_deciding_twice_changes_nothing():
     second = decide_endpoint(again, serving(2), NOW + timedelta(minutes=1))
     assert second.status == first.status
     assert second.events == ()
+
+
+LORA = AdapterFacts(method="LoRA", rank=8, variant="Standard")
+BASE = "models/" + DIGEST.removeprefix("sha256:")
+REFUNDS = AdapterSpec(name="refunds", model_name="refunds", version=2, path="versions/refunds/2")
+
+
+def adapter(number: int = 2, model: str = "refunds", **fields):
+    return version(number, model=model, **{"adapter": LORA, **fields})
+
+
+def beside(*versions, adapters=({"name": "refunds"},), **spec):
+    """The decision about an endpoint whose own version is adapter 1 of tickets."""
+    seen = EndpointObserved(versions=(adapter(1, "tickets"), *versions))
+    return decide_endpoint(endpoint(adapters=adapters, **spec), seen, NOW)
+
+
+def test_adapters_are_served_beside_the_model_by_the_newest_accepted_or_the_named_version():
+    versions = (adapter(1), adapter(2), adapter(3, accepted=False))
+    assert beside(*versions).server.spec == told(1, REFUNDS, base=BASE, lora_rank=8)
+    old = beside(*versions, adapters=({"name": "old", "model": "refunds", "version": 1},))
+    (served,) = old.server.spec.adapters
+    assert (served.name, served.model_name, served.version) == ("old", "refunds", 1)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words", "versions"),
+    [
+        ("VersionMissing", "spec.adapters[refunds]: no version of refunds has passed", ()),
+        ("NotAnAdapter", "version 2 of refunds is a whole model", (adapter(adapter=None),)),
+        (
+            "AdapterDiffers",
+            "version 2 of refunds has the task TextGeneration, and version 1 of tickets has",
+            (adapter(task="TextGeneration"),),
+        ),
+        (
+            "AdapterDiffers",
+            "has the base model sha256:" + "cd" * 32,
+            (
+                adapter(
+                    lineage=adapter().spec.lineage.model_copy(
+                        update={"base_digest": "sha256:" + "cd" * 32}
+                    )
+                ),
+            ),
+        ),
+        (
+            "AdapterDiffers",
+            "has the workspace claim other, and version 1 of tickets has tickets-workspace",
+            (adapter(storage=Storage(claim_name="other", path="versions/refunds/2")),),
+        ),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_told_and_nothing_is_made(reason, words, versions):
+    decision = beside(*versions)
+    assert (decision.server, decision.keep) == (None, False)
+    stalled = find(decision.status.conditions, "Stalled")
+    assert (stalled.status, stalled.reason) == ("True", reason)
+    assert words in stalled.message
+    assert decision.status.diagnosis.evidence == "spec.adapters[refunds]"
+    assert [event.reason for event in decision.events] == [reason]
+
+
+def test_a_named_version_that_is_missing_or_rejected_is_told_apart():
+    pinned = ({"name": "refunds", "version": 3},)
+    gone = beside(adapter(2), adapters=pinned)
+    assert find(gone.status.conditions, "Stalled").reason == "VersionMissing"
+    bad = beside(adapter(3, accepted=False), adapters=pinned)
+    assert find(bad.status.conditions, "Stalled").reason == "VersionRejected"
+
+
+def test_a_whole_model_takes_no_adapters():
+    seen = EndpointObserved(versions=(version(1), adapter()))
+    decision = decide_endpoint(endpoint(adapters=({"name": "refunds"},)), seen, NOW)
+    stalled = find(decision.status.conditions, "Stalled")
+    assert stalled.reason == "NotAnAdapter"
+    assert stalled.message.startswith("spec.model: version 1 of tickets is a whole model")
+    assert "training.merge: false" in decision.status.diagnosis.next_step
+
+
+def test_an_adapter_that_does_not_fit_leaves_what_runs():
+    before = told(1, REFUNDS, base=BASE, lora_rank=8)
+    versions = (adapter(1, "tickets"), adapter(2))
+    seen = EndpointObserved(versions=versions, served=before, replicas=1, ready_replicas=1)
+    wanted = endpoint(adapters=({"name": "refunds"}, {"name": "nobody"}))
+    decision = decide_endpoint(wanted, seen, NOW)
+    assert (decision.server, decision.keep) == (None, True)
+    assert holds(decision.status.conditions, "Ready", "False")
+    assert [(one.name, one.version) for one in decision.status.adapters] == [("refunds", 2)]
+    assert decision.status.version == 1
+    assert decision.status.diagnosis.tried == "what served before goes on serving"
+
+
+def test_ready_waits_for_the_server_that_was_told_of_the_adapter():
+    versions = (adapter(1, "tickets"), adapter(2))
+    wanted = endpoint(adapters=({"name": "refunds"},))
+    up = {"versions": versions, "replicas": 1, "ready_replicas": 1, "rolled_out": True}
+    before = told(1, base=BASE, lora_rank=8)
+    old = decide_endpoint(wanted, EndpointObserved(served=before, **up), NOW)
+    assert "with 1 adapter is rolling out" in find(old.status.conditions, "Ready").message
+    new = decide_endpoint(wanted, EndpointObserved(served=old.server.spec, **up), NOW)
+    assert find(new.status.conditions, "Ready").message == (
+        "version 1 of tickets with 1 adapter answers"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ({"method": "IA3"}, "was made by IA3"),
+        ({"method": "LoRA", "rank": 8, "variant": "DoRA"}, "is of the variant DoRA"),
+        ({"method": "LoRA", "rank": 1024, "variant": "Standard"}, "has rank 1024, above 512"),
+    ],
+)
+def test_what_vllm_cannot_carry_out_is_told_before_a_pod_starts(kind, words):
+    text = {"task": "TextGeneration"}
+    seen = EndpointObserved(
+        versions=(adapter(1, "tickets", **text), adapter(2, adapter=AdapterFacts(**kind), **text))
+    )
+    wanted = endpoint(runtime="VLLM", adapters=({"name": "refunds"},))
+    stalled = find(decide_endpoint(wanted, seen, NOW).status.conditions, "Stalled")
+    assert (stalled.reason, words in stalled.message) == ("RuntimeUnfit", True)
+
+
+def test_vllm_takes_no_adapter_that_classifies():
+    decision = beside(adapter(), runtime="VLLM")
+    assert "classifies texts" in find(decision.status.conditions, "Stalled").message
+
+
+@pytest.mark.parametrize(
+    ("training", "expected"),
+    [
+        ({"method": "LoRA"}, None),
+        ({"method": "Full", "merge": False}, None),
+        ({"method": "IA3", "merge": False}, AdapterFacts(method="IA3")),
+        (
+            {"method": "LoRA", "merge": False, "lora": {"rank": 4, "variant": "DoRA"}},
+            AdapterFacts(method="LoRA", rank=4, variant="DoRA"),
+        ),
+    ],
+)
+def test_the_record_says_what_kind_of_adapter_a_version_is(training, expected):
+    assert facts(TrainingSpec.model_validate(training)) == expected

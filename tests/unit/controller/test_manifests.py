@@ -13,7 +13,7 @@ import scenes
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.meta import ANNOTATION_HASH, ANNOTATION_SPEC
 from oikyo.api.modelendpoint import ModelEndpointSpec
-from oikyo.api.stages import EvaluateSpec, PrepareSpec, ServeSpec, TrainSpec
+from oikyo.api.stages import AdapterSpec, EvaluateSpec, PrepareSpec, ServeSpec, TrainSpec
 from oikyo.controller import manifests
 from oikyo.controller.manifests import Manifest, Settings, pod
 from oikyo.controller.observed import ClaimPlan, Mounts, ServerPlan, StagePlan
@@ -276,6 +276,28 @@ def test_vllm_serves_the_folder_of_the_version_from_its_own_image() -> None:
         "--tensor-parallel-size 2"
     )
     assert container["readinessProbe"]["httpGet"]["path"] == "/health"
+
+
+def test_vllm_serves_adapters_by_name_on_their_base() -> None:
+    endpoint = scenes.endpoint(runtime="VLLM")
+    refunds = AdapterSpec(name="refunds", model_name="r", version=1, path="versions/r/1")
+    told = ServeSpec(
+        model_name="tickets",
+        version=3,
+        task="TextGeneration",
+        path="versions/tickets/3",
+        adapters=(refunds,),
+        base="models/abcd",
+        lora_rank=48,
+    )
+    made = manifests.server(endpoint, ServerPlan(told, "workspace", endpoint.spec), IMAGES)
+    deployment = of_kind(made, "Deployment")
+    assert deployment is not None
+    assert " ".join(only_container(deployment)["command"]) == (
+        "vllm serve /workspace/models/abcd --served-model-name models/abcd --port 8000 "
+        "--tensor-parallel-size 1 --enable-lora --max-loras 2 --max-lora-rank 64 "
+        "--lora-modules tickets=/workspace/versions/tickets/3 refunds=/workspace/versions/r/1"
+    )
 
 
 def every_template() -> list[Manifest]:

@@ -237,7 +237,8 @@ def see_endpoint(item: Object) -> EndpointObserved:
 def test_a_rollout_is_over_when_only_new_pods_answer(status: Object, rolled_out: bool) -> None:
     seen = see_endpoint(deployment(**status))
     assert seen.rolled_out is rolled_out
-    assert seen.served_version == 3
+    assert seen.served is not None
+    assert seen.served.version == 3
 
 
 def test_a_crashing_server_pod_is_told_with_its_last_words() -> None:

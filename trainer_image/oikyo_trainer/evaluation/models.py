@@ -27,6 +27,7 @@ from .opening import SAFE, sizes_of
 from .prompted import put_before
 
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 def device() -> torch.device:
@@ -43,31 +44,37 @@ def load_model(kind: Any, folder: Path) -> PreTrainedModel:
             evidence=str(folder),
             next_step="Use a model whose weights are safetensors; pickled weights are never loaded.",
         )
-    logging.disable_progress_bar()  # a bar of control characters buries the log of a pod
-    where = device()
-    options: dict[str, Any] = {
-        "use_safetensors": True, "dtype": torch.float32 if where.type == "cpu" else "auto", **SAFE
-    }  # fmt: skip
     if (folder / ADAPTER_CONFIG).is_file():
-        return _load_adapted(kind, folder, options).eval().to(where)
-    model: PreTrainedModel = kind.from_pretrained(folder, **options)
-    return model.eval().to(where)
+        return adapted(load_base(kind, folder), folder)
+    model: PreTrainedModel = kind.from_pretrained(folder, **_options())
+    return model.eval().to(device())
 
 
-def _load_adapted(kind: Any, folder: Path, options: dict[str, Any]) -> PreTrainedModel:
-    """The base with the adapter of `folder` in its layers; head and labels are the adapter's."""
+def _options() -> dict[str, Any]:
+    """How weights are read: keyword arguments of from_pretrained."""
+    logging.disable_progress_bar()  # a bar of control characters buries the log of a pod
+    dtype = torch.float32 if device().type == "cpu" else "auto"
+    return {"use_safetensors": True, "dtype": dtype, **SAFE}
+
+
+def load_base(kind: Any, folder: Path) -> PreTrainedModel:
+    """The base of the adapter in `folder`, with the head and labels that the adapter's config names."""
+    model: PreTrainedModel = kind.from_pretrained(
+        base_folder(folder), config=load_config(folder), ignore_mismatched_sizes=True, **_options()
+    )
+    return model
+
+
+def adapted(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The base with the adapter of `folder` in its layers, ready to compute."""
     from peft import PeftModel
 
-    model = kind.from_pretrained(
-        base_folder(folder), config=load_config(folder), ignore_mismatched_sizes=True, **options
-    )
-    peft_model = PeftModel.from_pretrained(model, str(folder))
-    adapted: PreTrainedModel = peft_model.get_base_model()
+    peft_model = PeftModel.from_pretrained(base, str(folder))
+    model: PreTrainedModel = peft_model.get_base_model()
     if peft_model.active_peft_config.is_prompt_learning:
         learned = peft_model.prompt_encoder[peft_model.active_adapter].embedding.weight.detach()
-        prompted: PreTrainedModel = put_before(adapted, learned.to(device()))
-        return prompted
-    return adapted
+        model = put_before(model, learned.to(device()))
+    return model.eval().to(device())
 
 
 def base_folder(folder: Path) -> Path:

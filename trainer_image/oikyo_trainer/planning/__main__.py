@@ -14,7 +14,7 @@ from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED
 from ..errors import Refused
 from .choose import Choice
 from .road import plan_training, processes_of, quantity
-from .serving import CONCURRENCY, serving_need
+from .serving import CONCURRENCY, adapter_bytes, serving_need
 from .shape import ModelShape, read_shape
 
 MEMINFO = Path("/proc/meminfo")
@@ -103,11 +103,18 @@ def as_json(job: FineTuneJob, shape: ModelShape, choice: Choice, source: str) ->
 def _serving(job: FineTuneJob, shape: ModelShape, length: int) -> dict[str, Any]:
     wanted = job.spec.deployment
     cuda = wanted is not None and wanted.resources.gpus > 0
-    needed = serving_need(job.spec.task, shape, length=length, cuda=cuda)
+    training = job.spec.training
+    needed = serving_need(job.spec.task, training, shape, length=length, cuda=cuda)
     limit = wanted.resources.memory if wanted is not None and not cuda else None
     bound = quantity(limit) if limit else None
     fits = bound is None or needed <= bound
-    return {"bytes": needed, "memory": bound, "concurrency": CONCURRENCY, "fits": fits}
+    return {
+        "bytes": needed,
+        "memory": bound,
+        "concurrency": CONCURRENCY,
+        "fits": fits,
+        "adapter": adapter_bytes(job.spec.task, training, shape),
+    }
 
 
 def table(body: dict[str, Any]) -> str:
@@ -126,6 +133,8 @@ def table(body: dict[str, Any]) -> str:
     ]
     serving = body["serving"]
     lines.append(f"serving needs {_size(serving['bytes'])} at {serving['concurrency']} requests")
+    if serving["adapter"]:
+        lines.append(f"each further adapter of this kind adds {_size(serving['adapter'])}")
     if not serving["fits"]:
         lines.append(
             f"it does not fit deployment.resources.memory {_size(serving['memory'])}: write at "

@@ -87,7 +87,7 @@ def check_serving(limit: str, training: TrainingSpec, task: Task, model: Path) -
     except Refused:
         return  # a model that says too little was told of by `fit`
     length = min(training.max_length, shape.context)
-    needed = serving_need(task, shape, length=length, cuda=False)
+    needed = serving_need(task, training, shape, length=length, cuda=False)
     if needed > quantity(limit):
         raise Refused(
             "ServingMemoryTooSmall",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from oikyo.api.stages import ServeSpec
 from oikyo.api.tasks import Task
+from oikyo.api.training import TrainingSpec
 
 from .activations import FULL
+from .choose import setup_of
+from .predict import trained
 from .shape import ModelShape
 
 SERVER_BASE = 700 << 20
@@ -15,15 +18,26 @@ CONCURRENCY = int(ServeSpec.model_fields["max_concurrency"].default)
 """Requests that a server takes at once."""
 
 
-def serving_need(task: Task, shape: ModelShape, *, length: int, cuda: bool) -> int:
-    """Bytes of a server that is as busy as it may be."""
-    return serving_bytes(
+def serving_need(
+    task: Task, training: TrainingSpec, shape: ModelShape, *, length: int, cuda: bool
+) -> int:
+    """Bytes of a server of what the training leaves, as busy as it may be."""
+    whole = serving_bytes(
         shape,
         length=length,
         concurrency=CONCURRENCY,
         cuda=cuda,
         generates=task == "TextGeneration",
     )
+    return whole + adapter_bytes(task, training, shape)
+
+
+def adapter_bytes(task: Task, training: TrainingSpec, shape: ModelShape) -> int:
+    """What one adapter adds to its base in a server; 0 for a whole model. In float32, as released."""
+    if training.merge or training.method == "Full":
+        return 0
+    setup = setup_of(training, task, shape, processes=1, bf16=False)
+    return FULL * trained(shape, setup)
 
 
 def serving_bytes(

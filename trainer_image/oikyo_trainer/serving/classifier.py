@@ -14,7 +14,7 @@ from ..evaluation.cut import Reading
 from ..evaluation.models import context_length
 from ..evaluation.prompts import encode_texts
 from ..evaluation.rows import by_length
-from .metrics import ServerMetrics
+from .metrics import ModelMetrics
 
 WINDOW_SECONDS = 0.003
 """How long a request waits for company."""
@@ -37,14 +37,15 @@ class Ask:
 
 
 class Classifier:
-    """Owns the classification model; computes on one thread, off the event loop."""
+    """Owns a classification model; computes on the one thread of all of the server's, off the event loop."""
 
     def __init__(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         reading: Reading,
-        metrics: ServerMetrics,
+        metrics: ModelMetrics,
+        thread: ThreadPoolExecutor,
     ) -> None:
         self.labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
         self.several = model.config.problem_type == "multi_label_classification"
@@ -54,7 +55,7 @@ class Classifier:
         self._reading = reading.for_all(context_length(model.config, tokenizer))
         self._metrics = metrics
         self._asks: asyncio.Queue[Ask] = asyncio.Queue()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="classify")
+        self._thread = thread
         self._task: asyncio.Task[None] | None = None
         if model.config.pad_token_id is None:
             model.config.pad_token_id = tokenizer.pad_token_id

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import ApiError, answer
 from .requests import parse_json
-from .state import Server
+from .state import Served, Server
 
 log = logging.getLogger("oikyo.serve")
 
@@ -69,7 +69,7 @@ class Edge:
             place.give_back()
             route = scope["path"] if scope["path"] in ROUTES else "other"
             code = CLIENT_GONE if place.abandoned or code == 0 else code
-            self._server.metrics.answered(route, code, time.perf_counter() - started)
+            place.model.metrics.answered(route, code, time.perf_counter() - started)
 
 
 class Place:
@@ -79,11 +79,14 @@ class Place:
         self._server = server
         self._held = False
         self._cancel: Callable[[], None] | None = None
+        self.model = server.first
+        """Whom the request is for; the endpoint's own model until it has said so."""
         self.abandoned = False
         """The client went away before the answer was complete."""
 
-    def take(self) -> None:
-        self._server.admit()
+    def take(self, model: Served) -> None:
+        self.model = model
+        self._server.admit(model)
         self._held = True
 
     def on_end(self, cancel: Callable[[], None]) -> None:
@@ -95,7 +98,7 @@ class Place:
             self._cancel()
         if self._held:
             self._held = False
-            self._server.release()
+            self._server.release(self.model)
 
 
 def place_of(request: Request) -> Place:

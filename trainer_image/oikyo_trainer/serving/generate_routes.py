@@ -17,7 +17,7 @@ from .errors import ApiError, body, invalid
 from .generator import Generator, Job, Piece, Settings
 from .openai_format import DONE, Form, event
 from .requests import ChatRequest, CompletionRequest, Sampling
-from .state import Server
+from .state import Served, Server
 
 TOKENIZING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
 """One thread: a long prompt must not stop the event loop."""
@@ -26,7 +26,7 @@ FAILED = "the server failed while generating; its log says where"
 
 async def chat(request: Request) -> Response:
     server: Server = request.app.state.server
-    engine = server.generator()
+    server.check("TextGeneration")
     raw = await read_json(request, server.spec.max_body_bytes)
     if isinstance(raw, dict) and {"chat_template", "chat_template_kwargs"} & raw.keys():
         raise ApiError(400, "a chat template is the model's own: a request cannot send one")
@@ -34,9 +34,9 @@ async def chat(request: Request) -> Response:
         asked = ChatRequest.model_validate(raw)
     except ValidationError as error:
         raise invalid(error) from None
-    server.check_model(asked.model)
-    place = place_of(request)
-    place.take()
+    model = server.served(asked.model)
+    place_of(request).take(model)
+    engine = model.generator()
     dialogue = asked.chat()
     try:
         prompt = await _off_loop(lambda: render(engine.tokenizer, dialogue, open_answer=True))
@@ -45,21 +45,22 @@ async def chat(request: Request) -> Response:
         raise ApiError(
             400, f"the model's chat template refuses it: {said}", param="messages"
         ) from None
-    return await _answer(request, server, asked, engine, prompt)
+    return await _answer(request, server, asked, model, prompt)
 
 
 async def completions(request: Request) -> Response:
     server: Server = request.app.state.server
-    engine = server.generator()
+    server.check("TextGeneration")
     raw = await read_json(request, server.spec.max_body_bytes)
     try:
         asked = CompletionRequest.model_validate(raw)
     except ValidationError as error:
         raise invalid(error) from None
-    server.check_model(asked.model)
-    place_of(request).take()
-    prompt = await _off_loop(lambda: prompt_tokens(engine.tokenizer, asked.prompt))
-    return await _answer(request, server, asked, engine, prompt)
+    model = server.served(asked.model)
+    place_of(request).take(model)
+    tokenizer = model.generator().tokenizer
+    prompt = await _off_loop(lambda: prompt_tokens(tokenizer, asked.prompt))
+    return await _answer(request, server, asked, model, prompt)
 
 
 async def _off_loop(work):  # type: ignore[no-untyped-def]  # any function without arguments
@@ -67,13 +68,14 @@ async def _off_loop(work):  # type: ignore[no-untyped-def]  # any function witho
 
 
 async def _answer(
-    request: Request, server: Server, asked: Sampling, engine: Generator, prompt: list[int]
+    request: Request, server: Server, asked: Sampling, model: Served, prompt: list[int]
 ) -> Response:
+    engine = model.generator()
     settings = settings_of(asked, len(prompt), engine.context_length, server.spec.max_new_tokens)
     job = engine.submit(prompt, settings)
     place = place_of(request)
     place.on_end(job.cancelled.set)
-    form = Form(chat=isinstance(asked, ChatRequest), model=server.spec.model_name)
+    form = Form(chat=isinstance(asked, ChatRequest), model=model.name)
     if asked.stream:
         events = _events(engine, job, form, asked.wants_usage, place)
         return StreamingResponse(events, media_type="text/event-stream", headers=NO_CACHE)

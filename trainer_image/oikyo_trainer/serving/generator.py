@@ -1,4 +1,4 @@
-"""Generating text for many requests at once: one thread, one token of each in turn.
+"""Generating text for many requests at once, one token of each in turn.
 
 Each request keeps its own key-value cache, so an answer never depends on what else is computed, and
 a long answer never makes a short one wait. A cancelled request costs at most the token under way.
@@ -10,7 +10,6 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,8 +18,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..evaluation.models import context_length, greedy_config
-from .metrics import ServerMetrics
+from .metrics import ModelMetrics
 from .text_stream import StopScanner, TextStream
+from .turns import Turns
 
 log = logging.getLogger("oikyo.serve")
 
@@ -54,6 +54,7 @@ class Piece:
 class Job:
     """One answer under way. The compute thread alone changes it, but for `cancelled`."""
 
+    engine: Generator
     prompt: Sequence[int]
     settings: Settings
     text: TextStream
@@ -68,36 +69,35 @@ class Job:
     last: int = -1
     cache: Any = None  # the model's own kind of key-value cache
 
+    def begin(self) -> None:
+        self.engine.metrics.queued.dec()
+
+    def turn(self) -> bool:
+        return not self.cancelled.is_set() and self.engine.turn(self)
+
     def tell(self, piece: Piece) -> None:
         self.loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
 
 
 class Generator:
-    """Owns the language model and the thread that computes."""
+    """Owns a language model; `turns` computes."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, metrics: ServerMetrics
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        metrics: ModelMetrics,
+        turns: Turns,
     ) -> None:
         self.tokenizer = tokenizer
         self.context_length = context_length(model.config)
         self._model = model
-        self._metrics = metrics
+        self.metrics = metrics
         ends = greedy_config(model, tokenizer, 1).eos_token_id or []
         self._ends = frozenset(ends if isinstance(ends, list) else [ends])
         keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._options: dict[str, Any] = {"logits_to_keep": 1} if keeps else {}
-        self._waiting: deque[Job] = deque()
-        self._change = threading.Condition()
-        self._closed = False
-        self._thread = threading.Thread(target=self._compute, daemon=True, name="generate")
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        with self._change:
-            self._closed = True
-            self._change.notify()
+        self._turns = turns
 
     def submit(self, prompt: Sequence[int], settings: Settings) -> Job:
         """Begin an answer; called on the event loop that will read it."""
@@ -107,6 +107,7 @@ class Generator:
         else:
             random.manual_seed(settings.seed)
         job = Job(
+            engine=self,
             prompt=prompt,
             settings=settings,
             text=TextStream(self.tokenizer, prompt),
@@ -115,10 +116,8 @@ class Generator:
             loop=asyncio.get_running_loop(),
             pieces=asyncio.Queue(),
         )
-        with self._change:
-            self._waiting.append(job)
-            self._metrics.queued.inc()
-            self._change.notify()
+        self.metrics.queued.inc()
+        self._turns.add(job)
         return job
 
     @staticmethod
@@ -136,22 +135,7 @@ class Generator:
         with torch.inference_mode():
             self._model(input_ids=torch.tensor([[start]], device=self._model.device))
 
-    def _compute(self) -> None:
-        active: deque[Job] = deque()
-        while True:
-            with self._change:
-                while not self._waiting and not active and not self._closed:
-                    self._change.wait()
-                if self._closed:
-                    return
-                while self._waiting:
-                    active.append(self._waiting.popleft())
-                    self._metrics.queued.dec()
-            job = active.popleft()
-            if not job.cancelled.is_set() and self._turn(job):
-                active.append(job)
-
-    def _turn(self, job: Job) -> bool:
+    def turn(self, job: Job) -> bool:
         """One step of one answer; whether there is more to do."""
         try:
             with torch.inference_mode():
@@ -174,7 +158,7 @@ class Generator:
         job.cache = output.past_key_values
         if reading:
             job.read += len(tokens)
-            self._metrics.prompt_tokens.inc(len(tokens))
+            self.metrics.prompt_tokens.inc(len(tokens))
             if job.read < len(job.prompt):
                 return True
         return self._take(job, choose(output.logits[0, -1], job.settings, job.random))
@@ -183,7 +167,7 @@ class Generator:
         """Add a token to the answer; whether the answer goes on."""
         job.last = token
         job.generated += 1
-        self._metrics.generated_tokens.inc()
+        self.metrics.generated_tokens.inc()
         ended = token in self._ends
         text = job.stops.push("" if ended else job.text.push(token))
         full = job.generated >= job.settings.max_tokens

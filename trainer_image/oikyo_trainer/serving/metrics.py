@@ -12,7 +12,7 @@ NAMES = ("model", "version")
 
 @dataclass(frozen=True)
 class Identity:
-    """What is served; on every series as labels."""
+    """One model of the server, by the name that requests write; on every series as labels."""
 
     model: str
     version: int
@@ -26,23 +26,22 @@ class Identity:
 class ServerMetrics:
     """One registry for one server process."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._identity = identity
-        self._requests = Counter(
+        self.requests = Counter(
             "oikyo_server_requests_total",
             "Requests answered, by route and status code (499: the client went away)",
             (*NAMES, "route", "code"),
             registry=self._registry,
         )
-        self._durations = Histogram(
+        self.durations = Histogram(
             "oikyo_server_request_duration_seconds",
             "Seconds from the request's first byte to the answer's last",
             (*NAMES, "route"),
             registry=self._registry,
             buckets=BUCKETS,
         )
-        self._info = Gauge(
+        self.info = Gauge(
             "oikyo_server_model_info",
             "Always 1; says what is served",
             (*NAMES, "task", "digest"),
@@ -55,21 +54,32 @@ class ServerMetrics:
         self.prompt_tokens = self._counter("prompt_tokens_total", "Tokens of prompts read")
 
     def _gauge(self, name: str, text: str) -> Gauge:
-        gauge = Gauge(f"oikyo_server_{name}", text, NAMES, registry=self._registry)
-        return gauge.labels(*self._identity.labels)
+        return Gauge(f"oikyo_server_{name}", text, NAMES, registry=self._registry)
 
     def _counter(self, name: str, text: str) -> Counter:
-        counter = Counter(f"oikyo_server_{name}", text, NAMES, registry=self._registry)
-        return counter.labels(*self._identity.labels)
-
-    def loaded(self, digest: str) -> None:
-        """The weights are in memory and have computed once."""
-        self._info.labels(*self._identity.labels, self._identity.task, digest).set(1)
-        self.ready.set(1)
-
-    def answered(self, route: str, code: int, seconds: float) -> None:
-        self._requests.labels(*self._identity.labels, route, str(code)).inc()
-        self._durations.labels(*self._identity.labels, route).observe(seconds)
+        return Counter(f"oikyo_server_{name}", text, NAMES, registry=self._registry)
 
     def exposition(self) -> bytes:
         return generate_latest(self._registry)
+
+
+class ModelMetrics:
+    """The series of one model of the server."""
+
+    def __init__(self, server: ServerMetrics, identity: Identity) -> None:
+        self._server = server
+        self._identity = identity
+        self.inflight = server.inflight.labels(*identity.labels)
+        self.queued = server.queued.labels(*identity.labels)
+        self.ready = server.ready.labels(*identity.labels)
+        self.generated_tokens = server.generated_tokens.labels(*identity.labels)
+        self.prompt_tokens = server.prompt_tokens.labels(*identity.labels)
+
+    def loaded(self, digest: str) -> None:
+        """The weights are in memory and have computed once."""
+        self._server.info.labels(*self._identity.labels, self._identity.task, digest).set(1)
+        self.ready.set(1)
+
+    def answered(self, route: str, code: int, seconds: float) -> None:
+        self._server.requests.labels(*self._identity.labels, route, str(code)).inc()
+        self._server.durations.labels(*self._identity.labels, route).observe(seconds)

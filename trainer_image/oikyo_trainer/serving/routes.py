@@ -10,12 +10,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from oikyo.api.tasks import Task
+
 from .classifier import Classified
 from .edge import Edge, place_of, read_json
 from .errors import ApiError, invalid, on_api_error, on_http_exception
 from .generate_routes import chat, completions
 from .requests import ClassifyRequest
-from .state import Server
+from .state import Served, Server
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -61,38 +63,44 @@ async def metrics(request: Request) -> Response:
 
 
 async def models(request: Request) -> Response:
-    """The one model, in OpenAI's form, with its version and digest."""
+    """The models in OpenAI's form, with version and digest, and with their base where they are adapters."""
     server: Server = request.app.state.server
-    spec, loaded = server.spec, server.loaded
-    entry = {
-        "id": spec.model_name,
+    data = [_told(model, server.spec.task) for model in server.models]
+    return JSONResponse({"object": "list", "data": data})
+
+
+def _told(model: Served, task: Task) -> dict[str, object]:
+    engine = model.engine
+    told: dict[str, object] = {
+        "id": model.name,
         "object": "model",
-        "created": loaded.created if loaded else 0,
+        "created": engine.created if engine else 0,
         "owned_by": "oikyo",
-        "version": spec.version,
-        "task": spec.task,
-        "digest": loaded.digest if loaded else "",
+        "version": model.version,
+        "task": task,
+        "digest": engine.digest if engine else "",
     }
-    return JSONResponse({"object": "list", "data": [entry]})
+    return told | {"parent": engine.base} if engine and engine.base else told
 
 
 async def classify(request: Request) -> Response:
     server: Server = request.app.state.server
-    engine = server.classifier()
+    server.check("TextClassification")
     raw = await read_json(request, server.spec.max_body_bytes)
     try:
         asked = ClassifyRequest.model_validate(raw)
     except ValidationError as error:
         raise invalid(error) from None
-    server.check_model(asked.model)
-    place_of(request).take()
+    model = server.served(asked.model)
+    engine = model.classifier()
+    place_of(request).take(model)
     found = await engine.classify(asked.input)
     most = asked.top_k or len(engine.labels)
     data = [
         _entry(index, one, engine.labels, most, several=engine.several)
         for index, one in enumerate(found)
     ]
-    answer = {"model": server.spec.model_name, "version": server.spec.version, "data": data}
+    answer = {"model": model.name, "version": model.version, "data": data}
     return JSONResponse(answer)
 
 

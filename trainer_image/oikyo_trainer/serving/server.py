@@ -1,4 +1,4 @@
-"""The serve stage: one process that loads one version and answers for it until it is told to end.
+"""The serve stage: one process that loads a version, and the adapters beside it, and answers until told to end.
 
 The port opens before the weights are checked and read, so that liveness answers meanwhile; readiness
 waits for them.
@@ -130,7 +130,7 @@ def _start_loading(server: Server, workspace: Path) -> asyncio.Future[Loaded]:
 
     def work() -> None:
         try:
-            loaded = load(server.spec, workspace, server.metrics)
+            loaded = load(server.spec, workspace, [model.metrics for model in server.models])
         except BaseException as error:
             loop.call_soon_threadsafe(future.set_exception, error)
         else:

@@ -2,28 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from oikyo.api.stages import ServeSpec
+from oikyo.api.tasks import Task
 
 from .classifier import Classifier
 from .errors import ApiError
 from .generator import Generator
-from .metrics import Identity, ServerMetrics
+from .metrics import Identity, ModelMetrics, ServerMetrics
 
 Phase = Literal["Loading", "Ready", "Draining"]
 RETRY_SECONDS = "1"
+OTHER_TASK = {
+    "TextClassification": "classifies text: POST /v1/classify instead",
+    "TextGeneration": "generates text: POST /v1/chat/completions",
+}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A model in memory that has computed once."""
+
+    computes: Classifier | Generator
+    digest: str
+    created: int
+    """Seconds since 1970 at which the version was released."""
+    base: str = ""
+    """URI of the base of a version that is an adapter."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in memory that has computed once."""
+    """All models of the server, in memory."""
 
-    engine: Classifier | Generator
-    digest: str
-    created: int
-    """Seconds since 1970 at which the version was released."""
+    engines: tuple[Engine, ...]
+    """In the order of Server.models."""
+    start: Callable[[], None]
+    """Begin to answer; called on the event loop."""
+    close: Callable[[], None]
+
+
+@dataclass
+class Served:
+    """One name that requests may write as their model."""
+
+    name: str
+    version: int
+    metrics: ModelMetrics
+    engine: Engine | None = None
+    """None while it is being loaded."""
+
+    def classifier(self) -> Classifier:
+        assert self.engine is not None
+        assert isinstance(self.engine.computes, Classifier)
+        return self.engine.computes
+
+    def generator(self) -> Generator:
+        assert self.engine is not None
+        assert isinstance(self.engine.computes, Generator)
+        return self.engine.computes
 
 
 class Server:
@@ -31,48 +71,66 @@ class Server:
 
     def __init__(self, spec: ServeSpec) -> None:
         self.spec = spec
-        self.metrics = ServerMetrics(Identity(spec.model_name, spec.version, spec.task))
+        self.metrics = ServerMetrics()
+        named = ((spec.model_name, spec.version), *((a.name, a.version) for a in spec.adapters))
+        self.models = tuple(
+            Served(name, version, ModelMetrics(self.metrics, Identity(name, version, spec.task)))
+            for name, version in named
+        )
+        """The endpoint's own model first, then its adapters."""
         self.phase: Phase = "Loading"
-        self.loaded: Loaded | None = None
         self.inflight = 0
+        self._loaded: Loaded | None = None
+
+    @property
+    def first(self) -> Served:
+        return self.models[0]
 
     def open(self, loaded: Loaded) -> None:
         """Become ready, unless the end was asked for while the weights were read."""
         if self.phase != "Loading":
             return
-        self.loaded = loaded
-        loaded.engine.start()
+        self._loaded = loaded
+        for model, engine in zip(self.models, loaded.engines, strict=True):
+            model.engine = engine
+        loaded.start()
         self.phase = "Ready"
-        self.metrics.loaded(loaded.digest)
+        for model, engine in zip(self.models, loaded.engines, strict=True):
+            model.metrics.loaded(engine.digest)
 
     def drain(self) -> None:
         """Refuse new work from now on."""
         self.phase = "Draining"
-        self.metrics.ready.set(0)
+        for model in self.models:
+            model.metrics.ready.set(0)
 
     def close(self) -> None:
-        if self.loaded is not None:
-            self.loaded.engine.close()
+        if self._loaded is not None:
+            self._loaded.close()
 
-    def classifier(self) -> Classifier:
-        """The engine of a classification request, or the refusal."""
-        engine = self._ready().engine
-        if not isinstance(engine, Classifier):
-            raise ApiError(404, f"{self.spec.model_name} generates text: POST /v1/chat/completions")
-        return engine
+    def check(self, task: Task) -> None:
+        """Refuse a request that comes too early or too late, or that is for the other task."""
+        self._ready()
+        if self.spec.task != task:
+            raise ApiError(404, f"{self.spec.model_name} {OTHER_TASK[self.spec.task]}")
 
-    def generator(self) -> Generator:
-        """The engine of a generation request, or the refusal."""
-        engine = self._ready().engine
-        if not isinstance(engine, Generator):
-            raise ApiError(
-                404, f"{self.spec.model_name} classifies text: POST /v1/classify instead"
-            )
-        return engine
+    def served(self, name: str | None) -> Served:
+        """The model that a client named, alone or with its version; without a name the endpoint's own."""
+        for model in self.models:
+            if name in (model.name, f"{model.name}:{model.version}"):
+                return model
+        if name is None:
+            return self.first
+        names = ", ".join(model.name for model in self.models)
+        told = (
+            f"the models are called {names}" if self.models[1:] else f"the model is called {names}"
+        )
+        message = f"{told}; see /v1/models"
+        raise ApiError(404, message, param="model", code="model_not_found")
 
-    def _ready(self) -> Loaded:
-        if self.phase == "Ready" and self.loaded is not None:
-            return self.loaded
+    def _ready(self) -> None:
+        if self.phase == "Ready":
+            return
         draining = self.phase == "Draining"
         raise ApiError(
             503,
@@ -80,7 +138,7 @@ class Server:
             headers={"Retry-After": RETRY_SECONDS},
         )
 
-    def admit(self) -> None:
+    def admit(self, model: Served) -> None:
         """Take one of the places; whoever is admitted must be released."""
         self._ready()  # draining may have begun while the body was read
         if self.inflight >= self.spec.max_concurrency:
@@ -90,19 +148,8 @@ class Server:
                 headers={"Retry-After": RETRY_SECONDS},
             )
         self.inflight += 1
-        self.metrics.inflight.set(self.inflight)
+        model.metrics.inflight.inc()
 
-    def release(self) -> None:
+    def release(self, model: Served) -> None:
         self.inflight -= 1
-        self.metrics.inflight.set(self.inflight)
-
-    def check_model(self, name: str | None) -> None:
-        """The name that a client wrote must be the model's, alone or with its version."""
-        model = self.spec.model_name
-        if name is not None and name not in (model, f"{model}:{self.spec.version}"):
-            raise ApiError(
-                404,
-                f"the model is called {model}; see /v1/models",
-                param="model",
-                code="model_not_found",
-            )
+        model.metrics.inflight.dec()

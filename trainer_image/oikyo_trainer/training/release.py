@@ -18,6 +18,7 @@ import torch
 
 from oikyo.api.training import TrainingSpec
 
+from ..evaluation.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from ..evaluation.opening import VIRTUAL_TOKENS
 from ..files import commit_folder, write_atomic
 from .heads import Head
@@ -26,7 +27,7 @@ from .model import METHODS, Base, load_weights
 
 MODEL = "model"
 ADAPTER = "adapter"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
 
 
 @dataclass(frozen=True)

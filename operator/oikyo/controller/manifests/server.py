@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oikyo.api.meta import ANNOTATION_SPEC, LABEL_ENDPOINT, LABEL_MODEL
 from oikyo.api.modelendpoint import ModelEndpoint
-from oikyo.api.stages import SERVE_PORT
+from oikyo.api.stages import SERVE_PORT, ServeSpec
 
 from ..observed import ServerPlan
 from . import pod
@@ -15,6 +15,8 @@ PRE_STOP_SECONDS = 5
 """Proxies go on sending for a moment after a pod is told to end."""
 GRACE_SECONDS = 60
 SCALE_DOWN_SECONDS = 120
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that VLLM can set memory aside for (MaxLoRARanks of its LoRAConfig)."""
 
 
 def server(endpoint: ModelEndpoint, plan: ServerPlan, settings: Settings) -> tuple[Manifest, ...]:
@@ -112,11 +114,23 @@ def _command() -> list[str]:
 
 def _vllm_command(plan: ServerPlan) -> list[str]:
     spec = plan.spec
-    return [
-        *("vllm", "serve", f"{pod.WORKSPACE}/{spec.path}"),
-        *("--served-model-name", spec.model_name, "--port", str(SERVE_PORT)),
-        *("--tensor-parallel-size", str(max(1, plan.endpoint.resources.gpus))),
-    ]
+    rest = ["--port", str(SERVE_PORT)]
+    rest += ["--tensor-parallel-size", str(max(1, plan.endpoint.resources.gpus))]
+    if spec.base is None:
+        whole = f"{pod.WORKSPACE}/{spec.path}"
+        return ["vllm", "serve", whole, "--served-model-name", spec.model_name, *rest]
+    # VLLM lists the bare base too: under a name that no adapter can have.
+    base = ["vllm", "serve", f"{pod.WORKSPACE}/{spec.base}", "--served-model-name", spec.base]
+    return [*base, *rest, *_vllm_adapters(spec)]
+
+
+def _vllm_adapters(spec: ServeSpec) -> list[str]:
+    """The version and the adapters beside it, each under the name that requests write."""
+    folders = {spec.model_name: spec.path, **{one.name: one.path for one in spec.adapters}}
+    rank = next(size for size in VLLM_RANKS if size >= (spec.lora_rank or 1))
+    sizes = ["--max-loras", str(len(folders)), "--max-lora-rank", str(rank)]
+    named = [f"{name}={pod.WORKSPACE}/{path}" for name, path in folders.items()]
+    return ["--enable-lora", *sizes, "--lora-modules", *named]
 
 
 def _probes(vllm: bool) -> Manifest:

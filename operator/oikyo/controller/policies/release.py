@@ -12,6 +12,7 @@ from oikyo.api.stages import EvaluateResult, PrepareResult
 from ..conditions import timestamp
 from ..observed import EndpointPlan, Observed, VersionPlan
 from ..resolve import claim_name
+from .adapters import facts
 
 
 def version_plan(
@@ -27,6 +28,7 @@ def version_plan(
         verdict="Accepted" if verdict.accepted else "Rejected",
         digest=verdict.digest,
         storage=Storage(claim_name="" if seen.desktop else claim_name(job), path=verdict.path),
+        adapter=facts(job.spec.training),
         metrics=verdict.metrics,
         baseline=verdict.baseline,
         gates=verdict.gates,

@@ -9,7 +9,12 @@ import pytest
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.planning.choose import HEADROOM, choose, setup_of, smallest_change
 from oikyo_trainer.planning.predict import Setup, predict
-from oikyo_trainer.planning.serving import SERVER_BASE, serving_bytes
+from oikyo_trainer.planning.serving import (
+    SERVER_BASE,
+    adapter_bytes,
+    serving_bytes,
+    serving_need,
+)
 from oikyo_trainer.planning.shape import ModelShape, shape_of
 
 CONFIG = {
@@ -132,3 +137,14 @@ def test_a_server_holds_the_weights_and_the_cache_of_its_requests() -> None:
     needed = serving_bytes(shape, length=100, concurrency=8, cuda=False, generates=True)
     cache = 2 * 2 * 4 * 64 * 4 * 100 * 8
     assert needed == SERVER_BASE + 4 * shape.parameters + cache
+
+
+def test_a_server_of_an_adapter_holds_the_base_and_the_adapter() -> None:
+    shape, task = a_shape(), "TextGeneration"
+    alone = TrainingSpec(method="LoRA", merge=False, lora={"rank": 4})
+    merged = TrainingSpec(method="LoRA", lora={"rank": 4})
+    one = adapter_bytes(task, alone, shape)
+    assert one == 4 * sum(4 * (item.inputs + item.outputs) for item in shape.linears)
+    assert adapter_bytes(task, merged, shape) == 0
+    whole = serving_need(task, merged, shape, length=100, cuda=False)
+    assert serving_need(task, alone, shape, length=100, cuda=False) == whole + one

@@ -23,7 +23,13 @@ START_SECONDS = 90
 
 
 def released(
-    workspace: Path, model: Path, task: str, *, verdict: str = "Accepted"
+    workspace: Path,
+    model: Path,
+    task: str,
+    *,
+    verdict: str = "Accepted",
+    name: str = "words",
+    base_digest: str = "sha256:" + "2" * 64,
 ) -> VersionRecord:
     """A version in the workspace, made by the code that makes every version."""
     lineage = RecordLineage(
@@ -33,12 +39,12 @@ def released(
         attempt=1,
         input_digest="sha256:" + "1" * 64,
         base="hf://org/base",
-        base_digest="sha256:" + "2" * 64,
+        base_digest=base_digest,
         dataset_digest="sha256:" + "3" * 64,
     )
     draft = VersionRecord.model_validate(
         {
-            "model": "words",
+            "model": name,
             "task": task,
             "verdict": verdict,
             "max_length": 64,

@@ -13,7 +13,7 @@ from oikyo_trainer.data.models import find, store
 from oikyo_trainer.evaluation.evaluate import evaluate
 from oikyo_trainer.progress import Reporter
 from oikyo_trainer.serving.loading import load
-from oikyo_trainer.serving.metrics import Identity, ServerMetrics
+from oikyo_trainer.serving.metrics import Identity, ModelMetrics, ServerMetrics
 
 
 def judged(lab: Any, spec: TrainSpec, **evaluation: Any) -> EvaluateResult:
@@ -44,7 +44,8 @@ def served(lab: Any, task: str, version: int) -> Any:
     """The engine that answers for a version of the model."""
     path = layout.version("tiny", version).as_posix()
     spec = ServeSpec(model_name="tiny", version=version, task=task, path=path)
-    return load(spec, lab.workspace, ServerMetrics(Identity("tiny", version, task))).engine
+    metrics = ModelMetrics(ServerMetrics(), Identity("tiny", version, task))
+    return load(spec, lab.workspace, [metrics]).engines[0].computes
 
 
 def continued(lab: Any, version: int) -> str:

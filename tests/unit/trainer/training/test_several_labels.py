@@ -22,7 +22,7 @@ from oikyo_trainer.evaluation.class_scores import set_scores
 from oikyo_trainer.evaluation.evaluate import evaluate
 from oikyo_trainer.progress import Reporter
 from oikyo_trainer.serving.loading import load
-from oikyo_trainer.serving.metrics import Identity, ServerMetrics
+from oikyo_trainer.serving.metrics import Identity, ModelMetrics, ServerMetrics
 from oikyo_trainer.training.export import export
 from oikyo_trainer.training.trainers import several_loss
 from unit.trainer.training.conftest import LABELS, WORDS, bert_base
@@ -103,7 +103,8 @@ def test_from_rows_to_an_answer(tmp_path: Path) -> None:
     assert {m.name for m in judged.baseline} == {m.name for m in judged.metrics}
     spec = ServeSpec(model_name="several", version=1, task="TextClassification", path=judged.path)
     identity = Identity("several", 1, "TextClassification")
-    engine = load(spec, tmp_path, ServerMetrics(identity)).engine
+    loaded = load(spec, tmp_path, [ModelMetrics(ServerMetrics(), identity)])
+    engine = loaded.engines[0].computes
     assert engine.several
     both, one = engine.compute([row["text"] for row in (rows(240)[3], rows(240)[4])])
     said = [
