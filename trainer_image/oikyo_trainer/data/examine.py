@@ -15,7 +15,7 @@ import numpy as np
 
 from oikyo.api.stages import PrepareSpec, Source
 
-from . import conflicts, grouping, judge, labels, lengths, lessons, report, texts, times
+from . import conflicts, grouping, heap, judge, labels, lengths, lessons, report, texts, times
 from .checks import check_bad_rows, check_rows, check_split
 from .clean import repeats
 from .columns import Shape
@@ -72,6 +72,7 @@ def examine(
     `intake` and `told`, the report, are filled as far as it goes, also on refusal. `model` has the
     files of the base model; without it lengths are not checked.
     """
+    heap.keep()
     spool = take_in(spec, *sources, open_spool=_spool_in(staging), intake=intake, tell=tell)
     rows = spool.columns()
     check_bad_rows(intake.findings, spec.max_bad_rows)

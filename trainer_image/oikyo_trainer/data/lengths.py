@@ -23,6 +23,7 @@ from oikyo.api.training import Truncation
 from .intake import Intake
 from .spool import Index, Rows, Spool
 from .texts import Texts, of_table
+from .threads import in_order
 from .tokens import Counter, open_counter
 
 LONG, CUT_OFF = "long-row", "answer-cut-off"
@@ -97,10 +98,16 @@ def check(
     truncation = spec.training.truncation if spec.training else "End"
     limit, budget = limit_of(spec.max_length, counter.context, truncation), _Budget()
     longest = 0
-    for piece, table in spool.gather(np.flatnonzero(kept), rows.lengths):
+
+    def bounded(part: tuple[Index, Any]) -> tuple[Index, Texts, Index, Index]:
+        piece, table = part
         texts = of_table(table)
         overhead = _overhead(counter, texts, len(piece))
-        bound = overhead + _per_row(texts, np.asarray(pc.binary_length(texts.every)), len(piece))
+        octets = np.asarray(pc.binary_length(texts.every))
+        return piece, texts, overhead, overhead + _per_row(texts, octets, len(piece))
+
+    parts = in_order(bounded, spool.gather(np.flatnonzero(kept), rows.lengths))
+    for piece, texts, overhead, bound in parts:
         maybe = np.flatnonzero(bound > limit.tokens)
         if len(maybe):
             _measure(intake, rows, piece, texts, counter, limit, budget, maybe, overhead)

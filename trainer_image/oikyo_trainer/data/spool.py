@@ -6,8 +6,9 @@ The texts wait in an Arrow file, hashes and numbers in files beside it, all of t
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ import pyarrow as pa
 
 from .columns import Shape
 from .piece import SCHEMAS, Piece
+from .threads import in_order
 
 GATHER_ROWS = 16384
-GATHER_CHARACTERS = 64 << 20
+GATHER_CHARACTERS = 16 << 20
 
 Index = npt.NDArray[np.int64]
-
+Batch = Callable[[int], Any]
+"""The Arrow batch with a number; pyarrow is untyped."""
 
 NUMBERS: dict[str, str] = {
     **dict.fromkeys(("inputs", "rows", "questions", "members"), "2<u8"),
@@ -102,13 +105,23 @@ class Spool:
         return mapped.reshape(-1, 2) if form[0] == "2" else mapped
 
     def gather(self, wanted: Index, lengths: npt.NDArray[np.int32]) -> Iterator[tuple[Index, Any]]:
-        """The rows `wanted`, in that order, as (indices, table) pieces of bounded size."""
-        ends = np.array(self._ends, dtype=np.int64)
+        """The rows `wanted`, in that order, as (indices, table) pieces of bounded size.
+
+        The next pieces are fetched by other threads meanwhile.
+        """
+        ends, lock = np.array(self._ends, dtype=np.int64), Lock()
         with pa.memory_map(str(self._path)) as mapped:
             reader = pa.ipc.open_file(mapped)
-            for piece in pieces(wanted, lengths):
+
+            def batch(number: int) -> Any:  # pyarrow is untyped
+                with lock:  # a reader is for one thread, its batches are for all
+                    return reader.get_batch(number)
+
+            def fetch(piece: Index) -> tuple[Index, Any]:
                 batches = np.searchsorted(ends, piece, side="right")
-                yield piece, _take(reader, piece, batches, ends)
+                return piece, _take(batch, piece, batches, ends)
+
+            yield from in_order(fetch, pieces(wanted, lengths))
 
 
 class Rows:
@@ -162,14 +175,14 @@ def pieces(wanted: Index, lengths: npt.NDArray[np.int32]) -> Iterator[Index]:
         start += min(count, len(piece))
 
 
-def _take(reader: Any, piece: Index, batches: Index, ends: Index) -> Any:  # pyarrow is untyped
+def _take(batch: Batch, piece: Index, batches: Index, ends: Index) -> Any:  # pyarrow is untyped
     order = np.argsort(batches, kind="stable")
     ordered = piece[order]
     numbers, begins = np.unique(batches[order], return_index=True)
     parts: list[Any] = []
     for number, places in zip(numbers.tolist(), np.split(ordered, begins[1:]), strict=True):
         first = int(ends[number - 1]) if number else 0
-        parts.append(reader.get_batch(number).take(pa.array(places - first, type=pa.int64())))
+        parts.append(batch(number).take(pa.array(places - first, type=pa.int64())))
     table = pa.Table.from_batches(parts).combine_chunks()
     if (order[1:] > order[:-1]).all():
         return table

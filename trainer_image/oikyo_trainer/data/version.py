@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
@@ -36,6 +37,7 @@ from .lessons import Lessons
 from .slicing import SliceColumns
 from .split import SIDES, Sides
 from .spool import Index, Rows, Spool
+from .threads import in_order
 
 log = logging.getLogger("oikyo.data")
 
@@ -162,19 +164,29 @@ def pretty(value: dict[str, Any]) -> str:
 def _tables(
     index: Index, schema: Any, spool: Spool, rows: Rows, intake: Intake, lessons: Lessons
 ) -> Iterator[Any]:  # pyarrow is untyped
-    for piece, texts in spool.gather(index, rows.lengths):
-        ids = [f"{high:016x}{low:016x}" for high, low in rows.rows[piece].tolist()]
-        names = [
-            f"{intake.files[file].name}:{line}"
-            for file, line in zip(
-                rows.files[piece].tolist(), rows.lines[piece].tolist(), strict=True
-            )
-        ]
+    files = pa.array([file.name for file in intake.files])
+
+    def table(part: tuple[Index, Any]) -> Any:  # pyarrow is untyped
+        piece, texts = part
+        lines = pa.array(rows.lines[piece]).cast(pa.string())
+        names = pc.binary_join_element_wise(files.take(pa.array(rows.files[piece])), lines, ":")
         beside = [] if rows.synthetic is None else [_marks(rows.synthetic[piece])]
         beside += intake.slices.columns(piece).values() if intake.slices else []
         beside += lessons.columns(piece)
-        columns = [pa.array(ids), pa.array(names), *texts.columns, *beside]
-        yield pa.Table.from_arrays(columns, schema=schema)
+        columns = [ids(rows.rows[piece]), names, *texts.columns, *beside]
+        return pa.Table.from_arrays(columns, schema=schema)
+
+    return in_order(table, spool.gather(index, rows.lengths))
+
+
+def ids(keys: npt.NDArray[np.uint64]) -> Any:  # pyarrow is untyped
+    """The names of rows: their keys, given as (rows, 2) numbers, in hexadecimal digits."""
+    octets = keys.astype(">u8").view(np.uint8).reshape(len(keys), 16)
+    digits = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+    text = np.empty((len(keys), 32), dtype=np.uint8)
+    text[:, ::2], text[:, 1::2] = digits[octets >> 4], digits[octets & 15]
+    bounds = np.arange(len(keys) + 1, dtype=np.int32) * np.int32(32)
+    return pa.StringArray.from_buffers(len(keys), pa.py_buffer(bounds), pa.py_buffer(text))
 
 
 def _schema(spool: Spool, rows: Rows, intake: Intake, lessons: Lessons) -> Any:

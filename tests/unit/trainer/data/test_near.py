@@ -183,7 +183,7 @@ def test_case_signs_and_blanks_do_not_count(desk: Any, tmp_path: Path, one: str,
         intake=Intake(),
         tell=lambda *_: None,
     )
-    ((_, (flat, counts)),) = of_rows(spool, spool.columns(), np.arange(2))
+    ((_, (flat, counts)),) = of_rows(spool, spool.columns(), np.arange(2), lambda found: found)
     assert counts[0] == counts[1] > 0
     assert flat[: counts[0]].tolist() == flat[counts[0] :].tolist()
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from ..dedup import Mask, group
 from ..near import bands, verify
-from ..near.shingles import of_rows
 from ..spool import Index, Rows, Spool
 
 
@@ -33,8 +32,7 @@ def near(spool: Spool, rows: Rows, held: Index, made: Index, similarity: float, 
     if not len(held) or not len(made):
         return found
     nodes = np.concatenate([held, made])
-    places = np.argsort(nodes)
-    mapped = bands.write(at, places, of_rows(spool, rows, nodes[places]), bands.banding(similarity))
+    mapped = bands.write(at, spool, rows, nodes, bands.banding(similarity))
     pairs = bands.candidates(mapped)
     del mapped
     at.unlink()

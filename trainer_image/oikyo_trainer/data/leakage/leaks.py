@@ -18,10 +18,10 @@ from ..dedup import Kept, Mask, without
 from ..findings import FIRST, Finding, excerpt
 from ..intake import Intake
 from ..near.shingles import TextSlice, Words, text_slices, words_of
-from ..near.threads import in_order
 from ..report import EXAMPLES, where
 from ..split import DROPPED, TEST, Sides
 from ..spool import Index, Rows, Spool
+from ..threads import in_order
 from .benchmarks import Items, read_items
 from .runs import WITHIN, Hits, Known
 

@@ -7,22 +7,22 @@ similarity s share one of b bands of r minima with the probability 1 - (1 - s^r)
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ..spool import Index
-from .shingles import Hashes, Shingles, mix
-from .threads import in_order
+from ..spool import Index, Rows, Spool
+from .shingles import Hashes, Shingles, mix, of_rows
 
 MOST_BANDS = 32
 """Eight bytes of a row on disk for each: at most 256."""
 MOST_MINIMA = 128
 MISSED = 0.004
 """Largest share of pairs at exactly the similarity that may share no band."""
+AT_ONCE = 1 << 20
+"""Sorted keys that are compared at one time."""
 LAGS = 3
 """A row is compared with so many that come before it in a bucket, and with the first of it."""
 
@@ -48,27 +48,24 @@ def banding(similarity: float) -> Banding:
 
 
 def write(
-    path: Path, places: Index, slices: Iterable[tuple[int, Shingles]], form: Banding
-) -> Hashes:
-    """The band hashes of all rows, (bands, rows), mapped from `path`; 0: a row without a word.
-
-    `places` says where the rows of the slices, counted through, belong.
-    """
-    shape = (form.bands, len(places))
+    path: Path, spool: Spool, rows: Rows, nodes: Index, form: Banding
+) -> npt.NDArray[np.uint64]:
+    """The band hashes of the rows `nodes`, (bands, nodes), mapped from `path`; 0: no word."""
+    shape = (form.bands, len(nodes))
     with path.open("wb") as file:
         # A hole in a mapped file would end the process by a signal once the volume is full.
         os.posix_fallocate(file.fileno(), 0, 8 * shape[0] * shape[1])
     mapped = np.memmap(path, dtype=np.uint64, mode="r+", shape=shape)
     factors = _factors(form)
+    places = np.argsort(nodes)  # texts are fetched as they lie, which reads the spool once
 
-    def of_slice(found: tuple[int, Shingles]) -> tuple[Index, Hashes]:
-        start, (flat, counts) = found
-        filled = np.flatnonzero(counts)
-        starts = (np.cumsum(counts) - counts)[filled]
-        return places[start + filled], _bands(flat, starts, factors)
+    def of_slice(found: Shingles) -> tuple[Index, Hashes]:
+        filled = np.flatnonzero(found.counts)
+        starts = (np.cumsum(found.counts) - found.counts)[filled]
+        return filled, _bands(found.flat, starts, factors)
 
-    for where, hashes in in_order(of_slice, slices):
-        mapped[:, where] = hashes
+    for start, (filled, hashes) in of_rows(spool, rows, nodes[places], of_slice):
+        mapped[:, places[start + filled]] = hashes
     mapped.flush()
     return mapped
 
@@ -96,16 +93,25 @@ def candidates(mapped: Hashes) -> npt.NDArray[np.int64]:
     rows = mapped.shape[1]
     codes = np.zeros(0, dtype=np.uint64)
     for band in mapped:
-        codes = np.union1d(codes, _of_band(np.asarray(band), rows))
+        codes = np.union1d(codes, _of_band(band, rows))
     return np.stack(np.divmod(codes, np.uint64(max(rows, 1))), axis=1).astype(np.int64)
 
 
 def _of_band(keys: Hashes, rows: int) -> Hashes:
-    order = np.argsort(keys, kind="stable")  # rows of a bucket stay in their order
-    ordered = keys[order]
-    same = (ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)
-    del ordered
-    place = np.flatnonzero(same) + 1
+    """Pairs of rows as numbers. What is sorted is the key with the row in its lowest bits.
+
+    Among ten million rows the forty bits that are left bring some fifty rows together by chance.
+    """
+    bits = np.uint64(max(rows - 1, 1).bit_length())
+    own = np.uint64((1 << int(bits)) - 1)
+    packed = (keys & ~own) | np.arange(rows, dtype=np.uint64)
+    packed = packed[keys != 0]
+    packed.sort()
+    same = np.zeros(len(packed), dtype=bool)
+    for start in range(1, len(packed), AT_ONCE):
+        part = packed[start - 1 : start + AT_ONCE] >> bits
+        same[start : start + AT_ONCE] = part[1:] == part[:-1]
+    place = np.flatnonzero(same)
     begins = np.ones(len(place), dtype=bool)
     begins[1:] = place[1:] != place[:-1] + 1
     first = np.maximum.accumulate(np.where(begins, place - 1, 0))
@@ -113,6 +119,6 @@ def _of_band(keys: Hashes, rows: int) -> Hashes:
     for lag in (*range(1, LAGS + 1), None):
         other = first if lag is None else place - lag
         inside = other >= first
-        low, high = order[other[inside]], order[place[inside]]
-        found.append(low.astype(np.uint64) * np.uint64(rows) + high.astype(np.uint64))
+        low, high = packed[other[inside]] & own, packed[place[inside]] & own
+        found.append(low * np.uint64(rows) + high)
     return np.unique(np.concatenate(found))

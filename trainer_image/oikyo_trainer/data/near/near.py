@@ -19,7 +19,6 @@ from ..findings import FIRST, Finding, excerpt
 from ..intake import Intake
 from ..spool import Index, Rows, Spool
 from . import bands, verify
-from .shingles import of_rows
 
 FILE = "near.bands"
 LARGEST = 0.05
@@ -47,9 +46,7 @@ def find(spool: Spool, rows: Rows, kept: Kept, given_test: Mask, how: Duplicates
     """Compare every input with every other; the bands wait in the file `at`, 256 bytes a row."""
     nodes = _nodes(rows, kept, given_test)
     threshold = float(how.similarity)
-    places = np.argsort(nodes)  # texts are fetched as they lie, which reads the spool once
-    slices = of_rows(spool, rows, nodes[places])
-    mapped = bands.write(at, places, slices, bands.banding(threshold))
+    mapped = bands.write(at, spool, rows, nodes, bands.banding(threshold))
     pairs = bands.candidates(mapped)
     del mapped
     at.unlink()

@@ -7,8 +7,8 @@ out: rows that have nothing else in common are not alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..spool import Index, Rows, Spool
-from .threads import in_order
+from ..threads import in_order
 
 SLICE_BYTES = 1 << 20
 """Bytes of text that are hashed at once: the arrays on the way cost forty bytes for each."""
@@ -24,6 +24,7 @@ SLICE_BYTES = 1 << 20
 Hashes = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
+R = TypeVar("R")
 
 _BASE = 0x9E3779B97F4A7C15
 _KEPT = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)
@@ -37,9 +38,18 @@ class Shingles(NamedTuple):
     counts: Index
 
 
-def of_rows(spool: Spool, rows: Rows, wanted: Index) -> Iterator[tuple[int, Shingles]]:
-    """The shingles of the rows `wanted`, as (place of the first in `wanted`, shingles) slices."""
-    yield from in_order(_of_slice, _all_slices(spool, rows, wanted))
+def of_rows(
+    spool: Spool, rows: Rows, wanted: Index, work: Callable[[Shingles], R]
+) -> Iterator[tuple[int, R]]:
+    """`work` of the shingles of the rows `wanted`, by slices of them, on every CPU.
+
+    With the place in `wanted` of the first row of each slice.
+    """
+
+    def of_slice(part: _Slice) -> tuple[int, R]:
+        return part.place, work(_shingles(part.data, part.starts, part.owner, part.rows))
+
+    yield from in_order(of_slice, _all_slices(spool, rows, wanted))
 
 
 class _Slice(NamedTuple):
@@ -54,14 +64,14 @@ class _Slice(NamedTuple):
 
 def _all_slices(spool: Spool, rows: Rows, wanted: Index) -> Iterator[_Slice]:
     start = 0
-    for piece, table in spool.gather(wanted, rows.lengths):
-        texts, owner = _texts(table)
-        yield from _slices(texts, owner, len(piece), start)
-        start += len(piece)
 
+    def texts(part: tuple[Index, Any]) -> tuple[Any, Index, int]:  # pyarrow is untyped
+        piece, table = part
+        return *_texts(table), len(piece)
 
-def _of_slice(part: _Slice) -> tuple[int, Shingles]:
-    return part.place, _shingles(part.data, part.starts, part.owner, part.rows)
+    for every, owner, count in in_order(texts, spool.gather(wanted, rows.lengths)):
+        yield from _slices(every, owner, count, start)
+        start += count
 
 
 class Words(NamedTuple):

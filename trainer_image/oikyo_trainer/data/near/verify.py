@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..spool import Index, Rows, Spool
-from .shingles import Hashes, mix, of_rows
+from .shingles import Hashes, Shingles, mix, of_rows
 
 PAIRS = 4096
 """Pairs whose shingles are in memory at once, unless their texts are long."""
@@ -48,17 +48,18 @@ def _piece(
 
 def _sets(spool: Spool, rows: Rows, wanted: Index) -> tuple[Hashes, Index]:
     """The shingles of each row, each once: (all of them, where those of a row begin and the end)."""
-    parts, counts = [], []
-    for _, (flat, count) in of_rows(spool, rows, wanted):
-        owner = np.repeat(np.arange(len(count)), count)
-        order = np.lexsort((flat, owner))
-        flat, owner = flat[order], owner[order]
-        new = np.ones(len(flat), dtype=bool)
-        new[1:] = (flat[1:] != flat[:-1]) | (owner[1:] != owner[:-1])
-        parts.append(flat[new])
-        counts.append(np.bincount(owner[new], minlength=len(count)))
-    starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-    return np.concatenate(parts), starts
+    sets = [found for _, found in of_rows(spool, rows, wanted, _each_once)]
+    starts = np.concatenate([[0], np.cumsum(np.concatenate([found.counts for found in sets]))])
+    return np.concatenate([found.flat for found in sets]), starts
+
+
+def _each_once(found: Shingles) -> Shingles:
+    owner = np.repeat(np.arange(len(found.counts)), found.counts)
+    order = np.lexsort((found.flat, owner))
+    flat, owner = found.flat[order], owner[order]
+    new = np.ones(len(flat), dtype=bool)
+    new[1:] = (flat[1:] != flat[:-1]) | (owner[1:] != owner[:-1])
+    return Shingles(flat[new], np.bincount(owner[new], minlength=len(found.counts)))
 
 
 def _keys(flat: Hashes, starts: Index, which: Index) -> Hashes:

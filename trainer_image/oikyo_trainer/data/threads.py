@@ -1,4 +1,4 @@
-"""numpy on every CPU: it lets go of the interpreter's lock while it works on a slice."""
+"""numpy and Arrow on every CPU: they let go of the interpreter's lock while they work on a piece."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from ...training.distributed import available_cpus
+from ..training.distributed import available_cpus
 
 MOST = 4
 """Threads: each holds a slice with arrays forty times its size."""
@@ -19,7 +19,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """`work` of each item, in their order; as many are ahead as there are threads."""
     count = min(MOST, available_cpus())
     waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(count, thread_name_prefix="near") as pool:
+    with ThreadPoolExecutor(count, thread_name_prefix="rows") as pool:
         for item in items:
             if len(waiting) == count:
                 yield waiting.popleft().result()
