@@ -212,7 +212,7 @@ def run_oikyo(folder: Path, method: str) -> dict[str, float]:
     from oikyo_trainer.training.trainers import make_arguments
 
     given = rows()
-    with SplitWriter(folder, "train", per_token=True) as file:
+    with SplitWriter(folder, "train", "marks") as file:
         for row in given:
             marks = np.not_equal(row["labels"], -100)
             file.add(row["input_ids"], [len(marks)], marks)

@@ -92,6 +92,15 @@ _ALL = (
         "five or two of eight (a swap of neighbours counts as one) and has fifty times the rows.",
     ),
     Check(
+        code="number-outlier",
+        action="Warn",
+        max="0",
+        description="have a number far from all others",
+        next_step="Look whether it stands for a missing one, such as -1 or 999999, or is in another unit; "
+        "one such row outweighs hundreds in the squared error",
+        details="TextRegression. Farther from the middle half of the numbers than ten times its width.",
+    ),
+    Check(
         code="placeholder-answer",
         action="Fail",
         max="0",

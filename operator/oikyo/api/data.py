@@ -23,16 +23,17 @@ class Fields(Model):
     text: Annotated[
         Word | None,
         Field(
-            description="Column with the input text (TextClassification), or with texts to go on "
-            "with (TextGeneration without prompt and completion). Default: the first of text, "
+            description="Column with the input text (TextClassification, TextRegression), or with texts to "
+            "go on with (TextGeneration without prompt and completion). Default: the first of text, "
             "sentence, content, input. Example: question."
         ),
     ] = None
     label: Annotated[
         Word | None,
         Field(
-            description="Column with the class (TextClassification). Default: the first of label, "
-            "category, intent, class. Example: category."
+            description="Column with the class (TextClassification) or the number (TextRegression). "
+            "Default: the first of label, category, intent, class; for numbers of label, score, target, "
+            "rating, value. Example: category."
         ),
     ] = None
     label_separator: Annotated[

@@ -24,6 +24,7 @@ class Gate(Model):
         Field(
             description="Metric on the test split. TextClassification: accuracy, f1_macro, loss, and f1_micro "
             "where rows have several labels (data.fields.labelSeparator). "
+            "TextRegression: r2, rmse, mae, pearson, spearman, loss. "
             "TextGeneration: loss, perplexity, bleu, rouge_l, exact_match; with training.objective "
             "DPO, ORPO or KTO: loss, perplexity, preference_margin, preference_accuracy (pairs). Example: f1_macro."
         ),
@@ -71,7 +72,8 @@ class EvaluationSpec(Model):
         Field(
             max_length=16,
             description="Conditions of release, at most 16. Default: the task's main metric must be "
-            "better than the base model's (f1_macro for TextClassification, loss for TextGeneration, preference_margin for preferences).",
+            "better than the base model's (f1_macro for TextClassification, r2 for TextRegression, loss for "
+            "TextGeneration, preference_margin for preferences).",
             json_schema_extra=ATOMIC,
         ),
     ] = ()

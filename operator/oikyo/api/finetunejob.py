@@ -94,8 +94,8 @@ class FineTuneJobSpec(Model):
     task: Annotated[
         Task,
         Field(
-            description="TextClassification: one class for a text. TextGeneration: supervised "
-            "fine-tuning of a causal language model."
+            description="TextClassification: one class for a text, or several. TextRegression: a number for "
+            "a text. TextGeneration: supervised fine-tuning of a causal language model."
         ),
     ]
     data: Annotated[
@@ -183,6 +183,35 @@ class FineTuneJobSpec(Model):
             ".data.fields.labelSeparator",
         ),
         Rule(
+            "!has(self.evaluation.gates) || self.task != 'TextRegression'"
+            " || self.evaluation.gates.all(g, g.metric in ['r2', 'rmse', 'mae', 'pearson', 'spearman', 'loss'])",
+            "a gate of a TextRegression job must name one of r2, rmse, mae, pearson, spearman, loss",
+            ".evaluation",
+        ),
+        Rule(
+            "self.task != 'TextRegression' || double(self.training.labelSmoothing) == 0.0",
+            "a number has no other classes to share with: leave training.labelSmoothing out, or write "
+            "task: TextClassification",
+            ".training.labelSmoothing",
+        ),
+        Rule(
+            "self.task != 'TextRegression' || !has(self.data.augment) || !has(self.data.augment.balance)",
+            "numbers are no classes to fill up: leave data.augment.balance out and write perRow, or write "
+            "task: TextClassification",
+            ".data.augment.balance",
+        ),
+        Rule(
+            "!(self.training.selectBy in ['r2', 'rmse', 'mae', 'pearson', 'spearman'])"
+            " || self.task == 'TextRegression'",
+            "numbers are measured in a TextRegression job: write training.selectBy: loss",
+            ".training.selectBy",
+        ),
+        Rule(
+            "!has(self.deployment) || self.deployment.runtime != 'VLLM' || self.task != 'TextRegression'",
+            "the VLLM runtime would answer in standard deviations: write deployment.runtime: Oikyo",
+            ".deployment.runtime",
+        ),
+        Rule(
             "!has(self.evaluation.gates) || self.task != 'TextGeneration'"
             " || self.training.objective != 'Supervised'"
             " || self.evaluation.gates.all(g, g.metric in ['loss', 'perplexity', 'bleu', 'rouge_l', 'exact_match'])",
@@ -237,7 +266,7 @@ class FineTuneJobSpec(Model):
         ),
         Rule(
             "self.training.lossOn == 'Answers' || self.task == 'TextGeneration'",
-            "a classification has no tokens to learn: leave training.lossOn out, or write task: "
+            "a class or a number has no tokens to learn: leave training.lossOn out, or write task: "
             "TextGeneration",
             ".training.lossOn",
         ),
@@ -257,7 +286,8 @@ class FineTuneJobSpec(Model):
         ),
         Rule(
             "!self.data.split.stratify || self.task == 'TextClassification'",
-            "only classes can be stratified: write task: TextClassification, or drop stratify",
+            "only classes can be stratified: write task: TextClassification, or drop stratify; a split by "
+            "hash gives numbers to each side as they come",
             ".data.split.stratify",
         ),
         Rule(

@@ -9,7 +9,7 @@ from .fewshot import PREFIX
 from .general import GENERAL_LOSS
 from .preferences import Objective
 
-Task = Literal["TextClassification", "TextGeneration"]
+Task = Literal["TextClassification", "TextRegression", "TextGeneration"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
 MetricName = Literal[
@@ -17,6 +17,11 @@ MetricName = Literal[
     "f1_macro",
     "f1_micro",
     "loss",
+    "r2",
+    "rmse",
+    "mae",
+    "pearson",
+    "spearman",
     "perplexity",
     "bleu",
     "rouge_l",
@@ -25,7 +30,15 @@ MetricName = Literal[
     "preference_margin",
 ]
 LOWER_IS_BETTER = frozenset(
-    {"loss", "perplexity", f"{PREFIX}loss", f"{PREFIX}perplexity", GENERAL_LOSS}
+    {
+        "loss",
+        "rmse",
+        "mae",
+        "perplexity",
+        f"{PREFIX}loss",
+        f"{PREFIX}perplexity",
+        GENERAL_LOSS,
+    }
 )
 
 
@@ -50,6 +63,13 @@ FACTS: dict[Task, TaskFacts] = {
         tag="text-classification",
         limits="It knows only the labels it was trained on and always answers with one of them, also "
         "for text that belongs to none.",
+    ),
+    "TextRegression": TaskFacts(
+        main="r2",
+        route="/v1/regress",
+        tag="text-classification",  # the hub has no word of its own for it
+        limits="It answers every text with a number, also one that has none. The numbers that it learned "
+        "spread less than those of the data, and beyond their range it was never measured.",
     ),
     "TextGeneration": TaskFacts(
         main="loss",

@@ -212,10 +212,22 @@ class TrainingSpec(Model):
         ),
     ] = None
     select_by: Annotated[
-        Literal["loss", "accuracy", "f1_macro", "preference_accuracy", "preference_margin"],
+        Literal[
+            "loss",
+            "accuracy",
+            "f1_macro",
+            "r2",
+            "rmse",
+            "mae",
+            "pearson",
+            "spearman",
+            "preference_accuracy",
+            "preference_margin",
+        ],
         Field(
             description="Metric of the validation rows by which the best checkpoint is chosen and "
-            "training is stopped early: loss; accuracy or f1_macro (TextClassification); "
+            "training is stopped early: loss; accuracy or f1_macro (TextClassification); r2, rmse, mae, "
+            "pearson or spearman (TextRegression); "
             "preference_margin or, for pairs, preference_accuracy (DPO, ORPO, KTO). Default: loss."
         ),
     ] = "loss"

@@ -47,7 +47,7 @@ def test_several_mistakes_are_all_named_one_a_line() -> None:
     with pytest.raises(SpecError) as refused:
         load(_text(bad))
     assert str(refused.value).splitlines() == [
-        'spec.task is "TextClass": write one of TextClassification, TextGeneration; '
+        'spec.task is "TextClass": write one of TextClassification, TextRegression, TextGeneration; '
         "did you mean TextClassification?",
         "spec.training.lora.rank is -1: write at least 1",
         "spec.training.epoch is 2: there is no such field; did you mean epochs?",

@@ -11,6 +11,7 @@ from oikyo.api.stages import PrepareSpec
 
 from .. import labelset
 from ..errors import Refused
+from . import targets
 from .dedup import Kept, Mask
 from .findings import Findings, excerpt
 from .intake import Intake
@@ -46,6 +47,8 @@ def check_rows(intake: Intake, rows: Rows) -> None:
             next_step="Mend the rows: each needs the columns of the task",
         )
     columns = intake.columns
+    if rows.numbers is not None and columns is not None:
+        targets.check_rows(rows, columns.names["label"])
     if columns is None or columns.shape != "classification":
         return
     name = columns.names["label"]
@@ -94,6 +97,7 @@ def check_split(
             f"the training split has no row ({_away(kept)})",
             next_step="Add data, or lower split.test and split.validation",
         )
+    targets.check_sides(rows, sides)
     if rows.labels:
         _check_unseen(rows, sides, intake, given=bool(given_test.any()))
     if counts[TEST] < spec.min_test_rows:

@@ -15,7 +15,15 @@ from oikyo.api.tasks import Task
 from ..errors import Refused
 from .findings import excerpt
 
-Shape = Literal["classification", "prompt-completion", "messages", "preference", "unpaired", "text"]
+Shape = Literal[
+    "classification",
+    "regression",
+    "prompt-completion",
+    "messages",
+    "preference",
+    "unpaired",
+    "text",
+]
 Role = Literal[
     "text",
     "label",
@@ -40,8 +48,24 @@ USUAL: dict[str, tuple[str, ...]] = {
     "rejected": ("rejected", "dispreferred", "rejected_response"),
     "desirable": ("desirable", "label", "vote", "thumbs_up"),
 }
+NUMBERS = ("label", "score", "target", "rating", "value")
+"""Usual names of a column with numbers to learn."""
 SHOWN = 20
 """Columns that a message lists."""
+
+
+def task_of(shape: Shape) -> Task:
+    """The task that learns rows of this shape."""
+    tasks: dict[Shape, Task] = {
+        "classification": "TextClassification",
+        "regression": "TextRegression",
+    }
+    return tasks.get(shape, "TextGeneration")
+
+
+def usual(role: str, shape: Shape) -> tuple[str, ...]:
+    """The names that the column of `role` usually has in rows of this shape."""
+    return NUMBERS if (role, shape) == ("label", "regression") else USUAL[role]
 
 
 @dataclass(frozen=True)
@@ -74,6 +98,8 @@ def choose(
     if task == "TextClassification":
         columns = _columns("classification", ("text", "label"), fields, present, file)
         return replace(columns, separator=fields.label_separator or "")
+    if task == "TextRegression":
+        return _columns("regression", ("text", "label"), fields, present, file)
     if objective != "Supervised":
         return _preferences(objective, fields, present, file)
     chat = fields.messages is not None or (
@@ -122,14 +148,15 @@ def _columns(
         if given is not None:
             names[role], reasons[role] = given, f"data.fields.{role} says so"
             if given not in present:
-                raise _missing(role, given, present, file)
+                raise _missing(role, shape, given, present, file)
             continue
         taken = set(names.values())
-        found = [name for name in USUAL[role] if name in present and name not in taken]
+        tried = usual(role, shape)
+        found = [name for name in tried if name in present and name not in taken]
         if not found:
-            raise _missing(role, None, present, file)
+            raise _missing(role, shape, None, present, file)
         names[role] = found[0]
-        reasons[role] = f"the first of {', '.join(USUAL[role])} that {file} has"
+        reasons[role] = f"the first of {', '.join(tried)} that {file} has"
     return Columns(shape, names, reasons)
 
 
@@ -155,12 +182,16 @@ def _with_tools(columns: Columns, present: Sequence[str]) -> Columns:
     )
 
 
-def _missing(role: str, given: str | None, present: Sequence[str], file: str) -> Refused:
-    wanted = f"column {given!r} (data.fields.{role})" if given else f"column for the {role}"
-    tried = "" if given else f"; tried {', '.join(USUAL[role])}"
+def _missing(
+    role: str, shape: Shape, given: str | None, present: Sequence[str], file: str
+) -> Refused:
+    called = "number" if (role, shape) == ("label", "regression") else role
+    wanted = f"column {given!r} (data.fields.{role})" if given else f"column for the {called}"
+    names = usual(role, shape)
+    tried = "" if given else f"; tried {', '.join(names)}"
     there = ", ".join(excerpt(name) for name in present[:SHOWN]) or "none"
     more = f" and {len(present) - SHOWN} more" if len(present) > SHOWN else ""
-    step = _suggestion(role, given, present)
+    step = _suggestion(role, (given,) if given else names, present)
     return Refused(
         "MissingColumn",
         f"{file} has no {wanted}{tried}; its columns are {there}{more}",
@@ -169,9 +200,9 @@ def _missing(role: str, given: str | None, present: Sequence[str], file: str) ->
     )
 
 
-def _suggestion(role: str, given: str | None, present: Sequence[str]) -> str:
+def _suggestion(role: str, names: Sequence[str], present: Sequence[str]) -> str:
     folded = {name.casefold().strip(): name for name in reversed(present)}
-    for wanted in (given,) if given else USUAL[role]:
+    for wanted in names:
         near = difflib.get_close_matches(str(wanted).casefold(), folded, n=1, cutoff=0.7)
         if near:
             return f"Did you mean {excerpt(folded[near[0]])!r}? Set data.fields.{role} to it"

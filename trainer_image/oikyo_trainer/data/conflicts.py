@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..numbers import text_of
 from .dedup import Kept
 from .intake import Intake
 from .report import where
@@ -27,6 +28,8 @@ def check(intake: Intake, rows: Rows, kept: Kept) -> None:
 
 
 def _answer(rows: Rows, row: int) -> str:
+    if rows.numbers is not None:
+        return f"has the number {text_of(float(rows.numbers[row]))}"
     if not rows.labels:
         return "has the same input and another answer"
     return f"has the label {rows.labels[rows.label_codes[row]]!r}"

@@ -112,6 +112,12 @@ def _records(side: str, schema: Any) -> dict[str, Any]:
     }
 
 
+def _kind(type_: Any) -> str:
+    if pa.types.is_floating(type_):
+        return "sc:Float"
+    return "sc:Boolean" if pa.types.is_boolean(type_) else "sc:Text"
+
+
 def _fields(side: str, schema: Any) -> Iterator[dict[str, Any]]:
     for column in schema:
         name = f"{side}/{column.name}"
@@ -126,8 +132,7 @@ def _fields(side: str, schema: Any) -> Iterator[dict[str, Any]]:
             "description": MEANINGS.get(column.name, f"Column {column.name}."),
         }
         if not pa.types.is_list(column.type):
-            kind = "sc:Boolean" if pa.types.is_boolean(column.type) else "sc:Text"
-            yield {**field, "dataType": kind, "source": source}
+            yield {**field, "dataType": _kind(column.type), "source": source}
             continue
         parts = [
             {

@@ -100,14 +100,25 @@ def _drift(old: Table, new: Table) -> dict[str, Any]:
             "median": [int(np.median(old.lengths)), int(np.median(new.lengths))],
         },
         "classes": _classes(old, new) if old.labels and new.labels else None,
+        "numbers": _numbers(old, new),
         "words": _words(old.texts, new.texts),
     }
 
 
+def _numbers(old: Table, new: Table) -> dict[str, Any] | None:
+    before, after = old.numbers, new.numbers
+    if before is None or after is None:
+        return None
+    return {
+        **_psi(*_binned(before, after)),
+        "median": [float(np.median(before)), float(np.median(after))],
+    }
+
+
 def _binned(
-    old: npt.NDArray[np.int64], new: npt.NDArray[np.int64]
+    old: npt.NDArray[Any], new: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Counts between the deciles of the old lengths."""
+    """Counts between the deciles of the old values."""
     edges = np.unique(np.quantile(old, np.linspace(0, 1, BINS + 1)[1:-1]))
     return tuple(  # type: ignore[return-value]
         np.bincount(np.searchsorted(edges, part, side="left"), minlength=len(edges) + 1)

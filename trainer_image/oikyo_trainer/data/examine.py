@@ -15,7 +15,19 @@ import numpy as np
 
 from oikyo.api.stages import PrepareSpec, Source
 
-from . import conflicts, grouping, heap, judge, labels, lengths, lessons, report, texts, times
+from . import (
+    conflicts,
+    grouping,
+    heap,
+    judge,
+    labels,
+    lengths,
+    lessons,
+    report,
+    targets,
+    texts,
+    times,
+)
 from .checks import check_bad_rows, check_rows, check_split
 from .clean import repeats
 from .columns import Shape
@@ -141,6 +153,7 @@ def _look_into(read: _Read, kept: Kept, sides: Sides) -> None:
     """The checks of answers, labels, groups and texts."""
     conflicts.check(read.intake, read.rows, kept)
     labels.check(read.intake, read.rows, sides)
+    targets.check(read.intake, read.rows, sides)
     if read.spec.slice_by:
         from .insight import groups  # scipy's statistics, half a second that only slices need
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from .. import labelset
+from .. import labelset, numbers
 from .chat import turns
 from .columns import Columns, Shape
 from .findings import BadRow, RowFault, excerpt
@@ -69,6 +69,13 @@ def _classification(row: Row, names: Mapping[str, str]) -> Example:
     text = text_of(row.values, names["text"])
     label = label_of(row.values, names["label"])
     return Example(row.line, (text,), label, {"text": text, "label": label}, len(text))
+
+
+def _regression(row: Row, names: Mapping[str, str]) -> Example:
+    text = text_of(row.values, names["text"])
+    number = _number(row.values, names["label"])
+    payload = {"text": text, "label": number}
+    return Example(row.line, (text,), numbers.text_of(number), payload, len(text))
 
 
 def _several(row: Row, names: Mapping[str, str], *, separator: str) -> Example:
@@ -141,6 +148,7 @@ def _length(chat: Sequence[Turn]) -> int:
 
 _KINDS: dict[Shape, Callable[[Row, Mapping[str, str]], Example]] = {
     "classification": _classification,
+    "regression": _regression,
     "prompt-completion": _prompt_completion,
     "messages": _messages,
     "preference": _preference,
@@ -177,6 +185,16 @@ def label_of(values: Mapping[str, Any], column: str) -> str:
             f"the label {column!r} has {len(label)} characters, at most {LONGEST_LABEL} are a class",
         )
     return label
+
+
+def _number(values: Mapping[str, Any], column: str) -> float:
+    value = values.get(column, MISSING)
+    if value is MISSING or value is None or value == "":
+        raise RowFault("missing-label", f"the number {column!r} is missing")
+    try:
+        return numbers.number_in(value)
+    except ValueError as error:
+        raise RowFault("no-number", f"the field {column!r} {error}") from None
 
 
 def _digits(value: int, column: str) -> str:

@@ -11,12 +11,19 @@ from oikyo.api.preferences import Objective
 from oikyo.api.stages import Source
 from oikyo.api.tasks import Task
 
-from .columns import USUAL
+from ..errors import Refused
+from ..numbers import number_in
+from .columns import NUMBERS, USUAL
 from .intake import LOOK_AHEAD
 from .readers import read
 from .readers.row import Row
 from .sources import data_files
 
+BY_COLUMNS: tuple[Task, ...] = ("TextClassification", "TextGeneration")
+"""Tasks that the names of columns tell apart."""
+MOST = 0.9
+"""Share of the values of a column that must be numbers for it to be one of numbers."""
+ONLY_TEXT = "its only usual column is text"
 PAIR = ("chosen", "rejected")
 """Columns that make preferences of rows."""
 
@@ -40,8 +47,20 @@ def guess(
     if task is not None:
         return Guess(task, "--task says so", fields)
     items = itertools.islice(read(data_files(source)[0]), LOOK_AHEAD)
-    present = list(dict.fromkeys(n for row in items if isinstance(row, Row) for n in row.values))
-    return by_columns(present, fields)
+    rows = [row for row in items if isinstance(row, Row)]
+    present = list(dict.fromkeys(name for row in rows for name in row.values))
+    guessed = by_columns(present, fields)
+    why = _numbers(rows, present, fields) if _may_be_numbers(guessed) else ""
+    return Guess("TextRegression", why, fields) if why else guessed
+
+
+def likely(source: Source, fields: Fields) -> tuple[Task, ...]:
+    """The tasks to try, the likeliest first: numbers where the rows have some, else by the columns."""
+    try:
+        first = guess(source, None, fields)
+    except Refused:
+        return BY_COLUMNS  # whoever reads the rows says what is wrong with them
+    return (first.task,) if first.task == "TextRegression" else BY_COLUMNS
 
 
 def by_columns(present: Sequence[str], fields: Fields) -> Guess:
@@ -65,8 +84,39 @@ def by_columns(present: Sequence[str], fields: Fields) -> Guess:
     if columns := has("text", "label"):
         return Guess("TextClassification", _reason(columns, present), fields)
     if has("text") and not has("label"):
-        return Guess("TextGeneration", "its only usual column is text", fields)
+        return Guess("TextGeneration", ONLY_TEXT, fields)
     return Guess("TextClassification", "no other task has its columns either", fields)
+
+
+def _may_be_numbers(guessed: Guess) -> bool:
+    return guessed.task == "TextClassification" or guessed.reason == ONLY_TEXT
+
+
+def _numbers(rows: Sequence[Row], present: Sequence[str], fields: Fields) -> str:
+    """Why the rows teach numbers; empty: they do not.
+
+    A label that is a number is a class as long as it is a whole one; a score is a number always.
+    """
+    names = [fields.label] if fields.label else [n for n in NUMBERS if n in present]
+    has_class = any(name in present for name in USUAL["label"])
+    for name in names[:1]:
+        found = [row.values[name] for row in rows if row.values.get(name) not in (None, "")]
+        numbers = [number for value in found if (number := _number(value)) is not None]
+        if len(numbers) < MOST * len(found):
+            return ""
+        part = next((n for n in numbers if not n.is_integer()), None)
+        if part is not None:
+            return f"its column {name} has numbers such as {part:g}"
+        if numbers and not has_class and not fields.label:
+            return f"its column {name} has numbers alone"
+    return ""
+
+
+def _number(value: object) -> float | None:
+    try:
+        return number_in(value)
+    except ValueError:
+        return None
 
 
 def _reason(columns: Sequence[str], present: Sequence[str]) -> str:

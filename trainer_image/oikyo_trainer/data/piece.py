@@ -23,6 +23,7 @@ PIECE_ROWS = 8192
 PIECE_CHARACTERS = 8 << 20
 SCHEMAS: dict[Shape, pa.Schema] = {
     "classification": pa.schema([("text", pa.string()), ("label", pa.string())]),
+    "regression": pa.schema([("text", pa.string()), ("label", pa.float64())]),
     "prompt-completion": pa.schema([("prompt", pa.string()), ("completion", pa.string())]),
     "messages": pa.schema([("messages", pa.list_(CALLING_TURN)), ("tools", pa.string())]),
     "preference": pa.schema(
@@ -62,6 +63,8 @@ class Piece(NamedTuple):
     """The different labels, in the order of their first row; none for generation."""
     codes: array[int]
     """Of each row, the number of its label."""
+    numbers: bytes = b""
+    """8 bytes a row: the number to learn (regression), else nothing."""
     sliced: tuple[Mapping[str, Any], ...] = ()
     """Of each row, the columns of data.sliceBy, when there are any."""
 

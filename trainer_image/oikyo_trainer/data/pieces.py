@@ -78,7 +78,8 @@ def piece_of(form: Form, examples: list[Example]) -> Piece:
     shape = form.columns.shape
     codes: dict[str, int] = {}
     labelled = examples if shape == "classification" else []
-    numbers = [codes.setdefault(one.answer, len(codes)) for one in labelled]
+    numbered = [codes.setdefault(one.answer, len(codes)) for one in labelled]
+    told = [one.payload["label"] for one in examples] if shape == "regression" else []
     return Piece(
         rows=len(examples),
         bad=(),
@@ -90,7 +91,8 @@ def piece_of(form: Form, examples: list[Example]) -> Piece:
         lines=array("q", [one.line for one in examples]),
         lengths=array("i", [one.length for one in examples]),
         labels=tuple(codes),
-        codes=array("i", numbers),
+        codes=array("i", numbered),
+        numbers=array("d", told).tobytes(),
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..numbers import text_of
+from . import targets
 from .dedup import Kept
 from .intake import Intake
 from .judge import Judged
@@ -60,8 +62,9 @@ def of_rows(
     report["contaminated"] = _removed(intake, rows, np.flatnonzero(kept.contaminated))
     report["conflicts"] = _conflicts(intake, rows, kept)
     report["findings"] = [one.report() for one in judged]
+    bounds = targets.bounds(rows, sides)
     report["splits"] = {
-        name: _side(rows, np.flatnonzero(sides == side)) for side, name in enumerate(SIDES)
+        name: _side(rows, np.flatnonzero(sides == side), bounds) for side, name in enumerate(SIDES)
     }
     report["notes"] = _notes(rows, sides)
     return report
@@ -94,10 +97,12 @@ def _conflicts(intake: Intake, rows: Rows, kept: Kept) -> Report:
 
 def _answer(intake: Intake, rows: Rows, row: int) -> dict[str, str]:
     told = {"where": where(intake, rows, row)}
+    if rows.numbers is not None:
+        return {**told, "label": text_of(float(rows.numbers[row]))}
     return {**told, "label": rows.labels[rows.label_codes[row]]} if rows.labels else told
 
 
-def _side(rows: Rows, index: Index) -> Report:
+def _side(rows: Rows, index: Index, bounds: targets.Bounds) -> Report:
     lengths = rows.lengths[index]
     counts = np.bincount(np.searchsorted(HISTOGRAM, lengths), minlength=len(HISTOGRAM) + 1)
     side: Report = {
@@ -114,6 +119,8 @@ def _side(rows: Rows, index: Index) -> Report:
     }
     if rows.labels:
         side["labels"] = _label_counts(rows, index)
+    if rows.numbers is not None and len(index):
+        side["numbers"] = targets.describe(rows.numbers[index], bounds)
     return side
 
 

@@ -21,12 +21,14 @@ import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
 from oikyo.api.data import Fields
-from oikyo.api.tasks import TASKS, Task
+from oikyo.api.tasks import Task
 
 from ..errors import Refused
+from ..numbers import text_of
 from .columns import Columns, choose
 from .example import converter
 from .findings import BadRow, excerpt
+from .guess import likely
 from .insight.source import plain
 from .insight.suspects import Suspect
 from .insight.table import Table
@@ -264,18 +266,21 @@ def _version_rows(folder: Path) -> Iterator[_Row]:
                     if values.pop(SYNTHETIC, None):
                         continue  # made of a row that is reviewed itself
                     label = values.get("label")
+                    if isinstance(label, float):
+                        label = text_of(label)
                     own = {key.removeprefix(META): value for key, value in values.items()}
                     yield _Row(name, own, "label" if label is not None else "", label or "")
 
 
 def _file_rows(data: Path, task: Task | None, fields: Fields, done: Applied) -> Iterator[_Row]:
+    tasks = (task,) if task else likely(plain(data), fields)
     for file in data_files(plain(data)):
         items = iter(read(file))
         first = list(itertools.islice(items, LOOK_AHEAD))
         present = list(
             dict.fromkeys(name for item in first if isinstance(item, Row) for name in item.values)
         )
-        columns = _columns(task, fields, present, file.name)
+        columns = _columns(tasks, fields, present, file.name)
         convert, column = converter(columns), columns.names.get("label", "")
         for item in itertools.chain(first, items):
             example = convert(item) if isinstance(item, Row) else item
@@ -286,9 +291,9 @@ def _file_rows(data: Path, task: Task | None, fields: Fields, done: Applied) -> 
             yield _Row(name, dict(item.values), column, example.answer if column else "")
 
 
-def _columns(task: Task | None, fields: Fields, present: Sequence[str], file: str) -> Columns:
+def _columns(tasks: Sequence[Task], fields: Fields, present: Sequence[str], file: str) -> Columns:
     refused: Refused | None = None
-    for one in (task,) if task else TASKS:
+    for one in tasks:
         try:
             return choose(one, fields, present, file)
         except Refused as error:

@@ -33,6 +33,7 @@ NUMBERS: dict[str, str] = {
     "lines": "<i8",
     "lengths": "<i4",
     "label_codes": "<i4",
+    "numbers": "<f8",
 }
 """What is known of each row beside its texts, and as what it lies on disk."""
 
@@ -77,6 +78,7 @@ class Spool:
             "lines": piece.lines,
             "lengths": piece.lengths,
             "label_codes": codes,
+            "numbers": piece.numbers,
         }
         for name, buffer in numbers.items():
             self._files[name].write(buffer)
@@ -92,7 +94,7 @@ class Spool:
 
     def columns(self) -> Rows:
         found = {name: self._mapped(name, form) for name, form in NUMBERS.items()}
-        for name in ("questions", "members"):
+        for name in ("questions", "members", "numbers"):
             found[name] = found[name] if len(found[name]) else None
         return Rows(**found, labels=tuple(self._codes))
 
@@ -141,6 +143,7 @@ class Rows:
         questions: npt.NDArray[np.uint64] | None = None,
         members: npt.NDArray[np.uint64] | None = None,
         synthetic: npt.NDArray[np.int8] | None = None,
+        numbers: npt.NDArray[np.float64] | None = None,
     ) -> None:
         self.inputs, self.rows, self.exact = inputs, rows, exact
         """(rows, 2) big-endian halves of the keys; exact: 32 bytes each."""
@@ -153,10 +156,19 @@ class Rows:
         """0 for a row of a source, else 1 + the place of its method in augment.plan.METHODS; None: all
         are of sources."""
         self.label_codes, self.labels = label_codes, labels
-        """Codes count the labels in the order of their first row; empty for generation."""
+        """Codes count the labels in the order of their first row; empty where rows have no class."""
+        self.numbers = numbers
+        """The number that each row is to teach; None: rows teach something else."""
 
     def __len__(self) -> int:
         return len(self.lines)
+
+    @property
+    def answers(self) -> npt.NDArray[Any]:
+        """Equal for rows with the same class or number; one value for rows that have neither."""
+        if self.numbers is not None:
+            return self.numbers
+        return self.label_codes if self.labels else np.zeros(len(self), dtype=np.int32)
 
 
 def _words(hashes: bytes) -> npt.NDArray[np.uint64]:

@@ -25,17 +25,21 @@ from ..evaluation.encoder import Encoder
 from ..evaluation.prompts import Batch, answers, chats, pairs, plain
 from ..evaluation.ragged import Marks, Places, Ragged
 from ..evaluation.rendering import TemplateRefuses
-from ..evaluation.rows import Row, Shape, columns_of
+from ..evaluation.rows import Row, columns_of
 from ..training.tokenfiles import (
+    Beside,
     RowLessons,
     SplitWriter,
     labelled_tokens,
     write_lessons,
     write_votes,
 )
+from .columns import Shape
 from .lessons import FOLD, TIMES
 
 SPLITS = ("train", "validation")
+BESIDE: dict[Shape, Beside] = {"classification": "classes", "regression": "numbers"}
+"""What is written beside the tokens; of other rows, which tokens are learned."""
 ROWS_AT_ONCE = 4096
 BYTES_AT_ONCE = 4 << 20
 """Of the texts that become tokens at once: a token costs some tens of bytes until it is written."""
@@ -83,7 +87,7 @@ class Writer:
         counted = Counted()
         self._votes = []
         self._lessons = {name: [] for name in self._told(split)}
-        with SplitWriter(folder, split, per_token=self._shape != "classification") as file:
+        with SplitWriter(folder, split, BESIDE.get(self._shape, "marks")) as file:
             for batch, labels in self._encoded(split, counted):
                 file.add(batch.flat, batch.ends, labels)
         if self._shape in ("preference", "unpaired"):
@@ -121,7 +125,7 @@ class Writer:
     def _encoded(self, split: str, counted: Counted) -> Iterator[Labelled]:
         if not self._path(split).exists():
             return
-        in_columns = self._shape in ("classification", "prompt-completion", "text")
+        in_columns = self._shape in (*BESIDE, "prompt-completion", "text")
         for part in self._tables(split) if in_columns else pieces(self._rows(split)):
             yield self._piece(part, split, counted)
             self._done += len(part)
@@ -152,6 +156,8 @@ class Writer:
     def _piece(self, part: Any, split: str, counted: Counted) -> Labelled:
         if self._shape == "classification":
             return self._classes(part, split, counted)
+        if self._shape == "regression":
+            return self._whole(part, part["label"], counted)
         if self._shape in ("prompt-completion", "text"):
             return self._texts(part, counted)
         kind = self._chats if self._shape == "messages" else self._comparisons
@@ -174,12 +180,16 @@ class Writer:
                 evidence=str(layout.dataset(self._dataset.name) / layout.MANIFEST),
                 next_step="Apply the job under a new name: its prepare stage writes the data again.",
             )
+        return self._whole(part, codes, counted)
+
+    def _whole(self, part: Any, labels: Any, counted: Counted) -> Labelled:
+        """Texts with what each teaches in whole: a class or a number."""
         tokens, lengths = plain(self._encoder, part["text"], self._reading)
         self._take(counted, lengths)
         kept = tokens.lengths > 0
         tokens = self._learned(counted, tokens, kept)
         self._keep({name: part[name].to_numpy() for name in self._lessons}, kept)
-        return tokens, np.asarray(codes)[kept]
+        return tokens, np.asarray(labels)[kept]
 
     def _texts(self, part: Any, counted: Counted) -> Labelled:
         """Rows with a token to learn within the limit; others teach nothing."""

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from oikyo.api.tasks import Task
 
 from ..errors import Retry
 from ..files import commit_folder, file_digest, write_atomic
+from ..numbers import Scale, scale_of
 from . import card, croissant
 from .augment.plan import METHODS
 from .clean.log import FILE as CLEANED
@@ -35,7 +36,7 @@ from .findings import FILE as FINDINGS
 from .intake import Intake
 from .lessons import Lessons
 from .slicing import SliceColumns
-from .split import SIDES, Sides
+from .split import SIDES, TRAIN, Sides
 from .spool import Index, Rows, Spool
 from .threads import in_order
 
@@ -62,6 +63,8 @@ class Version:
     seed: int
     splits: tuple[Index, Index, Index]
     digest: str
+    scale: Scale | None = None
+    """Of the numbers of the training rows, where rows have one."""
 
 
 def plan(
@@ -98,6 +101,7 @@ def plan(
         seed=seed,
         splits=(splits[0], splits[1], splits[2]),
         digest="sha256:" + digest.hexdigest(),
+        scale=None if rows.numbers is None else scale_of(rows.numbers[splits[TRAIN]]),
     )
 
 
@@ -201,7 +205,9 @@ def _marks(codes: npt.NDArray[np.int8]) -> Any:  # pyarrow is untyped
 
 
 def _manifest(version: Version, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    scale = {} if version.scale is None else {"scale": asdict(version.scale)}
     return {
+        **scale,
         "format": FORMAT,
         "digest": version.digest,
         "task": version.task,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,15 +18,18 @@ import pyarrow.parquet as pq
 from transformers import AutoModelForCausalLM
 
 from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED
+from oikyo.api.tasks import LOWER_IS_BETTER
 
 from ..errors import Refused
 from ..offline import go_offline
 from .classification import Question, ask_classifier
 from .generation import row_losses
 from .models import context_length, load_config, load_model, load_tokenizer
+from .number_scores import SCORES
 from .paired import CONFIDENCE, Difference, Discordant, Ints, difference, discordant, macro_f1
 from .prompts import encode
 from .record import VersionRecord, read_record
+from .regression import ask_numbers, truth_of
 from .rows import Dataset, Row, choose, open_dataset
 
 SYNTHETIC = "synthetic"
@@ -65,6 +68,8 @@ def compare(one: Side, other: Side, max_rows: int | None) -> Compared:
     rows = choose(_same_rows(one, other), max_rows)
     if one.record.task == "TextClassification":
         return _classifiers(one, other, rows)
+    if one.record.task == "TextRegression":
+        return _numbers(one, other, rows)
     if one.dataset.shape in ("preference", "unpaired"):
         raise Refused(
             "CannotPair",
@@ -122,6 +127,27 @@ def _classifiers(one: Side, other: Side, rows: Sequence[Row]) -> Compared:
     )
     apart = discordant(guesses[0] == truth, guesses[1] == truth)
     return Compared(len(rows), found, apart)
+
+
+def _numbers(one: Side, other: Side, rows: Sequence[Row]) -> Compared:
+    truth = truth_of(rows)
+    said = [
+        ask_numbers(side.folder, Question(rows, (), side.record.reading), lambda _: None)
+        for side in (one, other)
+    ]
+
+    def metric(name: str) -> Callable[[Ints], tuple[float, float]]:
+        def both(chosen: Ints) -> tuple[float, float]:
+            first, second = (SCORES[name](one[chosen], truth[chosen]) for one in said)
+            return first, second
+
+        return both
+
+    found = tuple(
+        difference(name, len(rows), metric(name), higher_is_better=name not in LOWER_IS_BETTER)
+        for name in ("r2", "rmse", "mae", "spearman")
+    )
+    return Compared(len(rows), found)
 
 
 def _generators(one: Side, other: Side, rows: Sequence[Row]) -> Compared:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from oikyo.api.training import LossOn
 
+from ..data.columns import Shape
 from ..data.fewshot import Choice
 from .cut import Reading
 from .prompts import Encoded, encode
-from .rows import Row, Shape, content_key
+from .rows import Row, content_key
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

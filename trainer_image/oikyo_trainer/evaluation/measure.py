@@ -14,6 +14,7 @@ from oikyo.api.stages import EvaluateSpec
 from ..data.fewshot import load
 from ..errors import Refused
 from ..labelset import all_names
+from ..numbers import Scale
 from .classification import Question, ask_base, ask_classifier, right, score
 from .cut import Reading
 from .fewshot import encode_with_examples
@@ -22,6 +23,7 @@ from .models import context_length, load_config, load_tokenizer
 from .preferences import measure_preferences, read_answers
 from .prompts import Encoded, encode
 from .record import SliceScore
+from .regression import ask_base_for_numbers, ask_numbers, score_numbers
 from .rows import Dataset, Row, choose
 from .several import ask_base_for_sets, ask_sets, right_sets, score_sets
 from .slices import slice_scores
@@ -61,6 +63,8 @@ def measure(spec: EvaluateSpec, models: Models, dataset: Dataset, tell: Tell) ->
         )
     if spec.task == "TextClassification":
         return _classifiers(spec, models, dataset, rows, tell)
+    if spec.task == "TextRegression":
+        return _numbers(spec, models, dataset, rows, tell)
     if spec.training.objective != "Supervised":
         return _preferences(spec, models, dataset, rows, tell)
     return _generators(spec, models, dataset, rows, tell)
@@ -77,6 +81,9 @@ def measure_tuned(
         if dataset.several:
             return score_sets(ask_sets(models.tuned, question, tell), question)
         return score(ask_classifier(models.tuned, question, tell), question)
+    if spec.task == "TextRegression":
+        question = Question(rows, (), reading)
+        return score_numbers(ask_numbers(models.tuned, question, tell), question, _scale(dataset))
     tokenizer = load_tokenizer(models.tuned)
     if spec.training.objective != "Supervised":
         answers = read_answers(tokenizer, rows, dataset.shape, reading)
@@ -123,6 +130,23 @@ def _several(
     slices = slice_scores(rows, right_sets(tuned, question), right_sets(base, question))
     scores = score_sets(tuned, question), score_sets(base, question)
     return Measured(*scores, method, len(rows), slices=slices)
+
+
+def _numbers(
+    spec: EvaluateSpec, models: Models, dataset: Dataset, rows: Sequence[Row], tell: Tell
+) -> Measured:
+    question = Question(rows, (), reading_of(spec, models))
+    tuned = ask_numbers(models.tuned, question, lambda share: tell(share * 0.3))
+    base, method = ask_base_for_numbers(
+        models.base, dataset.rows("train"), question, lambda share: tell(0.3 + share * 0.7)
+    )
+    metrics, baseline = (score_numbers(said, question, _scale(dataset)) for said in (tuned, base))
+    return Measured(metrics, baseline, method, len(rows))
+
+
+def _scale(dataset: Dataset) -> Scale:
+    assert dataset.scale is not None  # every version of numbers has it
+    return dataset.scale
 
 
 def _generators(

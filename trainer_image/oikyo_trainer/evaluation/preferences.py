@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.columns import Shape
 from .cut import Reading
 from .generation import LARGEST_EXPONENT, LOGITS_AT_ONCE
 from .models import load_model
 from .prompts import Encoded, encode_answers
-from .rows import Row, Shape, by_length
+from .rows import Row, by_length
 
 Tell = Callable[[float], None]
 """Told the share of the work that is done, 0 to 1."""

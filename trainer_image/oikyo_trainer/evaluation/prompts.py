@@ -20,11 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import TemplateError
 
+from ..data.columns import Shape
 from .cut import Reading, kept
 from .encoder import Encoder, around, token_ids
 from .ragged import Ids, Marks, Places, Ragged, common_prefix, joined, marked
 from .rendering import PLAIN_TEMPLATE, Chat, Messages, TemplateRefuses, chat_of, chat_text
-from .rows import Row, Shape
+from .rows import Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

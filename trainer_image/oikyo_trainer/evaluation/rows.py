@@ -10,20 +10,22 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
 
+from ..data.columns import Shape
 from ..data.slicing import META
 from ..errors import Refused
+from ..numbers import Scale, scale_stored
 
-Shape = Literal["classification", "prompt-completion", "messages", "preference", "unpaired", "text"]
 Row = dict[str, Any]  # a row of the dataset; its columns are fixed by the shape
 COLUMNS: dict[Shape, tuple[str, ...]] = {
     "classification": ("text", "label"),
+    "regression": ("text", "label"),
     "prompt-completion": ("prompt", "completion"),
     "messages": ("messages", "tools"),
     "preference": ("prompt", "chosen", "rejected"),
@@ -49,6 +51,8 @@ class Dataset:
     labels: tuple[str, ...]
     several: bool = False
     """Whether each of `labels` is a set of names."""
+    scale: Scale | None = None
+    """Of the numbers of the training rows (regression)."""
 
     def rows(self, split: str, most: int | None = None) -> list[Row]:
         """The rows of a split, or the first `most` of them."""
@@ -104,7 +108,7 @@ def open_dataset(workspace: Path, digest: str) -> Dataset:
             next_step="Apply the job under a new name: its prepare stage writes the dataset again.",
         ) from None
     labels, several = tuple(manifest.get("labels") or ()), bool(manifest.get("several"))
-    return Dataset(folder, manifest["shape"], labels, several)
+    return Dataset(folder, manifest["shape"], labels, several, scale_stored(manifest))
 
 
 def content_key(row: Row) -> str:

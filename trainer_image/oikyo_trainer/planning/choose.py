@@ -79,8 +79,8 @@ def setup_of(
 
 
 def _loss_of(task: Task, *, compares: bool) -> Loss:
-    if task == "TextClassification":
-        return "Classes"
+    if task != "TextGeneration":
+        return "Classes"  # a number is one output of the same head
     return "AllLogits" if compares else "LabelledTokens"
 
 

@@ -28,6 +28,7 @@ ROUTES = frozenset(
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/classify",
+        "/v1/regress",
     }
 )
 """Paths that metrics tell apart; any other is `other`, so that no client makes series."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -23,9 +24,9 @@ from oikyo.api.tasks import Task
 from ..errors import Refused
 from ..evaluation.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, load_model, load_tokenizer
 from ..evaluation.record import VersionRecord, verify
-from .classifier import Classifier
 from .cpu import threads
 from .generator import Generator
+from .headed import Classifier, Headed, Regressor
 from .metrics import ModelMetrics
 from .onebase import load_adapters, own_bytes
 from .state import Engine, Loaded
@@ -33,8 +34,9 @@ from .turns import Turns
 
 log = logging.getLogger("oikyo.serve")
 
-KINDS = {
+KINDS: dict[Task, Any] = {
     "TextClassification": AutoModelForSequenceClassification,
+    "TextRegression": AutoModelForSequenceClassification,
     "TextGeneration": AutoModelForCausalLM,
 }
 NOT_THE_TOKENIZER = frozenset(
@@ -136,21 +138,22 @@ def _loaded(
             for model, tokenizer, own in zip(models, tokenizers, metrics, strict=True)
         ]
         return Loaded(_engines(generators, folders, records), turns.start, turns.close)
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="classify")
-    classifiers = [
-        Classifier(model, tokenizer, record.reading, own, thread)
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answer")
+    kind = Classifier if task == "TextClassification" else Regressor
+    headed = [
+        kind(model, tokenizer, record.reading, own, thread)
         for model, tokenizer, record, own in zip(models, tokenizers, records, metrics, strict=True)
     ]
 
     def start() -> None:
-        for one in classifiers:
+        for one in headed:
             one.start()
 
     def close() -> None:
-        for one in classifiers:
+        for one in headed:
             one.close()
 
-    return Loaded(_engines(classifiers, folders, records), start, close)
+    return Loaded(_engines(headed, folders, records), start, close)
 
 
 def _models(task: Task, folders: Sequence[Path]) -> list[PreTrainedModel]:
@@ -181,7 +184,7 @@ def _tokenizers(
 
 
 def _engines(
-    computing: Sequence[Classifier | Generator],
+    computing: Sequence[Headed | Generator],
     folders: Sequence[Path],
     records: Sequence[VersionRecord],
 ) -> tuple[Engine, ...]:

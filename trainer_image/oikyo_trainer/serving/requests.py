@@ -157,17 +157,22 @@ class CompletionRequest(Sampling):
         return value
 
 
-class ClassifyRequest(Body):
-    """POST /v1/classify."""
+class TextsRequest(Body):
+    """POST /v1/regress."""
 
     input: Annotated[list[str], Field(min_length=1, max_length=256)]
-    top_k: Annotated[int, Field(ge=1, le=100_000)] | None = None
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
     @field_validator("input", mode="before")
     @classmethod
     def _one_text(cls, value: Any) -> Any:  # what the client sent, before it has a type
         return [value] if isinstance(value, str) else value
+
+
+class ClassifyRequest(TextsRequest):
+    """POST /v1/classify."""
+
+    top_k: Annotated[int, Field(ge=1, le=100_000)] | None = None
 
 
 def parse_json(raw: bytes) -> object:

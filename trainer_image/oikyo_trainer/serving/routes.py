@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,13 +15,14 @@ from starlette.types import ASGIApp
 
 from oikyo.api.tasks import Task
 
-from .classifier import Classified
 from .edge import Edge, place_of, read_json
 from .errors import ApiError, invalid, on_api_error, on_http_exception
 from .generate_routes import chat, completions
-from .requests import ClassifyRequest
+from .headed import Answered
+from .requests import ClassifyRequest, TextsRequest
 from .state import Served, Server
 
+Asked = TypeVar("Asked", bound=TextsRequest)
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -33,6 +37,7 @@ def application(server: Server) -> ASGIApp:
             Route("/v1/chat/completions", chat, methods=["POST"]),
             Route("/v1/completions", completions, methods=["POST"]),
             Route("/v1/classify", classify, methods=["POST"]),
+            Route("/v1/regress", regress, methods=["POST"]),
         ],
         exception_handlers={ApiError: on_api_error, HTTPException: on_http_exception},
     )
@@ -84,30 +89,49 @@ def _told(model: Served, task: Task) -> dict[str, object]:
 
 
 async def classify(request: Request) -> Response:
-    server: Server = request.app.state.server
-    server.check("TextClassification")
-    raw = await read_json(request, server.spec.max_body_bytes)
-    try:
-        asked = ClassifyRequest.model_validate(raw)
-    except ValidationError as error:
-        raise invalid(error) from None
-    model = server.served(asked.model)
+    asked, model = await _asked(request, "TextClassification", ClassifyRequest)
     engine = model.classifier()
     place_of(request).take(model)
-    found = await engine.classify(asked.input)
+    found = await engine.ask(asked.input)
     most = asked.top_k or len(engine.labels)
     data = [
         _entry(index, one, engine.labels, most, several=engine.several)
         for index, one in enumerate(found)
     ]
-    answer = {"model": model.name, "version": model.version, "data": data}
-    return JSONResponse(answer)
+    return _said(model, data)
+
+
+async def regress(request: Request) -> Response:
+    asked, model = await _asked(request, "TextRegression", TextsRequest)
+    engine = model.regressor()
+    place_of(request).take(model)
+    found = await engine.ask(asked.input)
+    data: list[dict[str, object]] = [
+        {"index": index, "value": one.values[0]} for index, one in enumerate(found)
+    ]
+    return _said(model, data)
+
+
+async def _asked(request: Request, task: Task, kind: type[Asked]) -> tuple[Asked, Served]:
+    """What was asked, once it is known to be right, and of which model."""
+    server: Server = request.app.state.server
+    server.check(task)
+    raw = await read_json(request, server.spec.max_body_bytes)
+    try:
+        asked = kind.model_validate(raw)
+    except ValidationError as error:
+        raise invalid(error) from None
+    return asked, server.served(asked.model)
+
+
+def _said(model: Served, data: Sequence[dict[str, object]]) -> Response:
+    return JSONResponse({"model": model.name, "version": model.version, "data": data})
 
 
 def _entry(
-    index: int, found: Classified, labels: tuple[str, ...], most: int, *, several: bool
+    index: int, found: Answered, labels: tuple[str, ...], most: int, *, several: bool
 ) -> dict[str, object]:
-    ranked = sorted(zip(labels, found.scores, strict=True), key=lambda pair: -pair[1])
+    ranked = sorted(zip(labels, found.values, strict=True), key=lambda pair: -pair[1])
     scores = [{"label": label, "score": round(score, 6)} for label, score in ranked[:most]]
     entry: dict[str, object] = {"index": index, **scores[0], "scores": scores}
     if several:

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from oikyo.api.stages import ServeSpec
-from oikyo.api.tasks import Task
+from oikyo.api.tasks import FACTS, Task
 
-from .classifier import Classifier
 from .errors import ApiError
 from .generator import Generator
+from .headed import Classifier, Headed, Regressor
 from .metrics import Identity, ModelMetrics, ServerMetrics
 
 Phase = Literal["Loading", "Ready", "Draining"]
 RETRY_SECONDS = "1"
-OTHER_TASK = {
-    "TextClassification": "classifies text: POST /v1/classify instead",
-    "TextGeneration": "generates text: POST /v1/chat/completions",
+DOES: dict[Task, str] = {
+    "TextClassification": "classifies text",
+    "TextRegression": "says numbers",
+    "TextGeneration": "generates text",
 }
 
 
@@ -26,7 +27,7 @@ OTHER_TASK = {
 class Engine:
     """A model in memory that has computed once."""
 
-    computes: Classifier | Generator
+    computes: Headed | Generator
     digest: str
     created: int
     """Seconds since 1970 at which the version was released."""
@@ -58,6 +59,11 @@ class Served:
     def classifier(self) -> Classifier:
         assert self.engine is not None
         assert isinstance(self.engine.computes, Classifier)
+        return self.engine.computes
+
+    def regressor(self) -> Regressor:
+        assert self.engine is not None
+        assert isinstance(self.engine.computes, Regressor)
         return self.engine.computes
 
     def generator(self) -> Generator:
@@ -109,10 +115,11 @@ class Server:
             self._loaded.close()
 
     def check(self, task: Task) -> None:
-        """Refuse a request that comes too early or too late, or that is for the other task."""
+        """Refuse a request that comes too early or too late, or that is for another task."""
         self._ready()
         if self.spec.task != task:
-            raise ApiError(404, f"{self.spec.model_name} {OTHER_TASK[self.spec.task]}")
+            does, route = DOES[self.spec.task], FACTS[self.spec.task].route
+            raise ApiError(404, f"{self.spec.model_name} {does}: POST {route} instead")
 
     def served(self, name: str | None) -> Served:
         """The model that a client named, alone or with its version; without a name the endpoint's own."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from ..numbers import Scale
 from .tokenfiles import IGNORED
 
 STEPS_GROUPED = 16
@@ -64,13 +65,16 @@ class Collator:
     """Pads rows on the right to the longest of them: input_ids, attention_mask, labels (B, T) or (B,)."""
 
     pad_token_id: int
+    scale: Scale | None = None
+    """On which labels are numbers to learn; None: they are tokens or classes."""
 
     def __call__(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
         shape = (len(items), max(len(item["input_ids"]) for item in items))
         tokens = torch.full(shape, self.pad_token_id, dtype=torch.long)
         mask = torch.zeros(shape, dtype=torch.long)
         per_token = isinstance(items[0]["labels"], Sequence)
-        labels = torch.full(shape if per_token else shape[:1], IGNORED, dtype=torch.long)
+        kind = torch.long if self.scale is None else torch.float32
+        labels = torch.full(shape if per_token else shape[:1], IGNORED, dtype=kind)
         for row, item in enumerate(items):
             length = len(item["input_ids"])
             tokens[row, :length] = torch.tensor(item["input_ids"])
@@ -78,5 +82,13 @@ class Collator:
             if per_token:
                 labels[row, :length] = torch.tensor(item["labels"])
             else:
-                labels[row] = item["labels"]
+                labels[row] = self._label(item["labels"])
         return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+
+    def _label(self, label: float) -> float:
+        """The class, or the number as the head says it."""
+        if self.scale is None:
+            return label
+        learned = float(self.scale.learned(label))
+        # A number that happens to be the mark would not be learned: it moves by one part in 100,000.
+        return learned if round(learned, 3) != IGNORED else IGNORED - 1e-3

@@ -157,7 +157,8 @@ def _learning_rate(training: TrainingSpec, task: Task, facts: Facts) -> tuple[fl
         return float(training.learning_rate), "as training.learningRate says"
     # The frozen bits of QLoRA change nothing about the adapters that learn.
     method = "LoRA" if training.method == "QLoRA" else training.method
-    table = LEARNING_RATES[method, task]
+    # A number is learned by the same head as a class, from targets as large as log-odds are.
+    table = LEARNING_RATES[method, "TextClassification" if task == "TextRegression" else task]
     rate = next(rate for below, rate in table if facts.parameters < below)
     millions = facts.parameters / 1e6
     if training.objective != "Supervised":

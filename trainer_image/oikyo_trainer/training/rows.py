@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 from oikyo.api import workspace as layout
 from oikyo.api.stages import TrainSpec
 
+from ..data.columns import Shape, task_of
 from ..errors import Refused
-from ..labelset import all_names
-from .heads import Head
+from ..labelset import all_names, membership
+from ..numbers import Scale, scale_stored
+from .heads import NUMBER, Head
 from .methods.merge import PARITY_ROWS
 from .tokenfiles import RowLessons, TokenRows, open_lessons, open_rows
 
@@ -31,20 +33,29 @@ class Source:
 
     folder: Path
     digest: str
-    shape: str
-    """classification, prompt-completion, messages, preference or unpaired."""
+    shape: Shape
+    """As in data.columns."""
     labels: tuple[str, ...]
     several: bool = False
     """Whether each of `labels` is a set of names: a row may have several."""
+    scale: Scale | None = None
+    """Of the numbers of the training rows (regression)."""
 
     @property
     def head(self) -> Head | None:
         """The last layer that learns these rows; None: a language model's own."""
+        if self.shape == "regression":
+            return Head(NUMBER, "regression", self.scale)
         if self.shape != "classification":
             return None
         if self.several:
             return Head(all_names(self.labels), "multi_label_classification")
         return Head(self.labels)
+
+    @property
+    def members(self) -> Any:
+        """(sets, classes): 1 where a set of `labels` holds the class, numpy float32."""
+        return membership(self.labels, all_names(self.labels))
 
     def count(self, split: str) -> int:
         """Rows of a split, from the file's footer; 0 where the file is absent."""
@@ -80,8 +91,8 @@ def open_source(workspace: Path, digest: str, task: str) -> Source:
             next_step="Apply the job under a new name: its prepare stage writes the dataset again.",
         ) from None
     labels, several = tuple(manifest.get("labels") or ()), bool(manifest.get("several"))
-    source = Source(folder, digest, manifest["shape"], labels, several)
-    if (source.shape == "classification") != (task == "TextClassification"):
+    source = Source(folder, digest, manifest["shape"], labels, several, scale_stored(manifest))
+    if task_of(source.shape) != task:
         raise Refused(
             "WrongShape",
             f"task is {task} and the prepared rows are of shape {source.shape}",

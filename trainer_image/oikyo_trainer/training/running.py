@@ -22,6 +22,7 @@ from .checkpoint import Checkpoints, Manifest
 from .divergence import Diverged, Rollbacks, SmallerRate
 from .fsdp import shard
 from .fullvolume import await_last
+from .headed import make_headed
 from .history import History
 from .methods.adapters import add_adapter
 from .methods.quantized import prepare, quantization
@@ -32,7 +33,6 @@ from .rows import Tokens
 from .setting import Setting, log_choices
 from .supervised import make_supervised
 from .throughput import Speed, Stopwatch, Throughput, open_speed, peak_of
-from .trainers import make_trainer
 from .writebehind import WriteBehind, fits_in_memory, free_memory
 
 log = logging.getLogger("oikyo.train")
@@ -146,7 +146,7 @@ def _trainer(
         if plan.fsdp:
             offload = spec.training.offload != "None"
             shard(parts["model"], bf16=plan.bf16, offload=offload, device=arguments.device)
-        trainer = make_trainer(**parts, source=setting.source)
+        trainer = make_headed(**parts, source=setting.source)
     trainer.order = GroupedSampler(tokens.lengths, batch=plan.batch, seed=spec.training.seed)
     return trainer, ()
 

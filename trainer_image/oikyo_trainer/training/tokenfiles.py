@@ -5,6 +5,7 @@
     <split>.marks     uint8   beside each token: whether it is learned (rows of text)
     <split>.labelled  int64   of each row, how many tokens that are (so that steps are dealt at once)
     <split>.classes   int64   one class for each row (rows of a classification), instead of the two
+    <split>.numbers   float64 one number for each row (rows of a regression), instead of the two
     <split>.votes     uint8   of preferences, which are two rows each: whether the first is wanted
     <split>.times     int32   how often an epoch shows each row (a pair once); absent: once
     <split>.folds     int32   the fold of each row in a cross-validation; absent: there is none
@@ -19,18 +20,21 @@ from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-TOKEN, WIDE, MARK = np.dtype("<i4"), np.dtype("<i8"), np.dtype("u1")
+TOKEN, WIDE, MARK, NUMBER = np.dtype("<i4"), np.dtype("<i8"), np.dtype("u1"), np.dtype("<f8")
+Beside = Literal["marks", "classes", "numbers"]
+"""What stands beside the tokens of a split: a mark of each token, or a class or number of each row."""
+FORMS: dict[Beside, np.dtype[Any]] = {"marks": MARK, "classes": WIDE, "numbers": NUMBER}
 IGNORED = -100
 """Label that carries no loss, by torch's convention."""
 
 
 class TokenRows:
-    """Random access to one split: input_ids and labels (of each token, or one class)."""
+    """Random access to one split: input_ids and labels (of each token, or one class or number)."""
 
     def __init__(self, tokens: Any, labels: Any, ends: Any, labelled: Any | None) -> None:
         self._tokens = tokens
@@ -64,7 +68,7 @@ class TokenRows:
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         if self._labelled is None:
-            return {"input_ids": self._part(self._tokens, row), "labels": int(self._labels[row])}
+            return {"input_ids": self._part(self._tokens, row), "labels": self._labels[row].item()}
         tokens, marks = self.marked(row)
         return {"input_ids": tokens, "labels": np.where(marks, tokens, IGNORED)}
 
@@ -79,25 +83,22 @@ class TokenRows:
 class SplitWriter:
     """The files of one split, written piece by piece."""
 
-    def __init__(self, folder: Path, split: str, *, per_token: bool) -> None:
-        """`per_token`: whether labels are marks of the tokens, or one class for each row."""
-        self._folder, self._split, self._per_token = folder, split, per_token
+    def __init__(self, folder: Path, split: str, beside: Beside) -> None:
+        self._folder, self._split, self._beside = folder, split, beside
         self._ends: list[npt.NDArray[np.int64]] = []
         self._labelled: list[npt.NDArray[np.int64]] = []
         self._end = 0
 
     def __enter__(self) -> SplitWriter:
-        name = "marks" if self._per_token else "classes"
         self._tokens_file = (self._folder / f"{self._split}.tokens").open("wb")
-        self._labels_file = (self._folder / f"{self._split}.{name}").open("wb")
+        self._labels_file = (self._folder / f"{self._split}.{self._beside}").open("wb")
         return self
 
     def add(self, tokens: Any, ends: Any, labels: Any) -> None:
-        """Rows one after the other in `tokens`, where each ends, and the marks or classes."""
-        kind = MARK if self._per_token else WIDE
+        """Rows one after the other in `tokens`, where each ends, and what stands beside."""
         np.asarray(tokens, dtype=TOKEN).tofile(self._tokens_file)
-        np.asarray(labels).astype(kind, copy=False).tofile(self._labels_file)
-        if self._per_token:
+        np.asarray(labels).astype(FORMS[self._beside], copy=False).tofile(self._labels_file)
+        if self._beside == "marks":
             self._labelled.append(labelled_tokens(np.asarray(labels), np.asarray(ends)))
         self._ends.append(np.asarray(ends, dtype=np.int64) + self._end)
         self._end += len(tokens)
@@ -106,7 +107,7 @@ class SplitWriter:
         self._tokens_file.close()
         self._labels_file.close()
         self._write("ends", self._ends)
-        if self._per_token:
+        if self._beside == "marks":
             self._write("labelled", self._labelled)
 
     def _write(self, name: str, parts: list[npt.NDArray[np.int64]]) -> None:
@@ -125,10 +126,10 @@ def open_rows(folder: Path, split: str) -> TokenRows:
     """Map what a SplitWriter wrote."""
     tokens = _map(folder / f"{split}.tokens", TOKEN)
     ends = _map(folder / f"{split}.ends", WIDE)
-    marks = folder / f"{split}.marks"
-    if marks.exists():
-        return TokenRows(tokens, _map(marks, MARK), ends, _map(folder / f"{split}.labelled", WIDE))
-    return TokenRows(tokens, _map(folder / f"{split}.classes", WIDE), ends, None)
+    beside = next(name for name in FORMS if (folder / f"{split}.{name}").exists())
+    labels = _map(folder / f"{split}.{beside}", FORMS[beside])
+    labelled = _map(folder / f"{split}.labelled", WIDE) if beside == "marks" else None
+    return TokenRows(tokens, labels, ends, labelled)
 
 
 def write_votes(folder: Path, split: str, votes: Iterable[bool]) -> None:

@@ -1,4 +1,4 @@
-"""transformers' Trainer with the things that oikyo does differently, for both tasks and for classes.
+"""transformers' Trainer with the things that oikyo does differently, for every task.
 
 The order of rows is a function of the epoch; the losses are means over all rows (or tokens) of a step
 and of the validation split, however they are dealt to batches and ranks; a validation draws no random
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,8 @@ from oikyo.api.stages import TrainSpec
 from oikyo.api.training import TrainingSpec
 
 from ..errors import Refused, as_os_error
-from ..labelset import membership
 from . import fsdp
-from .batches import Collator, GroupedSampler
+from .batches import GroupedSampler
 from .callbacks import Committing
 from .checkpoint import Checkpoints
 from .deepspeed import zero_settings
@@ -32,7 +30,6 @@ from .distributed import World, barrier
 from .fullvolume import is_full
 from .hyperparameters import Plan
 from .pulse import Pulse
-from .rows import Source
 from .throughput import Throughput
 from .tokenfiles import IGNORED
 from .writebehind import WriteBehind
@@ -311,87 +308,6 @@ def batches_of_like_length(rows: Any, size: int) -> list[list[int]]:
         return []
     order = np.argsort(-rows.lengths, kind="stable").tolist()
     return [order[start : start + size] for start in range(0, len(order), size)]
-
-
-def class_loss(
-    outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None, *, smoothing: float = 0.0
-) -> torch.Tensor:
-    """Cross entropy (B, classes) -> (), as a share of the whole step's mean; smoothed while learning.
-
-    BertForSequenceClassification and its like accept `num_items_in_batch` and take the mean of their
-    micro-batch all the same, while the Trainer scales for a sum (transformers 5.23): gradients would
-    grow with the ranks and with accumulation.
-    """
-    items = labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-    summed = torch.nn.functional.cross_entropy(
-        outputs.logits.float(),
-        labels,
-        ignore_index=IGNORED,
-        reduction="sum",
-        label_smoothing=smoothing if torch.is_grad_enabled() else 0.0,
-    )
-    return summed / items
-
-
-def several_loss(
-    outputs: Any,
-    labels: torch.Tensor,
-    num_items_in_batch: Any = None,
-    *,
-    members: torch.Tensor,
-    smoothing: float = 0.0,
-) -> torch.Tensor:
-    """Binary cross entropy, a mean over the classes of a row, as a share of the step's mean.
-
-    labels (B,) number rows of `members` (sets, classes), which holds 1 where a set has the class.
-    """
-    known = labels.ne(IGNORED)
-    items = known.sum() if num_items_in_batch is None else num_items_in_batch
-    targets = members.to(labels.device)[labels.clamp(min=0)]
-    if torch.is_grad_enabled():
-        targets = targets * (1 - smoothing) + smoothing / 2
-    losses = torch.nn.functional.binary_cross_entropy_with_logits(
-        outputs.logits.float(), targets, reduction="none"
-    ).mean(1)
-    return (losses * known).sum() / items
-
-
-def make_trainer(
-    *,
-    model: Any,
-    arguments: Any,
-    tokenizer: Any,
-    train_rows: Any,
-    validation_rows: Any,
-    callbacks: list[Any],
-    source: Source,
-) -> Any:
-    """A Trainer for classes."""
-    from transformers import Trainer
-
-    from .validation import Classes
-
-    head = source.head
-    assert head is not None  # rows of text have Trainers of their own
-    members = membership(source.labels, head.names) if source.several else None
-    loss = (
-        class_loss if members is None else partial(several_loss, members=torch.from_numpy(members))
-    )
-    trainer = type("SteadyTrainer", (Classes, Trainer), {})(
-        model=model,
-        args=arguments,
-        data_collator=Collator(tokenizer.pad_token_id),
-        train_dataset=train_rows,
-        eval_dataset=validation_rows,
-        processing_class=tokenizer,
-        callbacks=callbacks,
-        compute_loss_func=partial(loss, smoothing=arguments.label_smoothing_factor),
-    )
-    trainer.members = members
-    size = arguments.per_device_eval_batch_size
-    trainer.validation_batches = batches_of_like_length(validation_rows, size)
-    silence(trainer)
-    return trainer
 
 
 def silence(trainer: Any) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from .distributed import World
+from .rows import Source
 from .tokenfiles import IGNORED
 from .trainers import Steady
 
@@ -27,25 +28,22 @@ def from_all(world: World, parts: list[Array]) -> Array:
     return np.concatenate([part for measured in every for part in measured])
 
 
-class Classes(Steady):
-    """Accuracy and F1 of the validation rows."""
+class Answers(Steady):
+    """Scores of the validation rows, by what the head says of each."""
 
-    members: Array | None
-    """(sets, classes): which classes each set holds, where rows may have several; None: one each."""
+    source: Source
     _answers: list[Array]
     _truth: list[Array]
 
-    def _validation(self) -> dict[str, float]:
-        # scikit-learn, which nothing else needs
-        from ..evaluation.class_scores import class_scores, set_scores
+    def _scores(self, answers: Array, truth: Array) -> dict[str, float]:
+        """Scores of what the head said (rows, outputs), and the labels of the rows."""
+        raise NotImplementedError
 
+    def _validation(self) -> dict[str, float]:
         self._answers, self._truth = [], []
         loss = self._validation_loss()
         answers, truth = (from_all(self.world, part) for part in (self._answers, self._truth))
-        if self.members is None:
-            scores = class_scores(answers, truth)
-        else:
-            scores = set_scores(answers > 0, self.members[truth] > 0)
+        scores = self._scores(answers, truth)
         return {"eval_loss": loss, **{f"eval_{name}": value for name, value in scores.items()}}
 
     def _summed_loss(self, model: Any, inputs: dict[str, Any], items: torch.Tensor) -> torch.Tensor:
@@ -58,3 +56,35 @@ class Classes(Steady):
         self._truth.append(labels[known].cpu().numpy())
         summed: torch.Tensor = loss
         return summed
+
+
+# scikit-learn and scipy are imported where they are used: nothing else of a training needs them.
+
+
+class Classes(Answers):
+    """Accuracy and F1."""
+
+    def _scores(self, answers: Array, truth: Array) -> dict[str, float]:
+        from ..evaluation.class_scores import class_scores
+
+        return class_scores(answers, truth)
+
+
+class Sets(Answers):
+    """Accuracy and F1 of rows that may have several labels."""
+
+    def _scores(self, answers: Array, truth: Array) -> dict[str, float]:
+        from ..evaluation.class_scores import set_scores
+
+        return set_scores(answers > 0, self.source.members[truth] > 0)
+
+
+class Numbers(Answers):
+    """Errors and correlations, in the units of the data."""
+
+    def _scores(self, answers: Array, truth: Array) -> dict[str, float]:
+        from ..evaluation.number_scores import number_scores
+
+        scale = self.source.scale
+        assert scale is not None
+        return number_scores(scale.told(answers[:, 0]), scale.told(truth))

@@ -18,7 +18,8 @@ from oikyo_trainer.evaluation import compare
 from oikyo_trainer.evaluation.paired import difference, discordant, macro_f1
 from oikyo_trainer.evaluation.record import RecordLineage, VersionRecord
 from oikyo_trainer.evaluation.release import release
-from unit.trainer.evaluation.tiny import save_causal, save_classifier, write_dataset
+from oikyo_trainer.numbers import Scale
+from unit.trainer.evaluation.tiny import save_causal, save_classifier, save_regressor, write_dataset
 
 
 def version(workspace: Path, name: str, model: Path, task: str, dataset: str) -> str:
@@ -135,3 +136,22 @@ def test_the_interval_holds_the_true_difference_about_as_often_as_it_says() -> N
         found = difference("mean", 120, metric, higher_is_better=True)
         held += found.low <= 0.1 <= found.high
     assert held >= 51  # of 60 at 95 %, less than one chance in 2000 to be below
+
+
+def test_numbers_are_compared_by_their_errors(tmp_path: Path, capsys: Any) -> None:
+    dataset = write_dataset(tmp_path, "regression")
+    folders = []
+    for name, bias in (("near", 0.0), ("far", 5.0)):
+        save_regressor(tmp_path / name, Scale(7, 4), bias=bias)
+        folders.append(version(tmp_path, name, tmp_path / name, "TextRegression", dataset))
+    code, body = told(tmp_path, *folders, capsys, "--json")
+    assert code == 0
+    report = json.loads(body)
+    found = {item["name"]: item for item in report["differences"]}
+    assert list(found) == ["r2", "rmse", "mae", "spearman"]
+    assert report["mcnemar"] is None
+    assert found["rmse"]["one"] < found["rmse"]["other"]
+    assert not found["rmse"]["by_chance"]
+    assert found["spearman"]["low"] == found["spearman"]["high"] == 0  # a bias moves no rank
+    _, page = told(tmp_path, *folders, capsys)
+    assert "with has the better r2, by more than chance" in page

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -25,6 +27,7 @@ from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import EvaluateSpec, LastWords, TrainResult
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.context import Context
+from oikyo_trainer.numbers import Scale, put_in, scale_of
 from oikyo_trainer.progress import Reporter
 
 LABELS = ("animal", "fruit", "tool")
@@ -132,6 +135,28 @@ def save_classifier(folder: Path, labels: tuple[str, ...] = LABELS, *, steps: in
     words.save_pretrained(folder)
 
 
+def save_regressor(folder: Path, scale: Scale, *, bias: float = 0.0) -> None:
+    """A tiny model that says numbers, untrained; `bias` standard deviations are added to each."""
+    torch.manual_seed(2)
+    model = BertForSequenceClassification(
+        bert_config(id2label={0: "number"}, label2id={"number": 0}, problem_type="regression")
+    )
+    with torch.no_grad():
+        model.classifier.bias += bias
+    put_in(model.config, scale)
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+
+
+def number_rows(split: str) -> list[dict[str, Any]]:
+    """The place of the word that a text is about."""
+    places = {word: float(place) for place, word in enumerate(sum(WORDS.values(), ()))}
+    texts = [row["text"] for row in classification_rows(split)]
+    return [
+        {"text": t, "label": next(n for w, n in places.items() if w in t.split())} for t in texts
+    ]
+
+
 def classification_rows(split: str) -> list[dict[str, Any]]:
     frames = {
         "train": ("the {}", "a {} here", "one {} and more of the same"),
@@ -172,6 +197,7 @@ def text_rows(split: str) -> list[dict[str, Any]]:
 ROWS = {
     "text": text_rows,
     "classification": classification_rows,
+    "regression": number_rows,
     "prompt-completion": pair_rows,
     "messages": chat_rows,
 }
@@ -184,7 +210,10 @@ def write_dataset(workspace: Path, shape: str) -> str:
     for split in ("train", "validation", "test"):
         pq.write_table(pa.Table.from_pylist(ROWS[shape](split)), folder / f"{split}.parquet")
     labels = list(LABELS) if shape == "classification" else []
-    manifest = {"shape": shape, "labels": labels}
+    manifest: dict[str, Any] = {"shape": shape, "labels": labels}
+    if shape == "regression":
+        numbers = np.array([row["label"] for row in number_rows("train")])
+        manifest["scale"] = asdict(scale_of(numbers))
     (folder / layout.MANIFEST).write_text(json.dumps(manifest))
     return digest
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from unit.trainer.evaluation.tiny import save_causal, save_classifier
+from oikyo_trainer.numbers import Scale
+from unit.trainer.evaluation.tiny import save_causal, save_classifier, save_regressor
 from unit.trainer.serving.harness import ServerProcess, released
+
+MEAN, STD = 2_000_000.0, 30_000.0
 
 
 @pytest.fixture(scope="session")
@@ -43,5 +46,15 @@ def classifier(
     workspace = tmp_path_factory.mktemp("workspace")
     record = released(workspace, classifier_model, "TextClassification")
     server = ServerProcess(workspace, record, max_concurrency=64)
+    yield server.wait_ready()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def regressor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("regressor")
+    save_regressor(folder, Scale(MEAN, STD))
+    workspace = tmp_path_factory.mktemp("workspace")
+    server = ServerProcess(workspace, released(workspace, folder, "TextRegression"))
     yield server.wait_ready()
     server.stop()

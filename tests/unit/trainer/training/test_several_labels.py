@@ -24,7 +24,7 @@ from oikyo_trainer.progress import Reporter
 from oikyo_trainer.serving.loading import load
 from oikyo_trainer.serving.metrics import Identity, ModelMetrics, ServerMetrics
 from oikyo_trainer.training.export import export
-from oikyo_trainer.training.trainers import several_loss
+from oikyo_trainer.training.headed import several_loss
 from unit.trainer.training.conftest import LABELS, WORDS, bert_base
 
 pytestmark = pytest.mark.timeout(180)
@@ -108,7 +108,7 @@ def test_from_rows_to_an_answer(tmp_path: Path) -> None:
     assert engine.several
     both, one = engine.compute([row["text"] for row in (rows(240)[3], rows(240)[4])])
     said = [
-        {label for label, score in zip(engine.labels, found.scores, strict=True) if score > 0.5}
+        {label for label, score in zip(engine.labels, found.values, strict=True) if score > 0.5}
         for found in (both, one)
     ]
     assert said == [{"colour", "number"}, {"sky"}]

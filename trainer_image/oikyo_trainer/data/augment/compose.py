@@ -10,6 +10,7 @@ from ..columns import Columns, Shape
 Payload = dict[str, Any]  # the columns of the dataset: text, or a list of turns
 INPUT: dict[Shape, str] = {
     "classification": "text",
+    "regression": "text",
     "prompt-completion": "prompt",
     "messages": "messages",
 }
@@ -29,6 +30,7 @@ def columns(shape: Shape) -> Columns:
     """The columns of a payload, read as those of a file are."""
     names = {
         "classification": ("text", "label"),
+        "regression": ("text", "label"),
         "prompt-completion": ("prompt", "completion"),
         "messages": ("messages", "tools"),
     }[shape]

@@ -54,5 +54,8 @@ def joined(rows: Rows, made: Rows, sources: Index, methods: npt.NDArray[np.int8]
         if rows.labels
         else rows.label_codes,
         labels=rows.labels,
+        numbers=None
+        if rows.numbers is None
+        else np.concatenate([rows.numbers, rows.numbers[sources]]),
         synthetic=np.concatenate([np.zeros(len(rows), np.int8), methods + np.int8(1)]),
     )

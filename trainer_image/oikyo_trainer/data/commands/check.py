@@ -29,7 +29,7 @@ from oikyo.api.leakage import Leakage
 from oikyo.api.preferences import Objective
 from oikyo.api.split import Split
 from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, BenchmarkSource, PrepareSpec, Source
-from oikyo.api.tasks import TASKS
+from oikyo.api.tasks import TASKS, Task
 
 from ...errors import Refused
 from .. import judge, remote
@@ -207,12 +207,14 @@ def _check(code: str, setting: str) -> DataCheck:
         raise _usage(f"--checks {code}={setting}: {message}") from None
 
 
-def _split(arguments: argparse.Namespace) -> Split:
+def _split(arguments: argparse.Namespace, task: Task) -> Split:
     columns = {"group_by": arguments.group_by, "time_by": arguments.time_by}
     for name, column in columns.items():
         if column is not None and not 0 < len(column) <= 256:
             option = name.replace("_", "-")
             raise _usage(f"--{option} names no column; write 1 to 256 characters")
+    if arguments.stratify and task != "TextClassification":
+        raise _usage(f"--stratify gives each class its share, and {task} has no classes")
     ways = [name for name, given in (*columns.items(), ("", arguments.stratify)) if given]
     if len(ways) > 1:
         raise _usage("--group-by, --time-by and --stratify divide rows in three ways; write one")
@@ -266,7 +268,7 @@ def _spec(
         sources=sources,
         test_sources=tests,
         fields=guessed.fields,
-        split=_split(arguments),
+        split=_split(arguments, guessed.task),
         max_bad_rows=arguments.max_bad_rows,
         min_test_rows=arguments.min_test_rows,
         checks=_checks(arguments.checks),

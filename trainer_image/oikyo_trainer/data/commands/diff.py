@@ -78,6 +78,9 @@ def _lines(told: dict[str, Any]) -> list[str]:  # JSON of diff.py
         lines.append(f"lengths     {_psi(drift['lengths'])}, median {low} -> {high} characters")
         if drift["classes"]:
             lines.append(f"classes     {_psi(drift['classes'])}{_names(drift['classes'])}")
+        if drift["numbers"]:
+            low, high = drift["numbers"]["median"]
+            lines.append(f"numbers     {_psi(drift['numbers'])}, median {low:g} -> {high:g}")
         words = drift["words"]
         lines.append(
             f"words       JS {words['js']:.3f}; more: {', '.join(words['more'][:5]) or '-'}"

@@ -15,6 +15,7 @@ from oikyo.api.preferences import Objective
 from oikyo.api.tasks import Task
 
 from ...errors import Refused
+from ...numbers import number_in, text_of
 from ..columns import USUAL, Columns, choose
 from ..example import Payload, converter
 from ..findings import BadRow
@@ -28,6 +29,7 @@ Target = Literal[
     "alpaca",
     "prompt-completion",
     "text-label",
+    "text-number",
     "preference",
     "unpaired",
     "text",
@@ -40,6 +42,7 @@ SPEAKERS = {"user": "human", "assistant": "gpt"}
 TURN_KEYS = {"role", "content", "from", "value", "tool_calls", "function_call", "tool_call_id"}
 TASKS: dict[Target, tuple[Task, Objective]] = {
     "text-label": ("TextClassification", "Supervised"),
+    "text-number": ("TextRegression", "Supervised"),
     "preference": ("TextGeneration", "DPO"),
     "unpaired": ("TextGeneration", "KTO"),
 }
@@ -49,6 +52,7 @@ SHAPES = {
     "alpaca": "prompt-completion",
     "prompt-completion": "prompt-completion",
     "text-label": "classification",
+    "text-number": "regression",
     "preference": "preference",
     "unpaired": "unpaired",
     "text": "text",
@@ -121,10 +125,21 @@ def say(payload: Payload, shape: str, target: Target) -> Iterator[Values]:
     elif shape == "preference" and target == "unpaired":
         for answer, wanted in ((payload["chosen"], True), (payload["rejected"], False)):
             yield _plain({"prompt": payload["prompt"], "completion": answer, "desirable": wanted})
-    elif shape in ("prompt-completion", "classification"):
+    elif shape == "classification" and target == "text-number":
+        yield _numbered(payload)
+    elif (shape, target) == ("regression", "text-label"):
+        raise Unlike("a number is no class")
+    elif shape in ("prompt-completion", "classification", "regression"):
         yield _dialogue(_chat(payload, shape), target)
     else:
         raise Unlike(_why(shape, target))
+
+
+def _numbered(payload: Payload) -> Values:
+    try:
+        return {**payload, "label": number_in(payload["label"])}
+    except ValueError as error:
+        raise Unlike(f"its label {payload['label']!r} {error}") from None
 
 
 def _chats(payload: Payload, target: Target) -> Values:
@@ -178,10 +193,11 @@ def _plain(payload: Payload) -> Values:
 def _chat(payload: Payload, shape: str) -> list[dict[str, str]]:
     if shape == "messages":
         return [dict(turn) for turn in payload["messages"]]
-    asked, answer = ("text", "label") if shape == "classification" else ("prompt", "completion")
+    asked, answer = ("prompt", "completion") if shape == "prompt-completion" else ("text", "label")
+    said = payload[answer]
     return [
         {"role": "user", "content": payload[asked]},
-        {"role": "assistant", "content": payload[answer]},
+        {"role": "assistant", "content": text_of(said) if shape == "regression" else said},
     ]
 
 
@@ -203,6 +219,8 @@ def _dialogue(chat: list[dict[str, str]], target: Target) -> Values:
 
 
 def _why(shape: str, target: Target) -> str:
+    if target == "text-number":
+        return "an answer in free text is no number"
     if target == "text-label":
         return "an answer in free text is no class"
     if target == "text":

@@ -15,7 +15,7 @@ from oikyo.api.checks import in_force
 from oikyo.api.data import Fields
 from oikyo.api.split import Split
 from oikyo.api.stages import PrepareSpec, Source
-from oikyo.api.tasks import TASKS, Task
+from oikyo.api.tasks import Task
 
 from ...errors import Refused
 from .. import conflicts, judge, report
@@ -23,6 +23,7 @@ from ..checks import check_rows
 from ..columns import Shape
 from ..dedup import dedup
 from ..findings import Findings
+from ..guess import likely
 from ..intake import Intake, take_in
 from ..split import assign
 from ..spool import Spool
@@ -63,7 +64,7 @@ def open_data(
     if is_version(path):
         return _version(path, limit)
     refused: Refused | None = None
-    for one in (task,) if task else TASKS:
+    for one in (task,) if task else likely(plain(path), fields or Fields()):
         try:
             return _file(path, _spec(path, one, fields or Fields()), limit)
         except Refused as error:

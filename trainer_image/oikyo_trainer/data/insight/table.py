@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
 
+from ...numbers import text_of
 from ..columns import Shape
 from ..intake import Intake
 from ..report import where
@@ -43,9 +44,9 @@ class Table:
     texts: list[str]
     """The input as one text, cut at CUT characters."""
     answers: list[str]
-    """The label, the completion or the last turn, cut likewise."""
+    """The label, the number, the completion or the last turn, cut likewise."""
     lengths: npt.NDArray[np.int64]
-    """Characters of input and answer (of the text alone for classification), uncut."""
+    """Characters of input and answer (of the text alone for classes and numbers), uncut."""
     labels: tuple[str, ...]
     codes: npt.NDArray[np.int64]
     """Place of the row's label in `labels`; empty when rows have no labels."""
@@ -55,6 +56,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def numbers(self) -> npt.NDArray[np.float64] | None:
+        """The number of each row; None: rows have none."""
+        return np.array(self.answers, dtype=np.float64) if self.shape == "regression" else None
 
     @property
     def sampled(self) -> bool:
@@ -139,6 +145,9 @@ def _texts(shape: Shape, table: Any) -> tuple[list[str], list[str], npt.NDArray[
     if shape == "text":
         lengths = np.array(pc.utf8_length(table["text"]), dtype=np.int64)
         return _cut(table["text"]), [""] * len(table), lengths
+    if shape == "regression":
+        lengths = np.array(pc.utf8_length(table["text"]), dtype=np.int64)
+        return _cut(table["text"]), [text_of(n) for n in table["label"].to_pylist()], lengths
     text, answer = ("text", "label") if shape == "classification" else ("prompt", "completion")
     lengths = np.array(pc.utf8_length(table[text]), dtype=np.int64)
     if shape != "classification":

@@ -161,7 +161,7 @@ def _resembling(
     answers = np.bincount(kept.groups[kept.mask], minlength=len(rows) + 1)
     order = np.lexsort((pairs[:, 0], pairs[:, 1]))
     ones, others = (nodes[pairs[order, side]] for side in (0, 1))
-    labels = rows.label_codes if rows.labels else np.zeros(len(rows), dtype=np.int32)
+    labels = rows.answers
     spared = given_test[others]
     goes = given_test[ones] | (
         (answers[kept.groups[others]] == 1) & (labels[ones] == labels[others])

@@ -52,6 +52,7 @@ def render(name: str, report: Report, manifest: Report) -> str:
         cleaned=_cleaned(report),
         findings=report.get("findings", []),
         classes=_classes(splits),
+        numbers=_numbers(splits),
         lengths=_lengths(splits),
         shown=EXAMPLES,
         most=CLASSES,
@@ -98,6 +99,19 @@ def _classes(splits: dict[str, Any]) -> list[tuple[str, list[int], float]]:
     largest = max((sum(counts) for counts in rows.values()), default=1) or 1
     ordered = sorted(rows.items(), key=lambda item: (-sum(item[1]), item[0]))
     return [(name, counts, sum(counts) / largest * 100) for name, counts in ordered]
+
+
+def _numbers(splits: dict[str, Any]) -> list[tuple[str, list[int], float]]:
+    """Buckets of the numbers: end, rows on each side, share of the fullest."""
+    sides = [side["numbers"]["histogram"] for side in splits.values() if "numbers" in side]
+    if not sides:
+        return []
+    # The last bucket is open; each side ends it at its own greatest.
+    rows = [[bucket["rows"] for bucket in buckets] for buckets in zip(*sides, strict=True)]
+    ends = [bucket["up_to"] for bucket in sides[0]]
+    names = [*(f"up to {end:g}" for end in ends[:-1]), "above"]
+    most = max(sum(counts) for counts in rows) or 1
+    return [(n, counts, sum(counts) / most * 100) for n, counts in zip(names, rows, strict=True)]
 
 
 def _lengths(splits: dict[str, Any]) -> list[tuple[str, int, float]]:

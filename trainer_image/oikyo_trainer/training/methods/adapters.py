@@ -24,7 +24,8 @@ def add_adapter(model: Any, task: Task, training: TrainingSpec, *, autocast: boo
     """Freeze the base and put the method's adapters on it; `autocast` holds them in float32."""
     from peft import TaskType, get_peft_model
 
-    kind = TaskType.SEQ_CLS if task == "TextClassification" else TaskType.CAUSAL_LM
+    headed = task != "TextGeneration"
+    kind = TaskType.SEQ_CLS if headed else TaskType.CAUSAL_LM
     config = _config(kind, model, training)
     try:
         adapted = get_peft_model(model, config, autocast_adapter_dtype=autocast)
@@ -37,7 +38,7 @@ def add_adapter(model: Any, task: Task, training: TrainingSpec, *, autocast: boo
         ) from None
     if config.is_prompt_learning:
         keep_places(adapted, training.prompt_tuning.virtual_tokens)
-        if task == "TextClassification":
+        if headed:
             check_padding(adapted)
     return adapted
 

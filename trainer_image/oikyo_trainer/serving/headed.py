@@ -1,4 +1,4 @@
-"""Classifying texts: requests that arrive within a few milliseconds share one forward pass."""
+"""Classes or a number for a text: requests that arrive within a few milliseconds share one forward pass."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..errors import Refused
 from ..evaluation.cut import Reading
 from ..evaluation.models import context_length
 from ..evaluation.prompts import encode_texts
 from ..evaluation.rows import by_length
+from ..numbers import scale_in
 from .metrics import ModelMetrics
 
 WINDOW_SECONDS = 0.003
@@ -23,21 +26,21 @@ TOKENS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
-class Classified:
-    """Probabilities of one text, by label in the model's order."""
+class Answered:
+    """What the model says of one text, one value for each output of its head."""
 
-    scores: tuple[float, ...]
+    values: tuple[float, ...]
     tokens: int
 
 
 @dataclass(frozen=True)
 class Ask:
     texts: Sequence[str]
-    answer: asyncio.Future[list[Classified]]
+    answer: asyncio.Future[list[Answered]]
 
 
-class Classifier:
-    """Owns a classification model; computes on the one thread of all of the server's, off the event loop."""
+class Headed:
+    """Owns a model with a head; computes on the one thread of all of the server's, off the event loop."""
 
     def __init__(
         self,
@@ -47,9 +50,6 @@ class Classifier:
         metrics: ModelMetrics,
         thread: ThreadPoolExecutor,
     ) -> None:
-        self.labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
-        self.several = model.config.problem_type == "multi_label_classification"
-        """Whether a text may have several labels, or none: scores are then told label by label."""
         self._model = model
         self._tokenizer = tokenizer
         self._reading = reading.for_all(context_length(model.config, tokenizer))
@@ -59,6 +59,10 @@ class Classifier:
         self._task: asyncio.Task[None] | None = None
         if model.config.pad_token_id is None:
             model.config.pad_token_id = tokenizer.pad_token_id
+
+    def _told(self, logits: torch.Tensor) -> torch.Tensor:
+        """What is told of the outputs: (texts, outputs), float64."""
+        raise NotImplementedError
 
     def start(self) -> None:
         """Begin to answer; called on the event loop."""
@@ -72,8 +76,8 @@ class Classifier:
     def warm_up(self) -> None:
         self.compute(["warm"])
 
-    async def classify(self, texts: Sequence[str]) -> list[Classified]:
-        """The scores of each text, in order."""
+    async def ask(self, texts: Sequence[str]) -> list[Answered]:
+        """What the model says of each text, in order."""
         ask = Ask(texts, asyncio.get_running_loop().create_future())
         self._metrics.queued.inc()
         await self._asks.put(ask)
@@ -111,18 +115,49 @@ class Classifier:
         if not ask.answer.cancelled():
             batch.append(ask)
 
-    def compute(self, texts: Sequence[str]) -> list[Classified]:
-        """Scores of each text; texts of like length share a forward pass."""
+    def compute(self, texts: Sequence[str]) -> list[Answered]:
+        """What the model says of each text; texts of like length share a forward pass."""
         ids = [tokens for tokens, _ in encode_texts(self._tokenizer, texts, self._reading)]
-        found: dict[int, Classified] = {}
+        found: dict[int, Answered] = {}
         for batch in by_length([len(row) for row in ids], most_tokens=TOKENS_AT_ONCE):
             inputs = self._tokenizer.pad(
                 {"input_ids": [ids[i] for i in batch]}, padding_side="right", return_tensors="pt"
             ).to(self._model.device)
             with torch.inference_mode():
                 logits = self._model(**inputs).logits.double()
-            odds = (logits.sigmoid() if self.several else logits.softmax(-1)).cpu().tolist()
-            for index, scores in zip(batch, odds, strict=True):
-                found[index] = Classified(tuple(scores), len(ids[index]))
+            told = self._told(logits).cpu().tolist()
+            for index, values in zip(batch, told, strict=True):
+                found[index] = Answered(tuple(values), len(ids[index]))
         self._metrics.prompt_tokens.inc(sum(len(row) for row in ids))
         return [found[index] for index in range(len(texts))]
+
+
+class Classifier(Headed):
+    """Says how likely each label is."""
+
+    def __init__(self, model: PreTrainedModel, *parts: Any) -> None:
+        super().__init__(model, *parts)
+        self.labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
+        self.several = model.config.problem_type == "multi_label_classification"
+        """Whether a text may have several labels, or none: scores are then told label by label."""
+
+    def _told(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.sigmoid() if self.several else logits.softmax(-1)
+
+
+class Regressor(Headed):
+    """Says a number, in the units of the data."""
+
+    def __init__(self, model: PreTrainedModel, *parts: Any) -> None:
+        super().__init__(model, *parts)
+        scale = scale_in(model.config)
+        if scale is None:
+            raise Refused(
+                "ScaleMissing",
+                "the config.json of the version does not say on which scale the model learned",
+                next_step="Serve a version that oikyo trained for TextRegression.",
+            )
+        self._scale = scale
+
+    def _told(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits * self._scale.std + self._scale.mean
