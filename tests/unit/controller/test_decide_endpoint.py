@@ -208,6 +208,20 @@ def test_vllm_takes_no_adapter_that_classifies():
     assert "classifies texts" in find(decision.status.conditions, "Stalled").message
 
 
+def test_vllm_serves_no_version_that_says_numbers():
+    one = version(1)
+    numbers = one.model_copy(
+        update={"spec": one.spec.model_copy(update={"task": "TextRegression"})}
+    )
+    seen = EndpointObserved(versions=(numbers,))
+    decision = decide_endpoint(endpoint(runtime="VLLM"), seen, NOW)
+    stalled = find(decision.status.conditions, "Stalled")
+    assert (stalled.reason, decision.server) == ("RuntimeUnfit", None)
+    assert "would answer in standard deviations" in stalled.message
+    assert decision.status.diagnosis.next_step == "write runtime: Oikyo"
+    assert decide_endpoint(endpoint(), seen, NOW).server.spec.task == "TextRegression"
+
+
 @pytest.mark.parametrize(
     ("training", "expected"),
     [

@@ -133,8 +133,14 @@ def _differs(
 
 
 def _runs(record: ModelVersionSpec, runtime: Runtime, where: str) -> Unfit | None:
-    """Why the runtime cannot carry out the adapter; None when it can, or when it is a whole model."""
+    """Why the runtime cannot carry out the version; None when it can."""
     kind = record.adapter
+    if runtime == "VLLM" and record.task == "TextRegression":
+        message = (
+            f"{where}: version {record.version} of {record.model} says numbers, and the VLLM runtime "
+            "would answer in standard deviations from their mean"
+        )
+        return Unfit(reasons.RUNTIME_UNFIT, message, where, "write runtime: Oikyo")
     if runtime != "VLLM" or kind is None:
         return None
     why = ""
