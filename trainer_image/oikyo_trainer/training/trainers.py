@@ -148,6 +148,7 @@ class Steady:
 
     def _write_part(self, model: Any, trial: Any) -> None:
         """This process's part; where the ranks meet while they write, a fault ends the attempt."""
+        self.committing.unwritten = None  # on every rank: only the first hears of the one given up
         try:
             super()._save_checkpoint(model, trial)  # type: ignore[misc]
         except (OSError, RuntimeError) as fault:
