@@ -12,75 +12,41 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
 
+from faults import (
+    NAME,
+    Training,
+    cpu_group,
+    leader,
+    limit,
+    scale,
+    spoil,
+    switch_link,
+    taken,
+    tell,
+    workers_of,
+)
+from kit.clocks import shifted
 from kit.cluster import Cluster
-from kube import Kube, condition, wait_for
-from road import LOADER, NAMESPACE, ROOT, SYSTEM, Road
+from kit.volumes import small_volume
+from kube import wait_for
+from oikyo_trainer.training.manifest import verify
+from road import NAMESPACE, ROOT, SYSTEM, Road
 
-NAME = "faults"
 CUT = 75
 """Seconds without a network: longer than the silence that is called a hang."""
 OUTAGE = float(os.environ.get("OIKYO_OUTAGE", "30"))
 HANG = 240
 """Seconds for a hang to be noticed (60 s of silence), the gang to end and the next attempt to step."""
-
-
-@dataclass
-class Training:
-    """The job that all faults meet."""
-
-    kube: Kube
-    cluster: Cluster
-
-    def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = self.kube.get("ftj", NAME, NAMESPACE).get("status", {})
-        return status
-
-    def stage(self) -> dict[str, Any]:
-        found = (one for one in self.status().get("stages", []) if one["name"] == "train")
-        return next(found, {"attempt": 0, "message": ""})
-
-    def attempt(self) -> int:
-        return int(self.stage()["attempt"])
-
-    def pods(self) -> list[dict[str, Any]]:
-        """Of the newest attempt, by rank."""
-        selector = f"oikyo.dev/job={NAME},oikyo.dev/stage=train,oikyo.dev/attempt={self.attempt()}"
-        return sorted(
-            self.kube.items("pods", NAMESPACE, selector),
-            key=lambda pod: pod["metadata"]["annotations"][INDEX],
-        )
-
-    def progress(self) -> dict[str, float]:
-        told = self.status().get("progress", {})
-        values = {metric["name"]: float(metric["value"]) for metric in told.get("metrics", [])}
-        return {"step": float(told.get("step") or 0), **values}
-
-    def await_steps(self, attempt: int, seconds: float) -> float:
-        """Until that attempt, or a later one, reports a step beyond a checkpoint; returns the step."""
-
-        def look() -> float | None:
-            status, stage = self.status(), self.stage()
-            if int(stage["attempt"]) < attempt or "started" not in stage:
-                return None
-            # What the attempt before it said last stands there until this one speaks.
-            own = status.get("progress", {}).get("lastUpdatedTime", "") > stage["started"]
-            told = self.progress()
-            return told["step"] if own and told.get("checkpoint_step", 0) > 0 else None
-
-        return wait_for(f"steps of attempt {attempt}", look, seconds, every=0.5)
-
-
-INDEX = "batch.kubernetes.io/job-completion-index"
+HOUR = 3600
+ATTEMPT = "oikyo.dev/attempt"
 
 
 @pytest.fixture(scope="module")
@@ -90,52 +56,36 @@ def training(road: Road, cluster: Cluster) -> Iterator[Training]:
     job["metadata"]["name"] = NAME
     spec = job["spec"]
     spec.pop("deployment")
-    spec["backoffLimit"] = 0
-    spec["storage"] = {"claimName": "examples"}
+    spec |= {"backoffLimit": 0, "storage": {"claimName": NAME}}
+    # Shorter than a clock is off in this story: who believed that clock would fail the job.
+    spec["activeDeadlineSeconds"] = HOUR
     spec["training"] |= {"strategy": "DDP", "epochs": 1000, "batchSize": 8}
-    spec["training"]["resources"] = {"cpu": "250m"}  # both workers fit on the node that is left
+    spec["training"] |= {"minNodes": 1, "startDeadlineSeconds": 60}
+    spec["training"]["resources"] = {"cpu": f"{SHARE}m"}  # both fit on the node that is left
     spec["training"]["checkpoints"] = {"everySteps": 10}
-    road.kube.apply(job, NAMESPACE)
-    made = Training(road.kube, cluster)
-    made.await_steps(1, 300)
-    yield made
-    road.kube("delete", "ftj", NAME, "-n", NAMESPACE, "--timeout=120s")
-    wait_for(
-        "the pods to go",
-        lambda: not road.kube.items("pods", NAMESPACE, f"oikyo.dev/job={NAME}"),
-        180,
-    )
-    code = "import shutil, glob, sys; [shutil.rmtree(path) for path in glob.glob(sys.argv[1])]"
-    road.kube.python(LOADER, NAMESPACE, code, f"/examples/runs/{NAME}-*")
-
-
-def tell(what: str, begun: float, training: Training, *, attempts: int = 1) -> None:
-    """One row: the fault, seconds until steps went on, reported steps lost, attempts that it cost."""
-    seconds, message = time.monotonic() - begun, training.stage()["message"]
-    lost = re.search(r"(\d+) reported steps", message) if attempts else None
-    print(f"| {what} | {seconds:.0f} | {lost[1] if lost else 0} | {attempts} |")
-    print(message)
-
-
-WORKER = b"-u\0-m\0oikyo_trainer"
-"""Of the command line of a worker, as torchrun starts it; torchrun's own holds no -u."""
-
-
-def workers_of(pod: dict[str, Any]) -> list[int]:
-    """Training processes of a pod, which run on this machine."""
-    uid = pod["metadata"]["uid"]
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
+    with small_volume(cluster.state / "small", cluster.nodes) as volume:
+        for item in volume.objects(NAME, NAMESPACE):
+            road.kube.apply(item, NAMESPACE)
+        road.kube.apply(job, NAMESPACE)
+        made = Training(road.kube, cluster, volume)
         try:
-            cgroup = (entry / "cgroup").read_text()
-            command = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if (uid in cgroup or uid.replace("-", "_") in cgroup) and WORKER in command:
-            found.append(int(entry.name))
-    return found
+            made.await_steps(1, 300)
+            yield made
+        finally:
+            forget(made)
+
+
+SHARE = 250
+"""Thousandths of a processor that a worker asks for."""
+
+
+def forget(training: Training) -> None:
+    kube = training.kube
+    kube("delete", "ftj", NAME, "-n", NAMESPACE, "--timeout=120s")
+    ours = f"oikyo.dev/job={NAME}"
+    wait_for("the pods to go", lambda: not kube.items("pods", NAMESPACE, ours), 180)
+    kube("delete", "pvc", NAME, "-n", NAMESPACE, "--timeout=60s")
+    kube("delete", "pv", NAME, "--timeout=60s")
 
 
 def test_a_worker_killed_inside_its_pod_is_resumed_from_the_checkpoint(training: Training) -> None:
@@ -170,10 +120,6 @@ def test_a_network_cut_between_the_nodes_is_ridden_out(training: Training) -> No
     # Both sides noticed by themselves; one attempt is all that it cost.
     assert "no forward pass for" in training.stage()["message"]
     assert training.attempt() == before + 1
-
-
-def switch_link(name: str, state: str) -> None:
-    subprocess.run(["ip", "link", "set", name, state], check=True)
 
 
 def test_a_stopped_kubelet_disturbs_no_training(training: Training) -> None:
@@ -215,37 +161,15 @@ def test_a_slow_worker_is_named_and_nothing_is_restarted(training: Training) -> 
     for group in groups:
         limit(group, percent=10)
     try:
-        told = wait_for("the slow worker", lambda: slow_worker(training), 180)
+        told = wait_for("the slow worker", lambda: training.told("SlowWorker"), 180)
     finally:
         for group in groups:
             limit(group, percent=None)
     print(f"a worker held to a tenth of a processor: named after {time.monotonic() - begun:.0f} s")
     print(told)
     assert f"worker 1 ({NAME}-train-{before}-1) is slow" in told
-    wait_for("the end of it", lambda: not slow_worker(training), 180)
+    wait_for("the end of it", lambda: not training.told("SlowWorker"), 180)
     assert training.attempt() == before
-
-
-def slow_worker(training: Training) -> str:
-    trained = condition({"status": training.status()}, "Trained")
-    return str(trained["message"]) if trained.get("reason") == "SlowWorker" else ""
-
-
-def cpu_group(process: int) -> Path:
-    """The cgroup (v1 or v2) that rations the processors of a process."""
-    lines = (entry.split(":", 2) for entry in Path(f"/proc/{process}/cgroup").read_text().split())
-    paths = {controllers: path.lstrip("/") for _, controllers, path in lines}
-    root = Path("/sys/fs/cgroup")
-    v1 = next((name for name in paths if "cpu" in name.split(",")), None)
-    return root / (v1 if v1 else "") / paths[v1 or ""]
-
-
-def limit(group: Path, *, percent: int | None) -> None:
-    if (group / "cpu.max").exists():
-        (group / "cpu.max").write_text(f"{percent}000 100000" if percent else "max 100000")
-    else:
-        quota = 1000 * percent if percent else -1
-        (group / "cpu.cfs_quota_us").write_text(str(quota))
 
 
 def test_what_happens_while_the_operator_is_away_is_made_up_for_once(training: Training) -> None:
@@ -263,26 +187,6 @@ def test_what_happens_while_the_operator_is_away_is_made_up_for_once(training: T
     training.await_steps(before + 1, 240)
     tell("a worker killed while the operator was away", begun, training)
     assert training.attempt() == before + 1
-
-
-ATTEMPT = "oikyo.dev/attempt"
-
-
-def scale(kube: Kube, replicas: int) -> None:
-    kube(
-        "scale",
-        "deployment",
-        "-l",
-        "app.kubernetes.io/name=oikyo",
-        "-n",
-        SYSTEM,
-        f"--replicas={replicas}",
-    )
-    wait_for(
-        f"{replicas} operators",
-        lambda: len(kube.items("pods", SYSTEM, "app.kubernetes.io/name=oikyo")) == replicas,
-        90,
-    )
 
 
 def test_a_lost_node_is_left_and_the_training_goes_on_without_it(training: Training) -> None:
@@ -304,30 +208,137 @@ def test_a_lost_node_is_left_and_the_training_goes_on_without_it(training: Train
         training.kube("uncordon", node.name)
 
 
-def test_a_corrupt_checkpoint_is_passed_over(training: Training) -> None:
-    """One byte of the newest checkpoint turns over; then the gang is killed."""
+def test_a_gang_that_finds_room_for_one_goes_on_with_one(training: Training) -> None:
+    """The other node takes nothing, and on this one all but a worker's share is taken."""
+    before, begun, kube = training.attempt(), time.monotonic(), training.kube
+    left, lost = (node.name for node in training.cluster.nodes)
+    kube("cordon", lost)
+    try:
+        with taken(kube, left, but=SHARE * 3 // 2):
+            for process in training.workers():
+                os.kill(process, signal.SIGKILL)
+            training.await_steps(before + 2, HANG)
+            tell("a node lost and no room beside, 60 s waited for it", begun, training, attempts=2)
+    finally:
+        kube("uncordon", lost)
+    assert len(training.pods()) == 1
+    told = training.stage()["reduced"]
+    assert f"attempt {before + 2} trains on 1 of 2 nodes" in told
+    assert f"{NAME}-train-{before + 1}-" in told, told
+    assert "Unschedulable" in told
+
+
+def test_a_corrupt_checkpoint_is_passed_over_and_the_gang_is_whole_again(
+    training: Training,
+) -> None:
+    """One bit of the newest checkpoint turns over; then the gang, of one by now, is killed."""
     before, begun = training.attempt(), time.monotonic()
-    gang = [one for pod in training.pods() for one in workers_of(pod)]
+    gang = training.workers()
     for process in gang:
         os.kill(process, signal.SIGSTOP)
-    spoilt = int(training.kube.python(LOADER, NAMESPACE, SPOIL, f"/examples/runs/{NAME}-*"))
+    newest = training.checkpoints()[-1]
+    spoil(newest)
     for process in gang:
         os.kill(process, signal.SIGKILL)
     training.await_steps(before + 1, 180)
     tell("a corrupt checkpoint", begun, training)
-    log = training.kube("logs", training.pods()[0]["metadata"]["name"], "-n", NAMESPACE)
-    assert f"skipped checkpoint-{spoilt}: optimizer.pt has another content" in log, log
+    pods = training.pods()
+    log = training.kube("logs", pods[0]["metadata"]["name"], "-n", NAMESPACE)
+    assert f"skipped {newest.name}: optimizer.pt has another content" in log, log
+    assert len(pods) == 2, "an attempt is tried with all nodes first"
+    assert "reduced" not in training.stage() or not training.stage()["reduced"]
 
 
-SPOIL = """
-import glob, os, sys, time
-folder = glob.glob(sys.argv[1] + "/train/checkpoints")[0]
-done = [p for p in glob.glob(folder + "/checkpoint-*") if os.path.exists(p + "/manifest.json")]
-newest = max(done, key=lambda path: int(path.rpartition("-")[2]))
-with open(newest + "/optimizer.pt", "r+b") as file:
-    file.seek(-100, os.SEEK_END)
-    byte = file.read(1)[0]
-    file.seek(-100, os.SEEK_END)
-    file.write(bytes([byte ^ 1]))
-print(newest.rpartition("-")[2])
-"""
+def test_a_full_volume_is_told_and_the_training_goes_on(training: Training) -> None:
+    before, begun = training.attempt(), time.monotonic()
+    training.volume.fill()
+    try:
+        told = wait_for("the full volume", lambda: training.told("WorkspaceFull"), 120)
+        print(f"a full volume: told after {time.monotonic() - begun:.0f} s: {told}")
+        diagnosis, step = training.status()["diagnosis"], training.progress()["step"]
+        kept = training.checkpoints()[-1]
+        assert verify(kept).step > 0
+        assert f"the checkpoint of step {verify(kept).step} is kept" in told
+        assert "MiB are free" in told
+        assert diagnosis["evidence"].startswith(f"claim {NAME}, pod {NAME}-train-{before}-0-")
+        assert "Free at least" in diagnosis["nextStep"]
+        wait_for("steps without room", lambda: training.progress()["step"] > step, 60)
+    finally:
+        training.volume.make_room()
+    begun = time.monotonic()
+    wait_for("the end of it", lambda: not training.told("WorkspaceFull"), 120)
+    tell("a full volume, once there is room", begun, training, attempts=0)
+    assert verify(training.checkpoints()[-1]).step > verify(kept).step
+    assert training.attempt() == before
+    events = training.kube.items("events", NAMESPACE)
+    about = [event["reason"] for event in events if event["involvedObject"]["name"] == NAME]
+    assert {"WorkspaceFull", "TroubleOver"} <= set(about)
+
+
+def test_a_clock_that_is_an_hour_ahead_disturbs_nothing(training: Training) -> None:
+    """First a worker and a standby operator on the second node live in the future, then the leader."""
+    before, kube = training.attempt(), training.kube
+    second = training.cluster.nodes[1].name
+    leads = leader(kube)
+    with standby_an_hour_ahead(training):
+        begun = time.monotonic()
+        kill_a_worker(training)
+        training.await_steps(before + 1, HANG)
+        tell("a worker killed, one starts an hour ahead", begun, training)
+        ahead = [pod for pod in training.pods() if pod["spec"]["nodeName"] == second]
+        assert hour_of(training, ahead[0]["metadata"]["name"], NAMESPACE) == 1
+        # The standby has looked at the lease for longer than it lasts, and left it alone.
+        assert leader(kube) == leads
+        begun = time.monotonic()
+        kube("delete", "pod", leads, "-n", SYSTEM)
+        heir = wait_for("another leader", lambda: (name := leader(kube)) != leads and name, 60)
+        assert hour_of(training, heir, SYSTEM) == 1
+        kill_a_worker(training)
+        training.await_steps(before + 2, HANG)
+        tell("operator and worker killed, both start an hour ahead", begun, training)
+        assert leader(kube) == heir
+        assert training.attempt() == before + 2
+        assert_nothing_is_of_the_future(training)
+
+
+@contextmanager
+def standby_an_hour_ahead(training: Training) -> Iterator[None]:
+    """What starts on the second node lives in the future, a second operator among it."""
+    kube, first = training.kube, training.cluster.nodes[0].name
+    try:
+        with shifted(training.cluster.nodes[1], HOUR):
+            kube("cordon", first)
+            try:
+                scale(kube, 2)
+            finally:
+                kube("uncordon", first)
+            yield
+    finally:
+        scale(kube, 0)  # all of them: what started an hour ahead stays there
+        scale(kube, 1)
+
+
+def kill_a_worker(training: Training) -> None:
+    os.kill(workers_of(training.pods()[1])[0], signal.SIGKILL)
+
+
+def hour_of(training: Training, pod: str, namespace: str) -> int:
+    """How many hours the log of a pod is ahead of this machine's clock."""
+    log = training.kube("logs", pod, "-n", namespace, "--tail=20")
+    last = re.findall(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", log, re.MULTILINE)[-1]
+    ahead = datetime.fromisoformat(last).replace(tzinfo=UTC) - datetime.now(UTC)
+    return round(ahead / timedelta(hours=1))
+
+
+def assert_nothing_is_of_the_future(training: Training) -> None:
+    """All moments of the status and of its events are by the API server's clock."""
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    status = training.status()
+    assert status["phase"] == "Training"
+    told = [c["lastTransitionTime"] for c in status["conditions"]]
+    told += [status["startTime"], status["progress"]["lastUpdatedTime"]]
+    told += [stage["started"] for stage in status["stages"]]
+    events = json.loads(training.kube("get", "events.events.k8s.io", "-n", NAMESPACE, "-o", "json"))
+    about = [e for e in events["items"] if e["regarding"]["name"] == NAME]
+    told += [event["eventTime"] for event in about if event.get("eventTime")]
+    assert [text for text in told if datetime.fromisoformat(text) > soon] == []

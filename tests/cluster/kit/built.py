@@ -180,6 +180,8 @@ class Built:
         """Remove the state except what is kept; without records no pid is ever looked at again."""
         for server in (self.state / "log").glob("*.json"):
             server.unlink()
+        for point in reversed(host.mounts_below(self.state)):  # of a test that was killed
+            run("umount", "--lazy", point)
         for entry in self.state.iterdir():
             if entry.name not in KEPT:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -19,6 +19,7 @@ PACKAGE_OF = {
     "openssl": "openssl",
     "buildah": "buildah",
     "debootstrap": "debootstrap",
+    "cc": "gcc",
 }
 API_SERVER = ("openssl",)
 NODES = (
@@ -32,6 +33,7 @@ NODES = (
     "/bin/busybox",
 )
 IMAGES = ("buildah", "debootstrap")
+CLOCKS = ("cc",)
 
 
 def present(program: str) -> bool:

@@ -100,3 +100,9 @@ def restore(before: dict[str, dict[str, str]]) -> None:
     for folder in sorted(before["folders"], reverse=True):
         with suppress(OSError):  # somebody else has put something into it: it is theirs now
             Path(folder).rmdir()
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """Return what is mounted below a folder, in the order in which it was."""
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [point for point in points if point.startswith(f"{folder}/")]

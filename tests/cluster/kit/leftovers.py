@@ -70,5 +70,4 @@ def processes(state: Path) -> list[str]:
 
 def mounts(state: Path) -> list[str]:
     """Return mounts below the state folder."""
-    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [f"mount {point}" for point in points if point.startswith(f"{state}/")]
+    return [f"mount {point}" for point in host.mounts_below(state)]
