@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from jinja2 import TemplateError
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from transformers import PreTrainedTokenizerBase
 
 from ..evaluation.prompts import prompt_tokens, render
+from ..evaluation.rendering import Tools
 from .edge import Place, place_of, read_json
 from .errors import ApiError, body, invalid
 from .generator import Generator, Job, Piece, Settings
 from .openai_format import DONE, Form, event
 from .requests import ChatRequest, CompletionRequest, Sampling
 from .state import Served, Server
+from .tool_calls import CallReader, style_of
 
 TOKENIZING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
 """One thread: a long prompt must not stop the event loop."""
@@ -45,7 +48,25 @@ async def chat(request: Request) -> Response:
         raise ApiError(
             400, f"the model's chat template refuses it: {said}", param="messages"
         ) from None
-    return await _answer(request, server, asked, model, prompt)
+    reader = _reader(asked, engine.tokenizer, dialogue.tools)
+    return await _answer(request, server, asked, model, prompt, reader)
+
+
+def _reader(
+    asked: ChatRequest, tokenizer: PreTrainedTokenizerBase, tools: Tools | None
+) -> CallReader | None:
+    """Reads the calls in an answer, where any are awaited; refuses a form that it does not know."""
+    if not asked.may_call or not tools:
+        return None
+    style = style_of(str(tokenizer.get_chat_template(tools=tools)))
+    if style is None:
+        raise ApiError(
+            400,
+            "the model's chat template writes calls in a form that this server does not read (it reads "
+            "JSON in <tool_call>, and Llama 3's JSON): write tool_choice: none to get them as text",
+            param="tools",
+        )
+    return CallReader(style, {tool["function"]["name"] for tool in tools})
 
 
 async def completions(request: Request) -> Response:
@@ -68,7 +89,12 @@ async def _off_loop(work):  # type: ignore[no-untyped-def]  # any function witho
 
 
 async def _answer(
-    request: Request, server: Server, asked: Sampling, model: Served, prompt: list[int]
+    request: Request,
+    server: Server,
+    asked: Sampling,
+    model: Served,
+    prompt: list[int],
+    reader: CallReader | None = None,
 ) -> Response:
     engine = model.generator()
     settings = settings_of(asked, len(prompt), engine.context_length, server.spec.max_new_tokens)
@@ -77,7 +103,7 @@ async def _answer(
     place.on_end(job.cancelled.set)
     form = Form(chat=isinstance(asked, ChatRequest), model=model.name)
     if asked.stream:
-        events = _events(engine, job, form, asked.wants_usage, place)
+        events = _events(engine, job, form, reader, asked.wants_usage, place)
         return StreamingResponse(events, media_type="text/event-stream", headers=NO_CACHE)
     pieces = await _unless_gone(request, _collect(engine, job))
     if pieces is None:
@@ -86,7 +112,13 @@ async def _answer(
     if pieces[-1].failed:
         raise ApiError(500, FAILED)
     text = "".join(piece.text for piece in pieces)
-    return JSONResponse(form.whole(text, pieces[-1].finish, job))
+    if reader is None:
+        return JSONResponse(form.whole(text, pieces[-1].finish, job))
+    told = reader.push(text)
+    rest, calls = reader.end()
+    return JSONResponse(
+        form.whole(told + rest, "tool_calls" if calls else pieces[-1].finish, job, calls)
+    )
 
 
 NO_CACHE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -142,8 +174,30 @@ async def _gone(request: Request) -> None:
         pass
 
 
+def _told(piece: Piece, form: Form, reader: CallReader | None) -> Iterator[str]:
+    """The events of a piece of the answer; calls come whole, before the last one."""
+    text = piece.text if reader is None else reader.push(piece.text)
+    if reader is None or piece.finish is None:
+        if text or piece.finish:
+            yield form.piece(text, piece.finish)
+        return
+    rest, calls = reader.end()
+    if not calls:
+        yield form.piece(text + rest, piece.finish)
+        return
+    if text + rest:
+        yield form.piece(text + rest, None)
+    yield form.calls(calls)
+    yield form.piece("", "tool_calls")
+
+
 async def _events(
-    engine: Generator, job: Job, form: Form, with_usage: bool, place: Place
+    engine: Generator,
+    job: Job,
+    form: Form,
+    reader: CallReader | None,
+    with_usage: bool,
+    place: Place,
 ) -> AsyncIterator[str]:
     place.abandoned = True  # until the last event is out: a client may leave at any of them
     if form.chat:
@@ -152,8 +206,8 @@ async def _events(
         if piece.failed:
             yield event(body(500, FAILED))
             return
-        if piece.text or piece.finish:
-            yield form.piece(piece.text, piece.finish)
+        for told in _told(piece, form, reader):
+            yield told
     if with_usage:
         yield form.usage_event(job)
     place.abandoned = False

@@ -113,6 +113,8 @@ class ChatRequest(Sampling):
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
     tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     response_format: ResponseFormat | None = None
     logprobs: Literal[False] | None = None
@@ -120,6 +122,27 @@ class ChatRequest(Sampling):
     @property
     def most_tokens(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _free(cls, value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+        if value not in (None, "auto", "none"):
+            raise ValueError(
+                "this server cannot make the model call a tool: leave it out, or write auto, or none"
+            )
+        return value
+
+    @field_validator("parallel_tool_calls")
+    @classmethod
+    def _any_number(cls, value: bool | None) -> bool | None:
+        if value is False:
+            raise ValueError("this server cannot hold the model to one call: leave it out")
+        return value
+
+    @property
+    def may_call(self) -> bool:
+        """Whether calls in the answer are to be told as tool_calls."""
+        return bool(self.tools) and self.tool_choice != "none"
 
     def chat(self) -> Chat:
         """What the model's template renders; ApiError for tools or calls that are broken."""

@@ -1,4 +1,4 @@
-"""Tools in a request: rendered by the model's template, broken ones told, the answer told as text."""
+"""Tools in a request: rendered by the model's template, broken ones told."""
 
 from __future__ import annotations
 
