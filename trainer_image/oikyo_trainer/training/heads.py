@@ -10,6 +10,9 @@ from ..numbers import Scale, put_in, scale_in
 
 HEADS = ("classifier", "score")
 """Names that transformers gives to the head of a sequence classifier."""
+BEFORE_HEADS = ("pooler", "pre_classifier")
+"""Names of what such a head reads the row through: new where the base has none, and made for another end
+where it has one (a sentence encoder averages its tokens and never uses the pooler that it was saved with)."""
 
 NUMBER = ("number",)
 """Name of the one output of a head that says a number."""

@@ -1,8 +1,8 @@
 """Small trained parts beside a frozen base, as peft computes them: LoRA with its variants, IA3, OFT, norms
 and vectors in front of every row.
 
-`add_adapter` is called once, on the base with its head; the head of a classifier is always trained and
-saved with the adapter, because it begins at random.
+`add_adapter` is called once, on the base with its head; the head of a classifier, with the layer that it
+reads the row through, is always trained and saved with the adapter, because it begins at random.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from oikyo.api.training import TrainingSpec
 
 from ...errors import Refused
 from ...evaluation.prompted import without
+from ..heads import BEFORE_HEADS, HEADS
 
 SHOWN = 12
 """Names of layers that a message lists."""
@@ -27,6 +28,8 @@ def add_adapter(model: Any, task: Task, training: TrainingSpec, *, autocast: boo
     headed = task != "TextGeneration"
     kind = TaskType.SEQ_CLS if headed else TaskType.CAUSAL_LM
     config = _config(kind, model, training)
+    if task == "TextClassification":
+        config.modules_to_save = head_names(model)
     try:
         adapted = get_peft_model(model, config, autocast_adapter_dtype=autocast)
     except (ValueError, TypeError, NotImplementedError) as error:
@@ -177,6 +180,12 @@ def check_targets(model: Any, wanted: tuple[str, ...]) -> None:
             )
 
 
+def head_names(model: Any) -> list[str]:
+    """Last parts of the names of a classifier's head and of what it reads the row through."""
+    ends = (name.rpartition(".")[2] for name, _ in model.named_modules())
+    return sorted({end for end in ends if end in (*HEADS, *BEFORE_HEADS)})
+
+
 def linear_names(model: Any) -> list[str]:
     """Last parts of the names of all linear layers but the head's, sorted."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
@@ -185,7 +194,7 @@ def linear_names(model: Any) -> list[str]:
         for name, module in model.named_modules()
         if _is_linear(module) and module is not head
     }
-    return sorted(found - {"classifier", "score"})
+    return sorted(found - {*HEADS, *BEFORE_HEADS})
 
 
 def _is_linear(module: Any) -> bool:

@@ -51,6 +51,7 @@ def merge(adapted: Any, dtype: torch.dtype, rows: Rows) -> tuple[Any, Parity]:
     """The peft model `adapted` (float32) as a plain one of `dtype`, and how far the two are apart."""
     adapted.eval()
     before = [answer(adapted, row) for row in rows]
+    _place_heads(adapted)
     whole = adapted.merge_and_unload()
     # Rounded as the files will be; computed in float32, so that only the weights are compared.
     whole = whole.to(dtype).float()
@@ -58,6 +59,19 @@ def merge(adapted: Any, dtype: torch.dtype, rows: Rows) -> tuple[Any, Parity]:
     largest = [was.abs().max() for was in before]
     parity = Parity(_max(gaps), _max(largest))
     return whole.to(dtype), parity
+
+
+def _place_heads(adapted: Any) -> None:
+    """Put what was trained whole where the base had it. peft does so itself, but for IA3 and OFT only
+    with a layer that has a weight of its own, which a pooler or RoBERTa's head has not (0.19)."""
+    from peft.utils import ModulesToSaveWrapper
+
+    for name, module in list(adapted.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            parent, _, last = name.rpartition(".")
+            setattr(
+                adapted.get_submodule(parent), last, module.modules_to_save[module.active_adapter]
+            )
 
 
 def answer(model: Any, row: Sequence[int]) -> torch.Tensor:

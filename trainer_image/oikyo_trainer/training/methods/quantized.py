@@ -15,6 +15,7 @@ import torch
 from oikyo.api.training import TrainingSpec
 
 from ...errors import Refused
+from ..heads import BEFORE_HEADS, HEADS
 
 
 def quantization(training: TrainingSpec, *, cuda: bool, compute: torch.dtype) -> Any:
@@ -44,7 +45,7 @@ def settings(bits: int, compute: torch.dtype) -> Any:
     from transformers import BitsAndBytesConfig
 
     # The head begins at random and is trained: it stays as it is.
-    skipped = ["lm_head", "classifier", "score"]
+    skipped = ["lm_head", *HEADS, *BEFORE_HEADS]
     if bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     return BitsAndBytesConfig(
