@@ -244,6 +244,16 @@ RULES = (
     _job("an adapter by DoRA for VLLM", "spec.training.merge", "merge: true",
          task="TextGeneration", deployment={"runtime": "VLLM"},
          training={"merge": False, "lora": {"variant": "DoRA"}}),
+    _job("a latency without a limit", "spec.deployment.latency", "write firstTokenMilliseconds",
+         deployment={"latency": {"promptTokens": 64}}),
+    _job("a classifier that writes tokens", "spec.deployment.latency", "answerMilliseconds for",
+         deployment={"latency": {"tokenMilliseconds": 50}}),
+    _job("an answer of tokens at once", "spec.deployment.latency", "for TextGeneration",
+         task="TextGeneration", deployment={"latency": {"answerMilliseconds": 50}}),
+    _job("the latency of another server", "spec.deployment.latency", "runtime: Oikyo",
+         deployment={"latency": {"answerMilliseconds": 50}, "runtime": "VLLM"}),
+    _job("a GPU that is not asked for", "spec.deployment.latency.gpuProduct", "gpus: 1",
+         deployment={"latency": {"answerMilliseconds": 50, "gpuProduct": "Tesla-T4"}}),
     _job("a learning rate in letters", "spec.training.learningRate", "Auto",
          training={"learningRate": "abc"}),
     _job("a learning rate of nothing", "spec.training.learningRate", "above 0",
@@ -368,6 +378,12 @@ ACCEPTED = {
         **_data("pvc://a/b", testSources=[{"uri": "pvc://a/c"}], split={"test": "0"})
     ),
     "a deployment of nothing but defaults": a_manifest(deployment={}),
+    "a latency and the GPU that must meet it": a_manifest(
+        deployment={
+            "latency": {"answerMilliseconds": 50, "gpuProduct": "Tesla-T4"},
+            "resources": {"gpus": 1},
+        }
+    ),
     "a continued version": a_manifest(**_base("version://support-intents/3")),
     "a record": a_manifest("ModelVersion"),
     "an adapter by LoRA for VLLM": a_manifest(

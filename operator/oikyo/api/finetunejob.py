@@ -10,6 +10,7 @@ from .base import API_VERSION, NAME_RULES, Model, Name, Quantity, Rule, Word
 from .data import DataSpec
 from .evaluation import EvaluationSpec
 from .jobstatus import FineTuneJobStatus
+from .latency import LatencyBudget
 from .meta import MANAGED_BY, ObjectMeta
 from .modelendpoint import Replicas, Resources, Runtime
 from .scheduling import Scheduling
@@ -39,6 +40,26 @@ class DeploymentSpec(Model):
             description="Mean CPU use, in percent of the request, that the autoscaler aims at. Default: 70.",
         ),
     ] = 70
+    latency: Annotated[
+        LatencyBudget | None,
+        Field(
+            description="How fast one request must be answered: predicted before training, measured "
+            "after it as gates. Default: no limit. Example: {firstTokenMilliseconds: 500, tokenMilliseconds: 50}."
+        ),
+    ] = None
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.latency) || self.runtime == 'Oikyo'",
+            "latency is measured with the Oikyo server: leave latency out, or write runtime: Oikyo",
+            ".latency",
+        ),
+        Rule(
+            "!has(self.latency) || !has(self.latency.gpuProduct) || self.resources.gpus > 0",
+            "gpuProduct names a GPU, and the server has none: write resources: {gpus: 1}, or leave it out",
+            ".latency.gpuProduct",
+        ),
+    )
 
 
 class StorageSpec(Model):
@@ -277,6 +298,16 @@ class FineTuneJobSpec(Model):
             "the VLLM runtime takes whole models, and adapters by LoRA for TextGeneration: write "
             "training.merge: true, or deployment.runtime: Oikyo",
             ".training.merge",
+        ),
+        Rule(
+            "!has(self.deployment) || !has(self.deployment.latency)"
+            " || (self.task != 'TextGeneration'"
+            " ? !has(self.deployment.latency.firstTokenMilliseconds)"
+            " && !has(self.deployment.latency.tokenMilliseconds)"
+            " : !has(self.deployment.latency.answerMilliseconds))",
+            "a text is classified at once, an answer is written token by token: write answerMilliseconds "
+            "for TextClassification and TextRegression, firstTokenMilliseconds and tokenMilliseconds for TextGeneration",
+            ".deployment.latency",
         ),
         Rule(
             "!has(self.evaluation.crossValidation) || !has(self.data.split.timeBy)",

@@ -72,7 +72,7 @@ class GateResult(Report):
 
 GateResults = Annotated[
     tuple[GateResult, ...],
-    Field(max_length=17, description="The verdict, gate by gate.", json_schema_extra=ATOMIC),
+    Field(max_length=20, description="The verdict, gate by gate.", json_schema_extra=ATOMIC),
 ]
 
 

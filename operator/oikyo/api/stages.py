@@ -22,6 +22,7 @@ from .duplicates import Duplicates
 from .evaluation import EvaluationSpec
 from .fewshot import FewShot
 from .jobstatus import DataFinding, GateResult, Resolved
+from .latency import LatencyBudget
 from .leakage import Leakage
 from .meta import Metric
 from .preferences import Objective
@@ -122,6 +123,15 @@ class RunSpec(Model):
         return "sha256:" + hashlib.sha256(body.encode()).hexdigest()
 
 
+class ServingLatency(Model):
+    """A latency budget, and what is known of the machine that will serve."""
+
+    budget: LatencyBudget
+    gpus: int = 0
+    here: bool = False
+    """Whether the server will run on this very machine."""
+
+
 class PrepareSpec(RunSpec):
     """Read, check, clean, split; fetch and check the base model. CPU only."""
 
@@ -156,6 +166,8 @@ class PrepareSpec(RunSpec):
     """The files of training.general; empty: no general rows."""
     serving_memory: str = ""
     """Memory limit of the pod that will serve the result on a CPU, as a quantity; empty: none."""
+    latency: ServingLatency | None = None
+    """How fast the result must be served; None: no limit."""
 
 
 class TrainSpec(RunSpec):
@@ -195,6 +207,7 @@ class EvaluateSpec(RunSpec):
     """Examples with which both models are measured a second time."""
     general: GeneralRows | None = None
     """What the base knew; None: nothing is asked."""
+    latency: ServingLatency | None = None
     image: str = ""
 
     shapeless: ClassVar[dict[str, int | None]] = {"attempt": 0, "min_version": 1}

@@ -18,6 +18,7 @@ from oikyo.api.stages import (
     MemoryPlan,
     PrepareResult,
     PrepareSpec,
+    ServingLatency,
     Source,
     TrainSpec,
 )
@@ -185,6 +186,7 @@ def prepare_spec(job: FineTuneJob, mounts: Mounts, attempt: int) -> PrepareSpec:
         training=job.spec.training,
         general=tuple(_source(source, mounts) for source in _general(job.spec)),
         serving_memory=_serving_memory(job),
+        latency=_latency(job, mounts),
     )
 
 
@@ -198,6 +200,15 @@ def _serving_memory(job: FineTuneJob) -> str:
     if wanted is None or wanted.runtime != "Oikyo" or wanted.resources.gpus:
         return ""
     return wanted.resources.memory or ""
+
+
+def _latency(job: FineTuneJob, mounts: Mounts) -> ServingLatency | None:
+    wanted = job.spec.deployment
+    if wanted is None or wanted.latency is None:
+        return None
+    # Where file:// is read, stages and server are processes of one machine.
+    here = mounts.files is not None
+    return ServingLatency(budget=wanted.latency, gpus=wanted.resources.gpus, here=here)
 
 
 def train_spec(
@@ -236,6 +247,7 @@ def evaluate_spec(
         evaluation=job.spec.evaluation,
         few_shot=job.spec.data.few_shot,
         general=data.general,
+        latency=_latency(job, seen.mounts),
         image=seen.image,
     )
 

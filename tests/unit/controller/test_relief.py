@@ -10,7 +10,7 @@ import pytest
 from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.stages import LastWords, MemoryPlan, PrepareResult, TrainSpec
 from oikyo.controller.decide import decide
-from oikyo.controller.observed import StageRun
+from oikyo.controller.observed import Mounts, StageRun
 from oikyo.controller.resolve import prepare_spec
 from scenes import DIGEST, NOW, World, done, failed, job, seen
 
@@ -114,3 +114,12 @@ def test_the_memory_of_the_server_is_checked_where_it_serves_on_a_cpu() -> None:
     assert asked(resources={"memory": "2Gi"}) == "2Gi"
     assert asked(resources={"memory": "2Gi", "gpus": 1}) == ""
     assert prepare_spec(job(), seen().mounts, 1).serving_memory == ""
+
+
+def test_a_latency_is_told_to_the_stages_with_where_the_server_will_run() -> None:
+    wanted = job(deployment={"latency": {"answerMilliseconds": 20}, "resources": {"gpus": 1}})
+    for mounts, here in ((Mounts(), False), (Mounts(files="/data"), True)):
+        told = prepare_spec(wanted, mounts, 1).latency
+        assert told is not None
+        assert (told.budget.limits, told.gpus, told.here) == ({"answer_milliseconds": 20}, 1, here)
+    assert prepare_spec(job(), Mounts(), 1).latency is None

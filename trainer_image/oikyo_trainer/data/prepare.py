@@ -22,7 +22,7 @@ from ..context import Context
 from ..errors import Refused
 from ..files import write_atomic
 from ..labelset import all_names
-from ..planning.road import check_serving, fit
+from ..planning.road import check_latency, check_serving, fit
 from ..training.hyperparameters import memory_choices
 from . import fewshot, judge, models, remote, report, version
 from .augment.augment import augment
@@ -62,7 +62,9 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             data, told["augment"] = augment(
                 spec, spec.augment, data, intake.slices, staging, context.workspace
             )
-        memory = _memory(spec, base, max(data.longest, general.longest if general else 0))
+        memory, foreseen = _foreseen(
+            spec, base, max(data.longest, general.longest if general else 0)
+        )
         rows, sides = data.rows, data.sides
         made = version.plan(
             spec.task,
@@ -90,9 +92,7 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             told["few_shot"] = {**spec.few_shot.wire(), "chosen": len(examples.examples)}
         context.reporter.update(percentage=WRITTEN)
         model = models.store(base, context.workspace, staging / "model", _tell_model(context))
-        resolved = (*intake.resolved.values(), *pinned, *base.resolved)
-        if memory is not None:
-            resolved += memory_choices(memory)
+        resolved = (*intake.resolved.values(), *pinned, *base.resolved, *foreseen)
         result = _result(spec, made, model, data, intake, resolved)
         tokens = _tokenised(spec, result, context, staging / "tokens")
         if general is not None:
@@ -127,16 +127,22 @@ def _tokenised(
     return tokenise(context.workspace, asked, staging, tell)
 
 
-def _memory(spec: PrepareSpec, base: models.BaseModel, longest: int) -> MemoryPlan | None:
-    """How the training will fit its memory; Refused, before anything is copied, where it cannot."""
+def _foreseen(
+    spec: PrepareSpec, base: models.BaseModel, longest: int
+) -> tuple[MemoryPlan | None, tuple[Resolved, ...]]:
+    """How training and server will fit, and what a person reads of it; Refused, before anything is
+    copied, where they cannot."""
     if spec.training is None:
-        return None
+        return None, ()
     folder = base.files["config.json"].parent
     memory = fit(spec.training, spec.task, folder, longest)
     if spec.serving_memory:
         check_serving(spec.serving_memory, spec.training, spec.task, folder)
     log.info("training.microBatchSize=%d (%s)", memory.micro_batch_size, memory.reason)
-    return memory
+    told = memory_choices(memory)
+    if spec.latency is not None:
+        told += check_latency(spec.latency, spec.training, spec.task, folder)
+    return memory, told
 
 
 def _tell_rows(context: Context) -> Tell:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from oikyo.api import workspace as layout
+from oikyo.api.jobstatus import GateResult
 from oikyo.api.meta import Metric
 from oikyo.api.stages import EvaluateResult, EvaluateSpec, LastWords, TrainResult
 
@@ -21,6 +22,7 @@ from ..progress import now, text
 from .crossvalidation import clear, cross_validate, spread
 from .gates import accepted, judge
 from .general import Remembered, remembered
+from .latency import latency_gates
 from .measure import Measured, Models, measure
 from .record import FoldRecord, RecordLineage, VersionRecord
 from .release import find_version, release
@@ -57,7 +59,8 @@ def evaluate(spec: EvaluateSpec, context: Context) -> EvaluateResult:
         dataset,
         lambda share: context.reporter.update(percentage=half + share * (MEASURED - half)),
     )
-    draft = _draft(spec, training, measured, folds, general)
+    fast, latency = latency_gates(spec, models.tuned)
+    draft = _draft(spec, training, measured, folds, general, fast, latency)
     check_attempt(spec, context)
     record = release(context.workspace, models.tuned, draft, min_version=spec.min_version)
     clear(spec, context.workspace)
@@ -102,6 +105,8 @@ def _draft(
     measured: Measured,
     folds: tuple[FoldRecord, ...],
     general: Remembered | None,
+    fast: Mapping[str, float],
+    latency: tuple[GateResult, ...],
 ) -> VersionRecord:
     metrics, baseline = {**measured.metrics, **spread(folds)}, {**measured.baseline}
     gates = judge(spec.evaluation.gates, metrics, baseline, spec.task, spec.training.objective)
@@ -109,6 +114,8 @@ def _draft(
         metrics |= general.metrics
         baseline |= general.baseline
         gates += (general.gate(),)
+    metrics |= fast
+    gates += latency
     return VersionRecord(
         model=spec.model_name,
         task=spec.task,

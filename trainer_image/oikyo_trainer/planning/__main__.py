@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from oikyo.api.finetunejob import FineTuneJob
-from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED
+from oikyo.api.latency import field_of
+from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, ServingLatency
 
 from ..errors import Refused
 from .choose import Choice
-from .road import plan_training, processes_of, quantity
+from .latency import predict_latency, prompt_of, smallest_change, too_slow
+from .road import plan_training, processes_of, quantity, server_of, why_unknown
 from .serving import CONCURRENCY, adapter_bytes, serving_need
 from .shape import ModelShape, read_shape
 
@@ -34,12 +36,16 @@ def main(argv: list[str] | None = None) -> int:
         shape = read_shape(given.model)
         memory, source = memory_of(job, given.memory, given.gpu_memory)
         choice = plan_training(job.spec.training, job.spec.task, shape, memory)
+        body = as_json(job, shape, choice, source)
     except Refused as error:
         print(f"error: {error.message}\n       {error.next_step}", file=sys.stderr)
         return EXIT_REFUSED
-    body = as_json(job, shape, choice, source)
     print(json.dumps(body, indent=2) if given.json else table(body))
-    return EXIT_DONE if choice.fits and body["serving"]["fits"] else EXIT_REFUSED
+    return EXIT_DONE if choice.fits and _serves(body["serving"]) else EXIT_REFUSED
+
+
+def _serves(serving: dict[str, Any]) -> bool:
+    return serving["fits"] and not any(item["change"] for item in serving["latency"])
 
 
 def memory_of(job: FineTuneJob, memory: str, gpu_memory: str) -> tuple[int, str]:
@@ -114,7 +120,37 @@ def _serving(job: FineTuneJob, shape: ModelShape, length: int) -> dict[str, Any]
         "concurrency": CONCURRENCY,
         "fits": fits,
         "adapter": adapter_bytes(job.spec.task, training, shape),
+        "latency": _latency(job, shape),
     }
+
+
+def _latency(job: FineTuneJob, shape: ModelShape) -> list[dict[str, Any]]:
+    """Each limit of the latency beside what is predicted, as if this machine served on its CPU."""
+    wanted = job.spec.deployment
+    if wanted is None or wanted.latency is None:
+        return []
+    budget = wanted.latency
+    prompt = prompt_of(budget, job.spec.training.max_length, shape)
+    given = ServingLatency(budget=budget, gpus=wanted.resources.gpus, here=True)
+    machine = server_of(given, shape, prompt)
+    if machine is None:
+        unknown = {"predicted": None, "source": why_unknown(given), "change": ""}
+        limits = budget.limits.items()
+        return [{"field": field_of(name), "limit": limit, **unknown} for name, limit in limits]
+    predicted = predict_latency(job.spec.task, shape, machine, prompt)
+    slow = too_slow(budget, predicted)
+    return [
+        {
+            "field": field_of(name),
+            "limit": limit,
+            "predicted": predicted[name],
+            "source": f"{prompt} tokens of prompt, {machine.source}",
+            "change": smallest_change(job.spec.task, shape, machine, prompt, name, limit)
+            if name in slow
+            else "",
+        }
+        for name, limit in budget.limits.items()
+    ]
 
 
 def table(body: dict[str, Any]) -> str:
@@ -140,8 +176,17 @@ def table(body: dict[str, Any]) -> str:
             f"it does not fit deployment.resources.memory {_size(serving['memory'])}: write at "
             f"least {serving['bytes'] / 2**30:.1f} GiB"
         )
+    lines += [_latency_line(item) for item in serving["latency"]]
     lines.append("it fits" if body["fits"] else f"it does not fit: {body['change']}")
     return "\n".join(lines)
+
+
+def _latency_line(item: dict[str, Any]) -> str:
+    limit = f"{item['field']} {item['limit']}"
+    if item["predicted"] is None:
+        return f"{limit}: not predicted, will be measured after training: {item['source']}"
+    told = f"{limit}: {item['predicted']:.3g} ms predicted ({item['source']})"
+    return f"{told}; it is too slow: {item['change']}" if item["change"] else told
 
 
 def _size(number: int) -> str:

@@ -6,7 +6,9 @@ from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
-from oikyo.api.stages import MemoryPlan, TrainSpec
+from oikyo.api.jobstatus import Resolved
+from oikyo.api.latency import field_of
+from oikyo.api.stages import MemoryPlan, ServingLatency, TrainSpec
 from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 
@@ -14,6 +16,8 @@ from ..errors import Refused
 from ..training.hyperparameters import Plan, memory_plan
 from ..training.precision import CPUINFO, Processor, choose_precision, cpu_flags
 from .choose import Choice, choose, most_rows, setup_of
+from .latency import Machine, predict_latency, prompt_of, smallest_change, too_slow
+from .machines import known_gpu, this_processor
 from .predict import predict
 from .serving import CONCURRENCY, serving_need
 from .shape import ModelShape, read_shape
@@ -96,6 +100,63 @@ def check_serving(limit: str, training: TrainingSpec, task: Task, model: Path) -
             next_step="In a job with a new name write deployment.resources.memory: "
             f"{ceil(needed / 2**20)}Mi or more, or name a smaller base model.",
         )
+
+
+def check_latency(
+    wanted: ServingLatency, training: TrainingSpec, task: Task, model: Path
+) -> tuple[Resolved, ...]:
+    """What the result's latency will be, where that is known; Refused where it breaks its budget."""
+    try:
+        shape = read_shape(model)
+    except Refused as error:
+        return _latency_unknown(wanted, error.message)
+    prompt = prompt_of(wanted.budget, training.max_length, shape)
+    machine = server_of(wanted, shape, prompt)
+    if machine is None:
+        return _latency_unknown(wanted, why_unknown(wanted))
+    predicted = predict_latency(task, shape, machine, prompt)
+    least = "at least " if machine.bound else ""
+    for name, value in too_slow(wanted.budget, predicted).items():
+        limit = wanted.budget.limits[name]
+        change = smallest_change(task, shape, machine, prompt, name, limit)
+        raise Refused(
+            "ServingTooSlow",
+            f"{field_of(name)} is {limit}, and the trained model will take {least}{value:.3g} ms for it "
+            f"at {prompt} tokens of prompt ({machine.source})",
+            next_step=f"In a job with a new name {change}.",
+        )
+    return tuple(
+        Resolved(
+            name=field_of(name),
+            value=f"{least}{predicted[name]:.3g}",
+            reason=f"predicted at {prompt} tokens of prompt, {machine.source}; the limit is {limit}",
+        )
+        for name, limit in wanted.budget.limits.items()
+    )
+
+
+def server_of(wanted: ServingLatency, shape: ModelShape, prompt: int) -> Machine | None:
+    """The rates of the machine that will serve; None where nothing here knows them."""
+    if wanted.gpus:
+        product = wanted.budget.gpu_product
+        return known_gpu(product, shape.saved_bytes) if product else None
+    return this_processor(shape, prompt) if wanted.here else None
+
+
+def why_unknown(wanted: ServingLatency) -> str:
+    """In words, why `server_of` knows no machine."""
+    if not wanted.gpus:
+        return "the server runs on another node"
+    product = wanted.budget.gpu_product
+    return f"no figures of {product} are known" if product else "gpuProduct is not given"
+
+
+def _latency_unknown(wanted: ServingLatency, why: str) -> tuple[Resolved, ...]:
+    reason = f"not predicted, will be measured after training: {why}"
+    return tuple(
+        Resolved(name=field_of(name), value=str(limit), reason=reason)
+        for name, limit in wanted.budget.limits.items()
+    )
 
 
 def expected(spec: TrainSpec, plan: Plan, model: Path, *, processes: int) -> int | None:

@@ -7,7 +7,6 @@ a long answer never makes a short one wait. A cancelled request costs at most th
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -18,14 +17,13 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..evaluation.models import context_length, greedy_config
+from ..planning.latency import PREFILL_TOKENS
 from .metrics import ModelMetrics
+from .step import last_logits_only, read_on
 from .text_stream import StopScanner, TextStream
 from .turns import Turns
 
 log = logging.getLogger("oikyo.serve")
-
-PREFILL_TOKENS = 512
-"""Tokens of a prompt read in one turn: a long prompt stalls the other answers only for this long."""
 
 Finish = Literal["stop", "length"]
 
@@ -95,8 +93,7 @@ class Generator:
         self.metrics = metrics
         ends = greedy_config(model, tokenizer, 1).eos_token_id or []
         self._ends = frozenset(ends if isinstance(ends, list) else [ends])
-        keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._options: dict[str, Any] = {"logits_to_keep": 1} if keeps else {}
+        self._options = last_logits_only(model)
         self._turns = turns
 
     def submit(self, prompt: Sequence[int], settings: Settings) -> Job:
@@ -149,19 +146,13 @@ class Generator:
     def _step(self, job: Job) -> bool:
         reading = job.read < len(job.prompt)
         tokens = job.prompt[job.read : job.read + PREFILL_TOKENS] if reading else [job.last]
-        output = self._model(
-            input_ids=torch.tensor([list(tokens)], device=self._model.device),
-            past_key_values=job.cache,
-            use_cache=True,
-            **self._options,
-        )
-        job.cache = output.past_key_values
+        logits, job.cache = read_on(self._model, tokens, job.cache, self._options)
         if reading:
             job.read += len(tokens)
             self.metrics.prompt_tokens.inc(len(tokens))
             if job.read < len(job.prompt):
                 return True
-        return self._take(job, choose(output.logits[0, -1], job.settings, job.random))
+        return self._take(job, choose(logits, job.settings, job.random))
 
     def _take(self, job: Job, token: int) -> bool:
         """Add a token to the answer; whether the answer goes on."""
