@@ -1,6 +1,6 @@
 """Predicted against measured peak memory of training steps, each case in its own process.
 
-    python bench/bench_memory_prediction.py [--write bench/memory-prediction.md]
+    python bench/bench_memory_prediction.py [--only OFT,IA3] [--write bench/memory-prediction.md]
 
 Models are built from configs with random weights. A case first trains a model of nothing, which gives the
 base; then two optimizer steps of the model itself. Measured: the peak of resident memory above the base
@@ -20,8 +20,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from oikyo.api.tasks import Task
+from oikyo.api.training import TrainingSpec
+
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = ("bert", "gpt2", "llama", "qwen3")
+OTHERS = ("OFT", "LayerNorm", "PromptTuning", "IA3")
+"""Methods beside Full and LoRA."""
 LIMIT = 0.15
 Case = dict[str, Any]  # one line of the grid, as JSON
 
@@ -42,6 +47,10 @@ def grid() -> Iterator[Case]:
     for family in ("bert", "llama"):
         yield {**plain, "family": family, "method": "Full", "width": 768, "rows": 4}
         yield {**plain, "family": family, "method": "LoRA", "width": 768, "rows": 4}
+    for method in OTHERS:
+        yield {**plain, "family": "bert", "method": method}
+        yield {**plain, "family": "llama", "method": method}
+        yield {**plain, "family": "llama", "method": method, "bf16": True}
 
 
 def model_of(case: Case, *, tiny: bool) -> Any:
@@ -81,13 +90,17 @@ def with_method(model: Any, case: Case) -> Any:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if case["method"] == "Full":
         return model.train()
-    from peft import LoraConfig, get_peft_model
+    from oikyo_trainer.training.methods.adapters import add_adapter
 
     if case["checkpointing"]:
         model.enable_input_require_grads()
-    kind = "SEQ_CLS" if case["family"] == "bert" else "CAUSAL_LM"
-    config = LoraConfig(task_type=kind, r=16, lora_dropout=0.05, target_modules="all-linear")
-    return get_peft_model(model, config).train()
+    model.config.pad_token_id = 0
+    task: Task = "TextClassification" if case["family"] == "bert" else "TextGeneration"
+    return add_adapter(model, task, training_of(case), autocast=True).train()
+
+
+def training_of(case: Case) -> TrainingSpec:
+    return TrainingSpec(method=case["method"])
 
 
 def steps(model: Any, case: Case, *, rows: int, length: int) -> None:
@@ -141,6 +154,9 @@ def run_case(case: Case) -> dict[str, int]:
         bf16=case["bf16"],
         checkpointing=case["checkpointing"],
         loss="Classes" if case["family"] == "bert" else "AllLogits",
+        rank=training_of(case).lora.rank,
+        block=training_of(case).oft.block_size,
+        virtual_tokens=training_of(case).virtual_tokens,
     )
     predicted = predict(shape, setup).above_base
     return {"base": base, "measured": status("VmHWM") - base, "predicted": predicted}
@@ -185,13 +201,17 @@ def table(lines: list[tuple[Case, dict[str, int]]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", help="run one case in this process, as JSON")
+    parser.add_argument("--only", default="", help="methods, with commas; all when left out")
     parser.add_argument("--write", type=Path, help="file for the table")
     given = parser.parse_args()
+    wanted = set(filter(None, given.only.split(",")))
     if given.case:
         print(json.dumps(run_case(json.loads(given.case))))
         return 0
     lines: list[tuple[Case, dict[str, int]]] = []
     for case in grid():
+        if wanted and case["method"] not in wanted:
+            continue
         lines.append((case, measure(case)))
         print(json.dumps({**case, **lines[-1][1]}), flush=True)
     text = table(lines)

@@ -20,12 +20,10 @@ def layer_bytes(
     length: int,
     half: int,
     frozen: bool,
-    adapted: tuple[Linear, ...] = (),
-    rank: int = 0,
     packed: bool = False,
     fused_attention: bool = False,
 ) -> float:
-    """Bytes that one layer keeps for one token; `frozen`: only adapters of `rank` are trained."""
+    """Bytes that one layer keeps for one token; `frozen`: only adapters are trained."""
     kept = _norms(shape, half=half, frozen=frozen)
     kept += _attention(
         shape, length=length, half=half, packed=packed, fused=fused_attention or not _masked(shape)
@@ -33,7 +31,7 @@ def layer_bytes(
     kept += _feed_forward(shape, half=half, frozen=frozen)
     if not frozen:
         kept += _inputs(shape, half)
-    return kept + _adapters(adapted, shape.layers, rank, half)
+    return kept
 
 
 def _masked(shape: ModelShape) -> bool:
@@ -76,7 +74,18 @@ def _feed_forward(shape: ModelShape, *, half: int, frozen: bool) -> float:
     return (1 if frozen else 2) * shape.feed_forward * half
 
 
-def _adapters(adapted: tuple[Linear, ...], layers: int, rank: int, half: int) -> float:
-    """An adapter keeps the noise of its dropout (float32), what it left over, and its narrow middle."""
-    elements = sum(linear.inputs * (FULL + half) + rank * half for linear in adapted)
+def adapter_bytes(
+    method: str, adapted: tuple[Linear, ...], *, layers: int, rank: int, half: int
+) -> float:
+    """What the adapters of a layer keep beside it, for one token.
+
+    LoRA keeps the noise of its dropout (float32), what it left over, and its narrow middle; OFT the
+    inputs that it turns, in its own float32; IA3 what it scales.
+    """
+    if method == "OFT":
+        elements = sum(linear.inputs * FULL for linear in adapted)
+    elif method == "IA3":
+        elements = sum(linear.outputs * FULL for linear in adapted)
+    else:
+        elements = sum(linear.inputs * (FULL + half) + rank * half for linear in adapted)
     return elements / max(1, layers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .activations import FULL, layer_bytes
+from .activations import FULL, adapter_bytes, layer_bytes
 from .shape import Linear, ModelShape
 
 Strategy = Literal["Single", "DDP", "FSDP", "ZeRO1", "ZeRO2", "ZeRO3"]
@@ -243,10 +243,11 @@ def _activations(shape: ModelShape, setup: Setup) -> float:
         length=setup.length,
         half=half,
         frozen=is_adapter(setup),
-        adapted=adapted(shape, setup),
-        rank=setup.rank,
         packed=setup.packed,
         fused_attention=setup.cuda,
+    )
+    layer += adapter_bytes(
+        setup.method, adapted(shape, setup), layers=shape.layers, rank=setup.rank, half=half
     )
     per_layer = layer * setup.tokens
     casts = _casts(shape, setup)

@@ -13,6 +13,7 @@ from oikyo.api import workspace as layout
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.errors import Refused
 from oikyo_trainer.training.methods.adapters import add_adapter, ia3_config, linear_names
+from oikyo_trainer.training.methods.merge import merge
 from oikyo_trainer.training.methods.quantized import quantization, settings
 
 pytestmark = pytest.mark.timeout(120)
@@ -85,6 +86,55 @@ def test_oft_turns_blocks_of_the_inputs_and_layer_norm_trains_the_norms_alone(la
     norms = adapted(lab, method="LayerNorm")
     assert all("norm" in name for name in trained(norms))
     assert sum(w.numel() for w in norms.parameters() if w.requires_grad) == 5 * 32
+
+
+def classifier(family: str) -> Any:
+    import transformers as t
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    common = {
+        "vocab_size": 16,
+        "intermediate_size": 32,
+        "pad_token_id": 0,
+        "num_labels": 3,
+        **sizes,
+    }
+    if family == "bert":
+        return t.BertForSequenceClassification(t.BertConfig(**common))
+    if family == "roberta":
+        return t.RobertaForSequenceClassification(t.RobertaConfig(**common))
+    config = t.DistilBertConfig(
+        vocab_size=16, dim=32, hidden_dim=32, n_layers=1, n_heads=2, num_labels=3
+    )
+    return t.DistilBertForSequenceClassification(config)
+
+
+@pytest.mark.parametrize("method", ["LoRA", "OFT", "IA3", "LayerNorm", "PromptTuning"])
+@pytest.mark.parametrize(
+    ("family", "head"),
+    [
+        ("bert", {"pooler.dense", "classifier"}),
+        ("roberta", {"classifier.dense", "classifier.out_proj"}),
+        ("distilbert", {"pre_classifier", "classifier"}),
+    ],
+)
+def test_every_adapter_trains_all_that_lies_behind_the_layers_and_gives_it_back(
+    family: str, head: set[str], method: str
+) -> None:
+    model = classifier(family)
+    spec = TrainingSpec(method=method, oft={"block_size": 8})
+    both = add_adapter(model, "TextClassification", spec, autocast=True)
+    wanted = {f"{name}.weight" for name in head}
+    whole = [name.replace("modules_to_save.default.", "") for name in trained(both)]
+    assert {end for end in wanted if any(name.endswith(end) for name in whole)} == wanted
+    if method == "PromptTuning":
+        return  # it cannot be merged
+    for name, weight in both.named_parameters():
+        if "modules_to_save" in name:
+            weight.data.add_(0.5)
+    merged, parity = merge(both, torch.float32, [[3, 4, 5], [6, 7]])
+    assert parity.difference <= 1e-4
+    assert "modules_to_save" not in "".join(name for name, _ in merged.named_parameters())
 
 
 def test_a_method_that_fits_no_layer_is_refused(lab: Any) -> None:

@@ -28,7 +28,7 @@ def add_adapter(model: Any, task: Task, training: TrainingSpec, *, autocast: boo
     headed = task != "TextGeneration"
     kind = TaskType.SEQ_CLS if headed else TaskType.CAUSAL_LM
     config = _config(kind, model, training)
-    if task == "TextClassification":
+    if headed:
         config.modules_to_save = head_names(model)
     try:
         adapted = get_peft_model(model, config, autocast_adapter_dtype=autocast)
