@@ -12,6 +12,10 @@ from .shape import Linear, ModelShape
 
 FULL = 4
 """Bytes of a float32."""
+CLOSING = ("down_proj", "dense", "fc2", "c_proj", "dense_4h_to_h")
+"""Names of layers that narrow a feed-forward layer again, which peft's IA3 scales at their inputs."""
+SCALED = ("key", "value", "k_proj", "v_proj", "c_attn", "query_key_value")
+"""Names of layers of the attention that it scales at their outputs."""
 
 
 def layer_bytes(
@@ -22,9 +26,10 @@ def layer_bytes(
     frozen: bool,
     packed: bool = False,
     fused_attention: bool = False,
+    norms: bool = False,
 ) -> float:
-    """Bytes that one layer keeps for one token; `frozen`: only adapters are trained."""
-    kept = _norms(shape, half=half, frozen=frozen)
+    """Bytes that one layer keeps for one token; `frozen`: only adapters, or `norms`, are trained."""
+    kept = _norms(shape, half=half, frozen=frozen and not norms)
     kept += _attention(
         shape, length=length, half=half, packed=packed, fused=fused_attention or not _masked(shape)
     )
@@ -85,7 +90,12 @@ def adapter_bytes(
     if method == "OFT":
         elements = sum(linear.inputs * FULL for linear in adapted)
     elif method == "IA3":
-        elements = sum(linear.outputs * FULL for linear in adapted)
+        elements = sum(FULL * scaled_by_ia3(linear) for linear in adapted)
     else:
         elements = sum(linear.inputs * (FULL + half) + rank * half for linear in adapted)
     return elements / max(1, layers)
+
+
+def scaled_by_ia3(linear: Linear) -> int:
+    """Factors of a layer: of its inputs where it closes a feed-forward layer, else of its outputs."""
+    return linear.inputs if linear.name in CLOSING else linear.outputs

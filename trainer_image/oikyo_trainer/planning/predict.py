@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .activations import FULL, adapter_bytes, layer_bytes
+from .activations import CLOSING, FULL, SCALED, adapter_bytes, layer_bytes, scaled_by_ia3
 from .shape import Linear, ModelShape
 
 Strategy = Literal["Single", "DDP", "FSDP", "ZeRO1", "ZeRO2", "ZeRO3"]
@@ -110,6 +110,14 @@ def adapted(shape: ModelShape, setup: Setup) -> tuple[Linear, ...]:
     """Linear layers that carry an adapter; without names, all of the body's."""
     if setup.method in ("Full", "LayerNorm", "PromptTuning"):
         return ()
+    if setup.method == "IA3":
+        # A layer named `dense` opens a feed-forward layer or closes it; only the closing one narrows.
+        known = tuple(
+            item
+            for item in shape.linears
+            if item.name in SCALED or (item.name in CLOSING and item.inputs >= item.outputs)
+        )
+        return known or shape.linears
     return tuple(item for item in shape.linears if not setup.targets or item.name in setup.targets)
 
 
@@ -124,7 +132,7 @@ def trained(shape: ModelShape, setup: Setup) -> int:
         return biased * shape.width * (2 * shape.layers + 1)
     layers = adapted(shape, setup)
     if setup.method == "IA3":
-        return sum(item.outputs for item in layers)
+        return sum(map(scaled_by_ia3, layers))
     if setup.method == "OFT":
         return sum(item.inputs * (setup.block - 1) // 2 for item in layers)
     extra = sum(item.outputs for item in layers) if setup.dora else 0
@@ -245,6 +253,7 @@ def _activations(shape: ModelShape, setup: Setup) -> float:
         frozen=is_adapter(setup),
         packed=setup.packed,
         fused_attention=setup.cuda,
+        norms=setup.method == "LayerNorm",
     )
     layer += adapter_bytes(
         setup.method, adapted(shape, setup), layers=shape.layers, rank=setup.rank, half=half

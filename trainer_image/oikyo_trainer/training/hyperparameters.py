@@ -29,7 +29,7 @@ LEARNING_RATES: dict[tuple[str, str], tuple[tuple[float, float], ...]] = {
     ("OFT", "TextGeneration"): ((50e6, 3e-3), (500e6, 5e-4), (math.inf, 2e-4)),
     ("LayerNorm", "TextClassification"): ((50e6, 3e-3), (200e6, 2e-3), (math.inf, 1e-3)),
     ("LayerNorm", "TextGeneration"): ((50e6, 1e-2), (500e6, 5e-3), (math.inf, 1e-3)),
-    ("PromptTuning", "TextClassification"): ((50e6, 1e-2), (200e6, 5e-3), (math.inf, 3e-3)),
+    ("PromptTuning", "TextClassification"): ((50e6, 4e-3), (200e6, 3e-3), (math.inf, 2e-3)),
     ("PromptTuning", "TextGeneration"): ((50e6, 3e-2), (500e6, 1e-2), (math.inf, 5e-3)),
     ("IA3", "TextClassification"): ((50e6, 1e-2), (200e6, 8e-3), (math.inf, 3e-3)),
     ("IA3", "TextGeneration"): ((50e6, 2e-2), (500e6, 8e-3), (math.inf, 3e-3)),
