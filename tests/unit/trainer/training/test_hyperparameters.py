@@ -42,7 +42,7 @@ def chosen(plan: Plan, name: str) -> tuple[str, str]:
             {"method": "Full"},
             {},
             "learningRate",
-            "0.0002",
+            "0.0003",
             "Auto: Full, TextClassification, a base model of 22 M parameters",
         ),
         (
