@@ -38,7 +38,7 @@ class LatencyBudget(Model):
     answer_milliseconds: Annotated[
         Milliseconds | None,
         Field(
-            description="TextClassification: most milliseconds until a text is classified. "
+            description="TextClassification, TextRegression: most milliseconds until a text is answered. "
             "Default: no limit. Example: 20."
         ),
     ] = None
@@ -65,7 +65,7 @@ class LatencyBudget(Model):
             "has(self.firstTokenMilliseconds) || has(self.tokenMilliseconds)"
             " || has(self.answerMilliseconds)",
             "latency limits nothing: write firstTokenMilliseconds and tokenMilliseconds for "
-            "TextGeneration, answerMilliseconds for TextClassification, or leave latency out",
+            "TextGeneration, answerMilliseconds for the other tasks, or leave latency out",
         ),
     )
 

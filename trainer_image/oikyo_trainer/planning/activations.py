@@ -79,7 +79,7 @@ def _feed_forward(shape: ModelShape, *, half: int, frozen: bool) -> float:
     return (1 if frozen else 2) * shape.feed_forward * half
 
 
-def adapter_bytes(
+def kept_by_adapters(
     method: str, adapted: tuple[Linear, ...], *, layers: int, rank: int, half: int
 ) -> float:
     """What the adapters of a layer keep beside it, for one token.

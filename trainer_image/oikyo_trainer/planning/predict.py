@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .activations import CLOSING, FULL, SCALED, adapter_bytes, layer_bytes, scaled_by_ia3
+from .activations import CLOSING, FULL, SCALED, kept_by_adapters, layer_bytes, scaled_by_ia3
 from .shape import Linear, ModelShape
 
 Strategy = Literal["Single", "DDP", "FSDP", "ZeRO1", "ZeRO2", "ZeRO3"]
@@ -255,7 +255,7 @@ def _activations(shape: ModelShape, setup: Setup) -> float:
         fused_attention=setup.cuda,
         norms=setup.method == "LayerNorm",
     )
-    layer += adapter_bytes(
+    layer += kept_by_adapters(
         setup.method, adapted(shape, setup), layers=shape.layers, rank=setup.rank, half=half
     )
     per_layer = layer * setup.tokens
