@@ -116,14 +116,13 @@ class Quick:
 
 def open_quick(backend: Any) -> Quick | None:
     """gigatoken for this tokenizer of `tokenizers`; None, and the reason in the log, where it will not do."""
-    config = json.loads(backend.to_str())
-    why = unknown(config) or ("special tokens are text" if backend.encode_special_tokens else None)
+    why = unknown(backend)
     if why is None:
         try:
             from gigatoken import Tokenizer
 
             quick = Quick(backend, Tokenizer.from_json(backend.to_str()))
-            quick.compare(probes(config))
+            quick.compare(probes(backend))
             return quick
         except ImportError as error:
             why = str(error)
@@ -133,21 +132,29 @@ def open_quick(backend: Any) -> Quick | None:
     return None
 
 
-def unknown(config: dict[str, Any]) -> str | None:
-    """What of a tokenizer.json is not known to be made right; None when all of it is."""
-    model, normal = config["model"], (config["normalizer"] or {}).get("type")
-    if model.get("type") != "BPE" or model.get("byte_fallback"):
-        return f"the model is {model.get('type')}, not byte-level BPE"
-    if any(
-        model.get(name) for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
-    ):
+def unknown(backend: Any) -> str | None:
+    """What of the tokenizer is not known to be made right; None when all of it is."""
+    model, kind = backend.model, type(backend.model).__name__
+    if kind != "BPE" or model.byte_fallback:
+        return f"the model is {kind}, not byte-level BPE"
+    if model.dropout or model.continuing_subword_prefix or model.end_of_word_suffix:
         return "the BPE has a dropout, prefix or suffix"
+    normal = _state(backend.normalizer).get("type")
     if normal not in (None, "NFC"):
         return f"the normalizer is {normal}"
-    if not _splits(config["pre_tokenizer"] or {}):
+    if not _splits(_state(backend.pre_tokenizer)):
         return "the pre-tokenizer is none of the known"
-    odd = [t["content"] for t in config["added_tokens"] if _odd(t, normal)]
+    if backend.encode_special_tokens:
+        return "special tokens are text"
+    added = backend.get_added_tokens_decoder().values()
+    odd = [token.content for token in added if _odd(token, normal)]
     return f"the added token {odd[0]!r} takes what is beside it" if odd else None
+
+
+def _state(part: Any) -> dict[str, Any]:
+    """A part of a tokenizer as tokenizer.json writes it; the vocabulary is in none of those asked."""
+    state: dict[str, Any] = {} if part is None else json.loads(part.__getstate__())
+    return state
 
 
 def _splits(pre: dict[str, Any]) -> bool:
@@ -164,13 +171,13 @@ def _splits(pre: dict[str, Any]) -> bool:
     )
 
 
-def _odd(token: dict[str, Any], normal: str | None) -> bool:
-    if normal is not None and token.get("normalized"):
+def _odd(token: Any, normal: str | None) -> bool:
+    if normal is not None and token.normalized:
         return True
-    return any(token.get(name) for name in ("lstrip", "rstrip", "single_word"))
+    return bool(token.lstrip or token.rstrip or token.single_word)
 
 
-def probes(config: dict[str, Any]) -> list[str]:
+def probes(backend: Any) -> list[str]:
     """PROBES, and every added token between letters and blanks."""
-    added = [token["content"] for token in config["added_tokens"]]
+    added = [token.content for token in backend.get_added_tokens_decoder().values()]
     return [*PROBES, *(f"a{token}b {token} \n{token}{token[:-1]}" for token in added[:512])]
