@@ -104,11 +104,19 @@ def _slices(record: VersionRecord) -> str:
     if not record.slices:
         return ""
     rows = [
-        (f"{s.column} = {s.value}", str(s.rows), s.accuracy, f"{s.low} to {s.high}", s.baseline)
+        (
+            f"{s.column} = {s.value}",
+            str(s.rows),
+            s.accuracy or s.loss,
+            f"{s.low} to {s.high}" if s.low else "",
+            s.baseline,
+        )
         for s in record.slices
     ]
-    head = ("Slice", "Rows", "Accuracy", "95 % interval", "Base")
-    return f"\n\nBy slices of the data, the least accurate first:\n\n{_table(head, rows)}"
+    what = "Accuracy" if record.slices[0].accuracy else "Loss"
+    head = ("Slice", "Rows", what, "95 % interval", "Base")
+    order = "the least accurate first" if what == "Accuracy" else "the highest loss first"
+    return f"\n\nBy slices of the data, {order}:\n\n{_table(head, rows)}"
 
 
 def _verdict(record: VersionRecord) -> str:

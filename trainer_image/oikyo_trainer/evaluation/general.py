@@ -88,7 +88,7 @@ def remembered(spec: EvaluateSpec, models: Models, workspace: Path) -> Remembere
             generate=(),
             max_new_tokens=1,
             tell=lambda share: None,
-        )["loss"]
+        ).metrics["loss"]
         for folder in (models.tuned, models.base)
     )
     return Remembered(asked, tuned, base, len(rows))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,25 @@ GENERATED_ROWS = 200
 LARGEST_EXPONENT = 700.0
 
 
+class Losses(NamedTuple):
+    """Of each row the summed negative log-likelihood of its answer's tokens, and their number."""
+
+    sums: npt.NDArray[np.float64]
+    tokens: npt.NDArray[np.int64]
+
+    def mean(self) -> float:
+        """Of an answer token, over all answer tokens of all rows."""
+        count = int(self.tokens.sum())
+        return float(self.sums.sum() / count) if count else math.nan
+
+
+class Found(NamedTuple):
+    """What a model reached on some rows."""
+
+    metrics: dict[str, float]
+    losses: Losses
+
+
 def measure_generator(
     folder: Path,
     tokenizer: PreTrainedTokenizerBase,
@@ -42,49 +62,51 @@ def measure_generator(
     generate: Sequence[Encoded],
     max_new_tokens: int,
     tell: Tell,
-) -> dict[str, float]:
+) -> Found:
     """loss and perplexity over `rows`; bleu, rouge_l and exact_match over answers to `generate`."""
     model = load_model(AutoModelForCausalLM, folder)
-    loss = answer_loss(model, rows, lambda share: tell(share * 0.4))
+    losses = answer_losses(model, rows, lambda share: tell(share * 0.4))
+    loss = losses.mean()
     found = {"loss": loss, "perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
     if not generate:
-        return found
+        return Found(found, losses)
     answers = greedy_answers(
         model, tokenizer, generate, max_new_tokens, lambda share: tell(0.4 + share * 0.6)
     )
     references = [row.reference for row in generate]
-    return {
-        **found,
+    scores = {
         "bleu": bleu(answers, references),
         "rouge_l": rouge_l(answers, references),
         "exact_match": exact_match(answers, references),
     }
+    return Found({**found, **scores}, losses)
 
 
-def answer_loss(model: PreTrainedModel, rows: Sequence[Encoded], tell: Tell) -> float:
-    """Mean negative log-likelihood of an answer token, over all answer tokens of all rows."""
+def answer_losses(model: PreTrainedModel, rows: Sequence[Encoded], tell: Tell) -> Losses:
+    """The loss on the answer of each row."""
     limit = context_length(model.config)
-    total, count, done = 0.0, 0, 0
+    sums, counts = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
+    done = 0
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
     lengths = [min(len(row.tokens), limit) for row in rows]
     for batch in by_length(lengths, most_tokens=max(1, LOGITS_AT_ONCE // vocabulary)):
-        part, tokens = _batch_loss(model, [rows[i] for i in batch], lengths[batch[0]])
-        total, count, done = total + part, count + tokens, done + len(batch)
+        sums[batch], counts[batch] = _batch_loss(model, [rows[i] for i in batch], lengths[batch[0]])
+        done += len(batch)
         tell(done / len(rows))
-    return total / count if count else math.nan
+    return Losses(sums, counts)
 
 
-def row_losses(
-    model: PreTrainedModel, rows: Sequence[Encoded]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Summed negative log-likelihood of each row's answer tokens, and their number."""
+def row_losses(model: PreTrainedModel, rows: Sequence[Encoded]) -> Losses:
+    """As `answer_losses`, each row by itself."""
     limit = context_length(model.config)
     found = [_batch_loss(model, [row], min(len(row.tokens), limit)) for row in rows]
-    return np.array([part for part, _ in found]), np.array([tokens for _, tokens in found])
+    return Losses(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
-def _batch_loss(model: PreTrainedModel, rows: Sequence[Encoded], width: int) -> tuple[float, int]:
-    """Summed negative log-likelihood of a batch's answer tokens, and their number; ids: (B, T)."""
+def _batch_loss(
+    model: PreTrainedModel, rows: Sequence[Encoded], width: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """As in Losses, of the rows of a batch; ids: (B, T)."""
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.zeros_like(ids)
     answer = torch.zeros(len(rows), width, dtype=torch.bool)
@@ -99,9 +121,11 @@ def _batch_loss(model: PreTrainedModel, rows: Sequence[Encoded], width: int) -> 
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         wanted = answer[:, 1:]
         loss = torch.nn.functional.cross_entropy(
-            logits[:, :-1][wanted].float(), ids[:, 1:][wanted], reduction="sum"
+            logits[:, :-1][wanted].float(), ids[:, 1:][wanted], reduction="none"
         )
-    return float(loss), int(wanted.sum())
+    sums = torch.zeros(len(rows), dtype=torch.float64)
+    sums.index_add_(0, wanted.nonzero()[:, 0].cpu(), loss.double().cpu())
+    return sums.numpy(), wanted.sum(dim=1).cpu().numpy()
 
 
 def greedy_answers(

@@ -26,7 +26,7 @@ from .record import SliceScore
 from .regression import ask_base_for_numbers, ask_numbers, score_numbers
 from .rows import Dataset, Row, choose
 from .several import ask_base_for_sets, ask_sets, right_sets, score_sets
-from .slices import slice_scores
+from .slices import slice_losses, slice_scores
 
 Tell = Callable[[float], None]
 """Told the share of the work that is done, 0 to 1."""
@@ -96,7 +96,7 @@ def measure_tuned(
         generate=encoded[: _asked(spec, dataset)],
         max_new_tokens=spec.evaluation.max_new_tokens,
         tell=tell,
-    )
+    ).metrics
 
 
 def _asked(spec: EvaluateSpec, dataset: Dataset) -> int:
@@ -168,7 +168,8 @@ def _generators(
         for folder, start in ((models.tuned, 0.0), (models.base, 0.5))
     ]
     method = "the base model, given the very same tokens in the same batches"
-    metrics, baseline = found
+    metrics, baseline = (one.metrics for one in found)
+    slices = slice_losses(rows, *(one.losses for one in found))
     if spec.few_shot is not None and dataset.shape != "text":
         shown = _with_examples(spec, models, dataset, rows, tokenizer)
         metrics, baseline = (
@@ -176,7 +177,7 @@ def _generators(
             for plain, folder in ((metrics, models.tuned), (baseline, models.base))
         )
         method += f"; {PREFIX}...: each with {spec.few_shot.examples} examples in the prompt"
-    return Measured(metrics, baseline, method, len(rows), len(asked))
+    return Measured(metrics, baseline, method, len(rows), len(asked), slices=slices)
 
 
 def _with_examples(
@@ -208,7 +209,7 @@ def _few_shot(
         max_new_tokens=spec.evaluation.max_new_tokens,
         tell=lambda share: None,
     )
-    return {PREFIX + name: value for name, value in found.items()}
+    return {PREFIX + name: value for name, value in found.metrics.items()}
 
 
 def _preferences(

@@ -45,17 +45,20 @@ class RecordLineage(Report):
 
 
 class SliceScore(Report):
-    """How right the model is on the test rows with one value of a column of data.sliceBy."""
+    """How good the model is on the test rows with one value of a column of data.sliceBy."""
 
     column: str
     value: str
     rows: int
-    accuracy: str
+    accuracy: str = ""
+    """Of a classifier; empty otherwise."""
+    loss: str = ""
+    """Of a model that generates text, on an answer's token; empty otherwise."""
     low: str
-    """Of the 95 % interval of the accuracy."""
+    """Of the 95 % interval of the accuracy or loss; empty where one row cannot give it."""
     high: str
     baseline: str
-    """Accuracy of the base model on the same rows."""
+    """The same of the base model on the same rows."""
 
 
 class FoldRecord(Report):
@@ -93,7 +96,7 @@ class VersionRecord(Report):
     generated_rows: int = 0
     """Test rows for which an answer was generated."""
     slices: tuple[SliceScore, ...] = ()
-    """Of data.sliceBy, the least accurate first (TextClassification)."""
+    """Of data.sliceBy, the least accurate first, or those with the highest loss."""
     folds: tuple[FoldRecord, ...] = ()
     """Of a cross-validation; mean and spread stand in `metrics`."""
     forgetting: str = ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,9 +20,10 @@ from oikyo_trainer.errors import Refused
 from oikyo_trainer.evaluation.classification import Question, ask_base, ask_classifier, score
 from oikyo_trainer.evaluation.cut import Reading
 from oikyo_trainer.evaluation.evaluate import evaluate
-from oikyo_trainer.evaluation.generation import answer_loss
+from oikyo_trainer.evaluation.generation import Losses, answer_losses
 from oikyo_trainer.evaluation.prompts import encode, encode_texts
 from oikyo_trainer.evaluation.record import read_record, verify
+from oikyo_trainer.evaluation.slices import slice_losses
 from unit.trainer.evaluation.tiny import (
     LABELS,
     Bench,
@@ -138,7 +141,45 @@ def test_batched_loss_equals_the_loss_row_by_row(tmp_path: Any) -> None:
                 torch.tensor(row.tokens.tolist())[None], labels=torch.tensor([labels])
             ).loss
         total, count = total + float(loss) * sum(row.answer), count + sum(row.answer)
-    assert answer_loss(model, rows, lambda _: None) == pytest.approx(total / count, rel=1e-5)
+    assert answer_losses(model, rows, lambda _: None).mean() == pytest.approx(
+        total / count, rel=1e-5
+    )
+
+
+def test_each_slice_of_generated_text_has_its_loss_beside_that_of_the_base(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "prompt-completion")
+    save_causal(bench.base)
+    save_causal(bench.tuned, seed=1)
+    path = bench.context.workspace / layout.dataset(bench.spec().dataset_digest) / "test.parquet"
+    table = pq.read_table(path)
+    country = pa.array(["de" if n % 4 else "fr" for n in range(len(table))])
+    pq.write_table(table.append_column("meta.country", country), path)
+    result = evaluate(bench.spec(), bench.context)
+    folder = bench.context.workspace / result.path
+    slices = json.loads((folder / "record.json").read_text())["slices"]
+    assert {one["value"]: one["rows"] for one in slices} == {
+        "de": len(table) - -(-len(table) // 4), "fr": -(-len(table) // 4)
+    }  # fmt: skip
+    assert float(slices[0]["loss"]) >= float(slices[1]["loss"])
+    for measured, name in ((result.metrics, "loss"), (result.baseline, "baseline")):
+        parts = [float(one[name]) for one in slices]
+        assert min(parts) - 1e-4 <= values(measured)["loss"] <= max(parts) + 1e-4
+    assert all(float(one["low"]) <= float(one["loss"]) <= float(one["high"]) for one in slices)
+    assert "the highest loss first" in (folder / "README.md").read_text()
+
+
+def test_the_interval_of_a_loss_is_that_of_rows_drawn_anew() -> None:
+    draw = np.random.default_rng(3)
+    tokens = draw.integers(5, 40, 300)
+    losses = Losses(tokens * draw.normal(2.0, 0.5, 300), tokens)
+    (told,) = slice_losses([{"meta.a": "x"}] * 300, losses, losses)
+    drawn = [draw.integers(0, 300, 300) for _ in range(4000)]
+    means = [losses.sums[rows].sum() / tokens[rows].sum() for rows in drawn]
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert float(told.low) == pytest.approx(low, abs=0.01)
+    assert float(told.high) == pytest.approx(high, abs=0.01)
+    one = Losses(losses.sums[:1], tokens[:1])
+    assert slice_losses([{"meta.a": "x"}], one, one)[0].low == ""
 
 
 def test_the_answer_of_a_pair_is_the_completion_and_the_end_token(tmp_path: Any) -> None:
