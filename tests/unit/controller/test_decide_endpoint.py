@@ -205,7 +205,7 @@ def test_what_vllm_cannot_carry_out_is_told_before_a_pod_starts(kind, words):
 
 def test_vllm_takes_no_adapter_that_classifies():
     decision = beside(adapter(), runtime="VLLM")
-    assert "classifies texts" in find(decision.status.conditions, "Stalled").message
+    assert "has the task TextClassification" in find(decision.status.conditions, "Stalled").message
 
 
 def test_vllm_serves_no_version_that_says_numbers():

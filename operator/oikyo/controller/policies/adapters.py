@@ -145,7 +145,7 @@ def _runs(record: ModelVersionSpec, runtime: Runtime, where: str) -> Unfit | Non
         return None
     why = ""
     if record.task != "TextGeneration":
-        why = "classifies texts"
+        why = f"has the task {record.task}"
     elif kind.method not in ("LoRA", "QLoRA"):
         why = f"was made by {kind.method}"
     elif kind.variant == "DoRA":
