@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from oikyo_trainer.training.tokenfiles import SplitWriter, TokenRows, open_rows
 from unit.trainer.training.conftest import WORDS, Lab, digest, write_dataset
 from unit.trainer.training.test_kills import in_child
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 FORGETFUL: dict[str, Any] = {
     "method": "Full",
-    "epochs": 6,
+    "epochs": 4,
     "learning_rate": "5e-3",
     "scheduler": "Constant",
     "checkpoints": {"every_steps": 6, "keep": 20},
@@ -68,69 +69,82 @@ def curve(lab: Lab, run: str) -> dict[int, float]:
     return dict(found)
 
 
-def model_of(lab: Lab, result: TrainResult) -> dict[str, Any]:
-    return lab.weights(result)
-
-
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     import torch
 
     return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
 
 
-@pytest.mark.slow
-def test_replay_keeps_what_a_training_without_it_forgets(lab: Lab) -> None:
-    base = a_base_that_knows(lab)
-    rises, levers = {}, {}
-    for share in ("0", "0.2"):
-        spec = with_general(lab, f"r{share}", base=base, general={"replay": share})
-        result = lab.train(spec)
-        seen = curve(lab, spec.run)
-        assert min(seen) == 0, "the base was not measured"
-        rises[share] = seen[max(seen)] - seen[0]
-        levers[share] = result.levers
-    assert rises["0"] > 0.5, rises
-    assert rises["0.2"] < 0.5 * rises["0"], rises
-    assert levers["0.2"][0].startswith("replay 0.2: 24 general rows (24 different")
-    assert not any(said.startswith("replay") for said in levers["0"])
+@dataclass(frozen=True)
+class Free:
+    """A training that nothing held back, from a base that knows the general texts."""
+
+    lab: Lab
+    base: str
+    best_step: int
+    levers: tuple[str, ...]
+    rises: dict[int, float]
+    """Of the general loss, by step."""
 
 
-@pytest.mark.slow
-def test_the_best_checkpoint_is_one_that_keeps_to_the_bound(lab: Lab) -> None:
+@pytest.fixture(scope="module")
+def free(tmp_path_factory: pytest.TempPathFactory) -> Free:
+    lab = Lab(tmp_path_factory.mktemp("free"))
     base = a_base_that_knows(lab)
     spec = with_general(lab, "free", base=base, general={"replay": "0", "maxIncrease": "100"})
-    free = lab.train(spec)
-    seen = curve(lab, "free")
-    rises = {step: loss - seen[0] for step, loss in seen.items() if step}
-    least = min(rises.values())
-    assert rises[free.best_step] > least
-    bound = f"{(least + rises[free.best_step]) / 2:.4f}"
-    held = lab.train(
-        with_general(lab, "held", base=base, general={"replay": "0", "maxIncrease": bound})
-    )
-    assert rises[held.best_step] <= float(bound) < rises[free.best_step]
-    assert f"it would have been step {free.best_step}" in held.levers[0]
+    result = lab.train(spec)
+    return Free(lab, base, result.best_step, result.levers, rises(lab, "free"))
+
+
+def rises(lab: Lab, run: str) -> dict[int, float]:
+    seen = curve(lab, run)
+    assert min(seen) == 0, "the base was not measured"
+    return {step: loss - seen[0] for step, loss in seen.items() if step}
+
+
+@pytest.mark.slow
+def test_replay_keeps_what_a_training_without_it_forgets(free: Free) -> None:
+    spec = with_general(free.lab, "replayed", base=free.base, general={"replay": "0.2"})
+    result = free.lab.train(spec)
+    last = max(free.rises)
+    assert free.rises[last] > 0.5
+    assert rises(free.lab, "replayed")[last] < 0.5 * free.rises[last]
+    assert result.levers[0].startswith("replay 0.2: 24 general rows (24 different")
+    assert not any(said.startswith("replay") for said in free.levers)
+
+
+@pytest.mark.slow
+def test_the_best_checkpoint_is_one_that_keeps_to_the_bound(free: Free) -> None:
+    least = min(free.rises.values())
+    assert free.rises[free.best_step] > least
+
+    def held(run: str, bound: str) -> TrainResult:
+        general = {"replay": "0", "maxIncrease": bound}
+        return free.lab.train(with_general(free.lab, run, base=free.base, general=general))
+
+    bound = f"{(least + free.rises[free.best_step]) / 2:.4f}"
+    kept = held("kept", bound)
+    assert free.rises[kept.best_step] <= float(bound) < free.rises[free.best_step]
+    assert f"it would have been step {free.best_step}" in kept.levers[0]
     # No checkpoint can keep to it: the least rise is taken, and said to be too much.
-    none = lab.train(
-        with_general(lab, "none", base=base, general={"replay": "0", "maxIncrease": "0.0001"})
-    )
-    assert rises[none.best_step] == pytest.approx(least, abs=1e-4)
+    none = held("none", "0.0001")
+    assert free.rises[none.best_step] == least
     assert none.levers[0].startswith("best checkpoint: none keeps to the bound")
 
 
 @pytest.mark.slow
 def test_a_killed_training_with_replay_ends_in_the_same_bits(lab: Lab) -> None:
-    more = {"epochs": 3, "general": {"replay": "0.2"}}
+    more = {"epochs": 2, "general": {"replay": "0.2"}}
     whole = lab.train(with_general(lab, "whole", **more))
     spec = with_general(lab, "cut", **more)
     place = lab.workspace / layout.checkpoints("cut")
     for attempt in (1, 2):
-        after = 12 * attempt
+        after = 6 * attempt
         again = spec.model_copy(update={"attempt": attempt})
         in_child(lab, again, lambda: (place / f"checkpoint-{after}").exists())  # noqa: B023
     resumed = lab.train(spec.model_copy(update={"attempt": 3}))
     assert resumed.best_step == whole.best_step
-    assert same(model_of(lab, whole), model_of(lab, resumed))
+    assert same(lab.weights(whole), lab.weights(resumed))
     assert curve(lab, "whole") == curve(lab, "cut")
 
 
