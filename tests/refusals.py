@@ -223,6 +223,8 @@ RULES = (
          task="TextGeneration", training={"objective": "DPO", "general": _GENERAL}),
     _job("general rows for learned vectors", "spec.training.general", "nothing is forgotten",
          task="TextGeneration", training={"method": "PromptTuning", "merge": False, "general": _GENERAL}),
+    _job("an adapter alone between two weights", "spec.training.general.interpolation", "whole weights",
+         task="TextGeneration", training={"merge": False, "general": {**_GENERAL, "interpolation": "Auto"}}),
     _job("general rows without validation", "spec.training.general", "split.validation above 0",
          task="TextGeneration", training={"general": _GENERAL}, **_data(split={"validation": "0"})),
     _job("general rows from nowhere", "spec.training.general.sources", "at least one file",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -70,3 +70,12 @@ class General(Model):
             "content. Default: 500.",
         ),
     ] = 500
+    interpolation: Annotated[
+        Literal["Never", "Auto"],
+        Field(
+            description="Whether the weights may be taken part of the way back to the base's once the training is "
+            "done (WiSE-FT). Auto: the checkpoint is chosen by selectBy alone, then of 1, 0.8, 0.6, 0.4 and 0.2 of "
+            "the way from the base the one with the least validation loss that keeps to maxIncrease. Needs whole "
+            "weights: method Full, or merge. Default: Never."
+        ),
+    ] = "Never"

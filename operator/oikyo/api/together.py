@@ -29,6 +29,11 @@ TOGETHER: tuple[Rule, ...] = (
         ".general",
     ),
     Rule(
+        "!has(self.general) || self.general.interpolation == 'Never' || self.method == 'Full' || self.merge",
+        "interpolation works on whole weights: write training.merge: true, or general.interpolation: Never",
+        ".general.interpolation",
+    ),
+    Rule(
         "self.objective == 'Supervised' || self.lossOn == 'Answers'",
         "preferences compare whole answers: leave lossOn out, or write objective: Supervised",
         ".lossOn",

@@ -13,6 +13,7 @@ from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.modelversion import ModelVersion
 from oikyo.controller import reasons
 from oikyo.controller.conditions import find
+from oikyo.controller.policies.forgetting import forgot, next_step
 from oikyo.controller.resolve import run_id
 from oikyo.desktop.figures import change, short, value_of
 from oikyo.desktop.home import Home
@@ -67,11 +68,17 @@ def _judged(console: Console, job: FineTuneJob, home: Home, *, again: bool) -> N
     if accepted:
         console.print(f"next     oikyo serve {job.model_name}")
     else:
-        console.print(
-            "next     read the report, then change data or training in a job with a new name, "
-            "or run it with --again",
-            soft_wrap=True,
-        )
+        console.print(f"next     {_next(job)}", soft_wrap=True)
+
+
+def _next(job: FineTuneJob) -> str:
+    """What a rejected job may try; what was forgotten has levers of its own."""
+    if forgot(job.status.gates):
+        return next_step(job.spec.training)
+    return (
+        "read the report, then change data or training in a job with a new name, or run it with "
+        "--again"
+    )
 
 
 def _sentence(job: FineTuneJob) -> str:

@@ -82,7 +82,9 @@ def test_an_accepted_result_says_what_it_kept() -> None:
 @pytest.mark.parametrize(
     ("training", "says", "not_said"),
     [
-        ({"method": "Full"}, "method: LoRA", "interpolation: Auto"),
+        ({"method": "Full"}, "method: LoRA", "training.merge"),
+        ({"merge": False}, "interpolation: Auto with training.merge: true", "method: LoRA"),
+        ({"general": {**GENERAL, "interpolation": "Auto"}}, 'replay: "0.1"', "interpolation"),
         ({"method": "LoRA"}, 'replay: "0.1"', "method: LoRA"),
         ({"general": {**GENERAL, "replay": "0.3"}}, "learningRate half as high", "replay:"),
     ],

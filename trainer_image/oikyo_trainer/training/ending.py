@@ -19,6 +19,7 @@ from .curve import read
 from .distributed import barrier
 from .forgetting import EVAL_GENERAL_LOSS, choice
 from .history import History
+from .interpolation import Settled, Steering
 from .methods.merge import Rows
 from .release import Released, release
 from .running import Run
@@ -36,16 +37,16 @@ def finish(
     peak = int(metrics["peak_memory_bytes"])
     if predicted is not None:
         metrics["predicted_memory_bytes"] = float(predicted)
-    early = run.rhythm.stopped_early
+    early, steering = run.rhythm.stopped_early, _steering(run, setting)
     run.trainer = None  # its weights and moments would double the memory of the release
     gc.collect()
-    best = path = None
+    best = path = settled = None
     if setting.world.is_first:
         best = checkpoints.best_good()
         if best is None:
             raise Retry("NoCheckpoint", "no checkpoint verifies: training starts over")
-        released = _release(setting, checkpoints.path(best.step), rows)
-        path = released.folder
+        released = _release(setting, checkpoints.path(best.step), rows, steering)
+        path, settled = released.folder, released.settled
         if released.parity is not None:
             metrics["merge_logit_difference"] = released.parity.difference
         if best.eval_loss is not None:
@@ -59,7 +60,7 @@ def finish(
         resolved=(*setting.plan.resolved, *run.resolved),
         model_path=path.relative_to(setting.context.workspace).as_posix() if path else "",
         curve=reading.sentence if (reading := read(run.history.lines())) else "",
-        levers=tuple(_levers(run, setting, best)),
+        levers=tuple(_levers(run, setting, best, settled)),
         notes=(
             *_notes(checkpoints, newest, early),
             *run.rollbacks.sentences(),
@@ -68,7 +69,16 @@ def finish(
     )
 
 
-def _release(setting: Setting, checkpoint: Path, rows: Rows) -> Released:
+def _steering(run: Run, setting: Setting) -> Steering | None:
+    """What the weights are taken back to the base's by; None: they stay as they were trained."""
+    general = setting.general
+    if general is None or general.asked.interpolation == "Never":
+        return None
+    bound, rows = float(general.asked.max_increase), run.trainer.eval_dataset
+    return Steering(rows, general.measured, bound, general.asked.max_rows)
+
+
+def _release(setting: Setting, checkpoint: Path, rows: Rows, steering: Steering | None) -> Released:
     return release(
         checkpoint,
         base=setting.base,
@@ -77,17 +87,24 @@ def _release(setting: Setting, checkpoint: Path, rows: Rows) -> Released:
         rows=rows,
         folder=setting.folder,
         before_commit=setting.check_attempt,
+        steering=steering,
     )
 
 
-def _levers(run: Run, setting: Setting, best: Manifest | None) -> Iterator[str]:
+def _levers(
+    run: Run, setting: Setting, best: Manifest | None, settled: Settled | None
+) -> Iterator[str]:
     """What was done against forgetting."""
     if setting.general is None or best is None:
         return
     if setting.replay is not None:
         yield setting.replay.sentence()
     asked, select_by = setting.general.asked, setting.spec.training.select_by
-    yield from choice(run.history.lines(), best.step, float(asked.max_increase), select_by)
+    bound = float(asked.max_increase)
+    if settled is not None:
+        yield settled.sentence(bound)
+    else:
+        yield from choice(run.history.lines(), best.step, bound, select_by)
 
 
 def _metrics(run: Run, newest: Manifest | None) -> dict[str, float]:

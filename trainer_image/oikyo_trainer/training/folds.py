@@ -76,8 +76,13 @@ def keep(stage: Path, fold: int, result: TrainResult, check_attempt: Callable[[]
 
 
 def of_fold(spec: TrainSpec) -> TrainSpec:
-    """The training of a fold: its adapter is not merged, since it is measured and thrown away."""
-    return spec.model_copy(update={"training": spec.training.model_copy(update={"merge": False})})
+    """The training of a fold: its adapter is not merged, since it is measured and thrown away.
+
+    Interpolation, which needs whole weights, belongs to what is measured.
+    """
+    general = spec.training.general
+    merge = general is not None and general.interpolation != "Never"
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"merge": merge})})
 
 
 def part_of(context: Context, number: int, parts: int, stride: int) -> Context:

@@ -22,6 +22,7 @@ from ..evaluation.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from ..evaluation.opening import VIRTUAL_TOKENS
 from ..files import commit_folder, write_atomic
 from .heads import Head
+from .interpolation import Settled, Steering, settle
 from .methods.merge import Parity, Rows, merge
 from .model import METHODS, Base, load_weights
 
@@ -37,6 +38,8 @@ class Released:
     folder: Path
     parity: Parity | None = None
     """Of a merged adapter: how far the files are from what was trained."""
+    settled: Settled | None = None
+    """How far the weights went back to the base's; None: it was not asked for."""
 
 
 def release(
@@ -48,10 +51,15 @@ def release(
     rows: Rows,
     folder: Path,
     before_commit: Callable[[], None],
+    steering: Steering | None = None,
 ) -> Released:
-    """Write `folder`/model (and `folder`/adapter); `rows` are tokens to compare a merged model on."""
+    """Write `folder`/model (and `folder`/adapter); `rows` are tokens to compare a merged model on.
+
+    With `steering` the weights may go back part of the way to the base's; an adapter of what they were
+    is then not kept.
+    """
     _forget_sharding()
-    parity = None
+    parity = settled = None
     if METHODS[training.method].adapter:
         adapted = _adapted(checkpoint, base, head)
 
@@ -63,17 +71,31 @@ def release(
             return Released(folder / MODEL)
         model, parity = merge(adapted, base.saved_dtype, rows)
         parity.check(base.saved_dtype)
-        _write_folder(folder / ADAPTER, write_adapter, before_commit)
+        settled = _settled(model, base, head, steering)
+        if settled is None or settled.taken.factor == 1.0:
+            _write_folder(folder / ADAPTER, write_adapter, before_commit)
+        else:
+            shutil.rmtree(folder / ADAPTER, ignore_errors=True)
     else:
         whole = load_weights(base, head, torch.float32, checkpoint)
         model = whole.to(base.saved_dtype)
+        settled = _settled(model, base, head, steering)
 
     def write(staging: Path) -> None:
         model.save_pretrained(staging)
         base.tokenizer.save_pretrained(staging)
 
     _write_folder(folder / MODEL, write, before_commit)
-    return Released(folder / MODEL, parity)
+    return Released(folder / MODEL, parity, settled)
+
+
+def _settled(
+    model: Any, base: Base, head: Head | None, steering: Steering | None
+) -> Settled | None:
+    if steering is None:
+        return None
+    weights = load_weights(base, head, base.saved_dtype)
+    return settle(model, dict(weights.named_parameters()), steering)
 
 
 def _adapted(checkpoint: Path, base: Base, head: Head | None) -> Any:

@@ -108,8 +108,11 @@ def _rhythm(setting: Setting, *, validates: bool) -> Rhythm:
 
 
 def _bound(setting: Setting) -> float | None:
-    """How far the general loss may rise; None: nothing is asked."""
-    return None if setting.general is None else float(setting.general.asked.max_increase)
+    """How far the general loss of the best checkpoint may rise; None: as far as it does."""
+    asked = setting.general.asked if setting.general is not None else None
+    if asked is None or asked.interpolation != "Never":
+        return None  # what rose too far is taken back after the training
+    return float(asked.max_increase)
 
 
 def _speed(setting: Setting, device: Any, counter: Throughput, stopwatch: Stopwatch) -> Speed:

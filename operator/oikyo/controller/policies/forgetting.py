@@ -27,6 +27,9 @@ def _levers(training: TrainingSpec) -> Iterator[str]:
     general = training.general
     if general is not None and Decimal(general.replay) < MORE_REPLAY:
         yield f'more general rows, training.general.replay: "{MORE_REPLAY}"'
+    if general is not None and general.interpolation == "Never":
+        merge = "" if training.method == "Full" or training.merge else " with training.merge: true"
+        yield f"training.general.interpolation: Auto{merge}"
     if training.method == "Full":
         yield "training.method: LoRA, which learns less and forgets less"
     yield "a training.learningRate half as high, or fewer training.epochs"

@@ -12,6 +12,7 @@ import pytest
 from oikyo.api import workspace as layout
 from oikyo.api.stages import GeneralRows, TrainResult, TrainSpec
 from oikyo_trainer.training.forgetting import EVAL_GENERAL_LOSS, choice
+from oikyo_trainer.training.interpolation import Point, Settled, taken
 from oikyo_trainer.training.replay import Mixed, replayed
 from oikyo_trainer.training.tokenfiles import SplitWriter, TokenRows, open_rows
 from unit.trainer.training.conftest import WORDS, Lab, digest, write_dataset
@@ -25,6 +26,10 @@ FORGETFUL: dict[str, Any] = {
     "scheduler": "Constant",
     "checkpoints": {"every_steps": 6, "keep": 20},
 }
+
+RATES = {"Full": "5e-3", "LoRA": "4e-3"}
+BOUNDS = {"Full": "1.2", "LoRA": "0.7"}
+"""Of the general loss, so that neither the tuned weights nor only the nearest to the base keep to it."""
 
 
 def backwards(number: int) -> list[dict[str, Any]]:
@@ -130,6 +135,47 @@ def test_the_best_checkpoint_is_one_that_keeps_to_the_bound(free: Free) -> None:
     none = held("none", "0.0001")
     assert free.rises[none.best_step] == least
     assert none.levers[0].startswith("best checkpoint: none keeps to the bound")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["Full", "LoRA"])
+def test_interpolation_takes_the_weights_back_within_the_bound(free: Free, method: str) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    bound = BOUNDS[method]
+    general = {"replay": "0", "maxIncrease": bound, "interpolation": "Auto"}
+    more = {"method": method, "epochs": 2, "learning_rate": RATES[method]}
+    spec = with_general(free.lab, f"back-{method}", base=free.base, general=general, **more)
+    result = free.lab.train(spec)
+    assert max(rises(free.lab, spec.run).values()) > float(bound)
+    (said,) = result.levers
+    assert said.startswith("interpolation 0."), said
+    factor = float(said.split()[1].rstrip(":"))
+    assert factor in (0.2, 0.4, 0.6, 0.8)
+    back = free.lab.weights(result)
+    base = load_file(free.lab.workspace / layout.model(free.base) / "model.safetensors")
+    if method == "Full":
+        place = free.lab.workspace / layout.checkpoints(spec.run)
+        tuned = load_file(place / f"checkpoint-{result.best_step}" / "model.safetensors")
+        for name, value in back.items():
+            assert torch.allclose(value, base[name].lerp(tuned[name], factor), atol=1e-6), name
+    else:
+        assert not (free.lab.workspace / result.model_path).with_name("adapter").exists()
+
+
+def test_of_the_factors_that_keep_to_the_bound_the_best_for_the_task_is_taken() -> None:
+    points = [
+        Point(1.0, 1.0, 0.9),
+        Point(0.8, 1.1, 0.2),
+        Point(0.6, 1.05, 0.1),
+        Point(0.2, 2.0, 0.0),
+    ]
+    assert taken(points, 1.0).factor == 1.0
+    assert taken(points, 0.2).factor == 0.6
+    assert taken(points, 0.05).factor == 0.2
+    assert taken(points, -0.1).factor == 1.0  # nothing keeps to it: the verdict says so
+    assert "no factor keeps to the bound" in Settled(tuple(points), points[0]).sentence(0.0)
 
 
 @pytest.mark.slow
