@@ -161,7 +161,7 @@ def test_kubectl_explain_describes_every_field(cluster: Cluster) -> None:
     text = cluster.kubectl("explain", "finetunejob.spec.training").stdout
     assert "Peak learning rate as text, above 0 and at most 1" in text
     whole = cluster.kubectl("explain", "finetunejob.spec", "--recursive").stdout
-    assert "enum: TextClassification, TextGeneration" in whole
+    assert "enum: TextClassification, TextRegression, TextGeneration" in whole
     assert "<no description>" not in text + whole
 
 
