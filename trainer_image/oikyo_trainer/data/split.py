@@ -17,7 +17,7 @@ from oikyo.api.split import Split
 
 from . import stratified, times
 from .dedup import Kept, Mask
-from .spool import Index, Rows
+from .spool import Index, Rows, slices
 
 SIDES = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
@@ -62,8 +62,12 @@ def of_families(
 ) -> npt.NDArray[np.uint64]:
     """The greatest u of each row's family: a new member can move it towards train, never away."""
     greatest = np.zeros(int(families.max(initial=0)) + 1, dtype=np.uint64)
-    np.maximum.at(greatest, families[own], uniform[own])
-    return np.where(own, greatest[families], uniform)
+    found = np.array(uniform)
+    for part in slices(len(found)):
+        np.maximum.at(greatest, families[part][own[part]], found[part][own[part]])
+    for part in slices(len(found)):
+        found[part][own[part]] = greatest[families[part][own[part]]]
+    return found
 
 
 def by_hash(uniform: npt.NDArray[np.uint64], test: Decimal, validation: Decimal) -> Sides:
@@ -86,7 +90,13 @@ def _greatest(rows: Rows, uniform: npt.NDArray[np.uint64], own: Mask) -> Index:
     """Of each class, the row with the greatest u; none for generation, which has no classes."""
     if not len(rows.label_codes):
         return np.zeros(0, dtype=np.int64)
-    index = np.flatnonzero(own)
+    parts = [np.flatnonzero(own[part]) + part.start for part in slices(len(own))]
+    last = [_last(rows, uniform, part) for part in parts]
+    return _last(rows, uniform, np.concatenate([np.zeros(0, dtype=np.int64), *last]))
+
+
+def _last(rows: Rows, uniform: npt.NDArray[np.uint64], index: Index) -> Index:
+    """Of `index`, for each class the row with the greatest u."""
     order = index[np.lexsort((rows.inputs[index, 1], uniform[index], rows.label_codes[index]))]
     codes = rows.label_codes[order]
     last = np.ones(len(order), dtype=bool)

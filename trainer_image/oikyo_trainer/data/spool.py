@@ -5,9 +5,11 @@ The texts wait in an Arrow file, hashes and numbers in files beside it, all of t
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Lock
 from typing import Any
 
@@ -19,6 +21,8 @@ from .columns import Shape
 from .piece import SCHEMAS, Piece
 from .threads import in_order
 
+AT_ONCE = 1 << 20
+"""Rows whose numbers are worked on at one time, so that what is on the way does not grow with the data."""
 GATHER_ROWS = 16384
 GATHER_CHARACTERS = 16 << 20
 
@@ -96,7 +100,7 @@ class Spool:
         found = {name: self._mapped(name, form) for name, form in NUMBERS.items()}
         for name in ("questions", "members", "numbers"):
             found[name] = found[name] if len(found[name]) else None
-        return Rows(**found, labels=tuple(self._codes))
+        return Rows(**found, labels=tuple(self._codes), folder=self._path.parent)
 
     def _mapped(self, name: str, form: str) -> Any:  # an array of that form
         """The numbers as they lie on disk: memory holds of them what is in use."""
@@ -144,7 +148,9 @@ class Rows:
         members: npt.NDArray[np.uint64] | None = None,
         synthetic: npt.NDArray[np.int8] | None = None,
         numbers: npt.NDArray[np.float64] | None = None,
+        folder: Path | None = None,
     ) -> None:
+        self._folder = folder
         self.inputs, self.rows, self.exact = inputs, rows, exact
         """(rows, 2) big-endian halves of the keys; exact: 32 bytes each."""
         self.questions = inputs if questions is None else questions
@@ -169,6 +175,20 @@ class Rows:
         if self.numbers is not None:
             return self.numbers
         return self.label_codes if self.labels else np.zeros(len(self), dtype=np.int32)
+
+    def room(self, count: int) -> Index:
+        """Room for a number of each of `count` rows: in a file beside theirs, if they lie in files."""
+        if self._folder is None or count < AT_ONCE:
+            return np.empty(count, dtype=np.int64)
+        with TemporaryFile(dir=self._folder) as file:
+            # A hole in a mapped file would end the process by a signal once the volume is full.
+            os.posix_fallocate(file.fileno(), 0, 8 * count)
+            return np.asarray(np.memmap(file, dtype=np.int64, mode="r+", shape=(count,)))
+
+
+def slices(count: int) -> Iterator[slice]:
+    """Numbers from 0 to `count`, AT_ONCE at a time."""
+    return (slice(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE))
 
 
 def _words(hashes: bytes) -> npt.NDArray[np.uint64]:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from oikyo.api.clean import CleanStep
 
-from ..dedup import Kept, Mask, group
+from ..dedup import Kept, Mask, repeated
 from ..intake import Intake
 from ..spool import Index, Rows
 from .log import Cleaned
@@ -17,9 +17,12 @@ def tell_exact(intake: Intake, rows: Rows, kept: Kept, given_test: Mask) -> None
     """Duplicates beside the row that stays, leaked rows beside that of the test set."""
     gone = np.flatnonzero(kept.duplicate)
     if len(gone):
-        same = group(rows.rows) * 2 + given_test
-        stays = _first(same, ~kept.duplicate)
-        _tell(intake, rows, "duplicates", "the same row as", gone, stays[same[gone]])
+        found, groups = repeated(rows.rows)
+        ordered = np.argsort(found)
+        found, same = found[ordered], groups[ordered] * 2 + given_test[found[ordered]]
+        stays = found[_first(same, ~kept.duplicate[found])]
+        own = same[kept.duplicate[found]]
+        _tell(intake, rows, "duplicates", "the same row as", gone, stays[own])
     gone = np.flatnonzero(kept.leaked)
     if len(gone):
         stays = _first(kept.groups, given_test & kept.mask)
@@ -36,10 +39,9 @@ def tell_near(
     leaked: Mask,
 ) -> None:
     """Near-duplicates that are removed, beside the row that each resembles."""
-    every = zip(gone.tolist(), partners.tolist(), share.tolist(), leaked.tolist(), strict=True)
-    for row, other, alike, tests in every:
+    for row, other, alike, tests in zip(gone, partners, share, leaked, strict=True):
         step: CleanStep = "leaked" if tests else "nearDuplicates"
-        _tell_one(intake, rows, step, f"{alike:.0%} like", row, other)
+        _tell_one(intake, rows, step, f"{alike:.0%} like", int(row), int(other))
 
 
 def _first(groups: Index, stays: Mask) -> Index:

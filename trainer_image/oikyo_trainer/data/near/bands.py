@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..spool import Index, Rows, Spool
+from ..spool import Index, Rows, Spool, slices
 from .shingles import Hashes, Shingles, mix, of_rows
 
 MOST_BANDS = 32
@@ -21,8 +21,6 @@ MOST_BANDS = 32
 MOST_MINIMA = 128
 MISSED = 0.004
 """Largest share of pairs at exactly the similarity that may share no band."""
-AT_ONCE = 1 << 20
-"""Sorted keys that are compared at one time."""
 LAGS = 3
 """A row is compared with so many that come before it in a bucket, and with the first of it."""
 
@@ -57,15 +55,20 @@ def write(
         os.posix_fallocate(file.fileno(), 0, 8 * shape[0] * shape[1])
     mapped = np.memmap(path, dtype=np.uint64, mode="r+", shape=shape)
     factors = _factors(form)
-    places = np.argsort(nodes)  # texts are fetched as they lie, which reads the spool once
+    place, wanted = rows.room(len(rows)), np.zeros(len(rows), dtype=bool)
+    for part in slices(len(nodes)):
+        place[nodes[part]] = np.arange(part.start, part.stop)
+        wanted[nodes[part]] = True
 
     def of_slice(found: Shingles) -> tuple[Index, Hashes]:
         filled = np.flatnonzero(found.counts)
         starts = (np.cumsum(found.counts) - found.counts)[filled]
         return filled, _bands(found.flat, starts, factors)
 
-    for start, (filled, hashes) in of_rows(spool, rows, nodes[places], of_slice):
-        mapped[:, places[start + filled]] = hashes
+    for part in slices(len(rows)):  # texts are fetched as they lie, which reads the spool once
+        own = np.flatnonzero(wanted[part]) + part.start
+        for start, (filled, hashes) in of_rows(spool, rows, own, of_slice):
+            mapped[:, place[own[start + filled]]] = hashes
     mapped.flush()
     return mapped
 
@@ -104,13 +107,18 @@ def _of_band(keys: Hashes, rows: int) -> Hashes:
     """
     bits = np.uint64(max(rows - 1, 1).bit_length())
     own = np.uint64((1 << int(bits)) - 1)
-    packed = (keys & ~own) | np.arange(rows, dtype=np.uint64)
-    packed = packed[keys != 0]
+    packed, none = np.empty(rows, dtype=np.uint64), 0
+    for part in slices(rows):
+        packed[part] = keys[part] & ~own
+        packed[part] |= np.arange(part.start, part.stop, dtype=np.uint64)
+        packed[part][keys[part] == 0] = 0  # a row without a word; no other row's number is this
+        none += int((keys[part] == 0).sum())
     packed.sort()
+    packed = packed[none:]
     same = np.zeros(len(packed), dtype=bool)
-    for start in range(1, len(packed), AT_ONCE):
-        part = packed[start - 1 : start + AT_ONCE] >> bits
-        same[start : start + AT_ONCE] = part[1:] == part[:-1]
+    for part in slices(len(packed)):
+        begin = packed[max(part.start - 1, 0) : part.stop] >> bits
+        same[max(part.start, 1) : part.stop] = begin[1:] == begin[:-1]
     place = np.flatnonzero(same)
     begins = np.ones(len(place), dtype=bool)
     begins[1:] = place[1:] != place[:-1] + 1

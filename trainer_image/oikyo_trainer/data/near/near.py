@@ -6,6 +6,7 @@ content: the order of the sources does not decide. See docs/explanation/splits.m
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,12 +15,13 @@ import numpy.typing as npt
 
 from oikyo.api.duplicates import Duplicates
 
-from ..dedup import Kept, Mask, in_conflict
+from ..dedup import Kept, Mask, in_conflict, in_order_of, several
 from ..findings import FIRST, Finding, excerpt
 from ..intake import Intake
-from ..spool import Index, Rows, Spool
+from ..spool import Index, Rows, Spool, slices
 from . import bands, verify
 
+Share = npt.NDArray[np.float64]
 FILE = "near.bands"
 LARGEST = 0.05
 """A family with more than this share of the inputs shares a template; it is not kept together."""
@@ -53,12 +55,10 @@ def find(spool: Spool, rows: Rows, kept: Kept, given_test: Mask, how: Duplicates
     similarity = verify.similarities(spool, rows, nodes, pairs)
     alike = similarity >= threshold
     pairs, similarity = pairs[alike], similarity[alike]
-    families = _families(kept.groups, nodes, pairs)
+    families = _families(rows, kept.groups, nodes, pairs)
     found = _resembling(rows, kept, given_test, nodes, pairs)
-    chosen = similarity[[number for _, _, number in found]] if found else np.zeros(0)
-    partners = {int(kept.groups[nodes[j]]): (int(nodes[i]), s)
-                for (j, i, _), s in zip(found, chosen.tolist(), strict=True)}  # fmt: skip
-    return _by_row(kept, given_test, partners, families)
+    stay, gone = nodes[pairs[found, 0]], nodes[pairs[found, 1]]
+    return _by_row(kept, given_test, gone, stay, similarity[found], families)
 
 
 def apply(kept: Kept, near: Near, how: Duplicates) -> Kept:
@@ -110,25 +110,38 @@ def _shown(spool: Spool, rows: Rows, wanted: Index) -> list[str]:
 
 def _nodes(rows: Rows, kept: Kept, given_test: Mask) -> Index:
     """One row of each input that stays, those of the test set first, then by content."""
-    index = np.flatnonzero(kept.mask)
-    order = index[np.lexsort((rows.rows[index, 1], rows.rows[index, 0], ~given_test[index]))]
-    groups = kept.groups[order]
-    first = np.empty(int(kept.groups.max(initial=-1)) + 1, dtype=np.int64)
-    first[groups[::-1]] = order[::-1]  # of several the last that is written stays
-    return order[first[groups] == order]
+    order = in_order_of(rows.rows)
+    seen = np.zeros(len(rows) + 1, dtype=bool)
+    nodes, count = rows.room(len(rows)), 0
+    for tests in (True, False) if given_test.any() else (False,):
+        for part in slices(len(rows)):
+            own = order[part]
+            own = own[kept.mask[own] & (given_test[own] == tests)]
+            groups, first = np.unique(kept.groups[own], return_index=True)
+            own = own[np.sort(first[~seen[groups]])]
+            seen[groups] = True
+            nodes[count : count + len(own)] = own
+            count += len(own)
+    return nodes[:count]
 
 
-def _families(groups: Index, nodes: Index, pairs: npt.NDArray[np.int64]) -> Index:
+def _families(rows: Rows, groups: Index, nodes: Index, pairs: npt.NDArray[np.int64]) -> Index:
     """Numbers of families by row: connected inputs, unless they are too many."""
-    count = len(nodes)
-    part = connected(count, pairs)
+    alike = np.unique(pairs)
+    part = connected(len(alike), np.searchsorted(alike, pairs))
     sizes = np.bincount(part, minlength=1)
-    together = sizes[part] <= max(FEW, LARGEST * count)
-    leader = np.full(len(sizes), -1, dtype=np.int64)
-    leader[part[::-1]] = nodes[::-1]
-    own = np.arange(int(groups.max(initial=-1)) + 1)
-    own[groups[nodes[together]]] = groups[leader[part[together]]]
-    return np.asarray(own[groups])
+    together = sizes[part] <= max(FEW, LARGEST * len(nodes))
+    own, leader = groups[nodes[alike[together]]], groups[nodes[alike[part[together]]]]
+    order = np.argsort(own)
+    own, leader = own[order], leader[order]
+    if not len(own):
+        return groups
+    families = rows.room(len(groups))
+    for piece in slices(len(groups)):
+        number = groups[piece]
+        place = np.minimum(np.searchsorted(own, number), len(own) - 1)
+        families[piece] = np.where(own[place] == number, leader[place], number)
+    return families
 
 
 def connected(count: int, pairs: npt.NDArray[np.int64]) -> Index:
@@ -152,38 +165,35 @@ def connected(count: int, pairs: npt.NDArray[np.int64]) -> Index:
 
 def _resembling(
     rows: Rows, kept: Kept, given_test: Mask, nodes: Index, pairs: npt.NDArray[np.int64]
-) -> list[tuple[int, int, int]]:
-    """(node that could go, node that it resembles, number of the pair), in the order of the nodes.
+) -> Index:
+    """Numbers of pairs of which the second node could go for the first, in the order of the nodes.
 
     A training input goes when a test input is like it, or one that stays and has the same answer;
     an input with several answers goes for the test set alone.
     """
-    answers = np.bincount(kept.groups[kept.mask], minlength=len(rows) + 1)
+    many = several(kept.mask, kept.groups)
     order = np.lexsort((pairs[:, 0], pairs[:, 1]))
     ones, others = (nodes[pairs[order, side]] for side in (0, 1))
     labels = rows.answers
-    spared = given_test[others]
-    goes = given_test[ones] | (
-        (answers[kept.groups[others]] == 1) & (labels[ones] == labels[others])
-    )
-    gone: set[int] = set()
-    found = []
-    for place in np.flatnonzero(goes & ~spared).tolist():
-        number = int(order[place])
-        i, j = pairs[number].tolist()
-        if j not in gone and i not in gone:
-            gone.add(j)
-            found.append((j, i, number))
-    return found
+    goes = given_test[ones] | (~many[kept.groups[others]] & (labels[ones] == labels[others]))
+    order = order[goes & ~given_test[others]]
+    gone, found = bytearray(len(nodes)), array("q")
+    for number, (i, j) in zip(order, pairs[order], strict=True):
+        if not gone[i] and not gone[j]:
+            gone[j] = 1
+            found.append(number)
+    return np.array(found, dtype=np.int64)
 
 
 def _by_row(
-    kept: Kept, given_test: Mask, partners: dict[int, tuple[int, float]], families: Index
+    kept: Kept, given_test: Mask, gone: Index, stay: Index, similarity: Share, families: Index
 ) -> Near:
-    gone = np.zeros(len(kept.groups) + 1, dtype=bool)
-    gone[list(partners)] = True
-    index = np.flatnonzero(kept.mask & gone[kept.groups])
-    told = [partners[group] for group in kept.groups[index].tolist()]
-    others = np.array([row for row, _ in told], dtype=np.int64)
-    similarity = np.array([value for _, value in told], dtype=np.float64)
-    return Near(index, others, similarity, given_test[others], families)
+    """By row what was found of the nodes: `gone` and `stay` are rows, one of each input."""
+    groups = kept.groups[gone]
+    order = np.argsort(groups)
+    out = np.zeros(len(kept.groups) + 1, dtype=bool)
+    out[groups] = True
+    index = np.flatnonzero(kept.mask & out[kept.groups])
+    place = order[np.searchsorted(groups, kept.groups[index], sorter=order)]
+    others = stay[place]
+    return Near(index, others, similarity[place], given_test[others], families)
