@@ -198,11 +198,18 @@ def _words(hashes: bytes) -> npt.NDArray[np.uint64]:
 
 def pieces(wanted: Index, lengths: npt.NDArray[np.int32]) -> Iterator[Index]:
     """Cut by rows and by characters: a column of Arrow strings holds at most 2 GiB."""
+    return cut(wanted, lengths, GATHER_CHARACTERS, GATHER_ROWS)
+
+
+def cut(
+    wanted: Index, lengths: npt.NDArray[np.int32], characters: int, rows: int = AT_ONCE
+) -> Iterator[Index]:
+    """`wanted` in parts of so many characters and rows at most, one row at least."""
     start = 0
     while start < len(wanted):
-        piece = wanted[start : start + GATHER_ROWS]
+        piece = wanted[start : start + rows]
         weights = np.cumsum(lengths[piece], dtype=np.int64)
-        count = max(1, int(np.searchsorted(weights, GATHER_CHARACTERS, side="right")))
+        count = max(1, int(np.searchsorted(weights, characters, side="right")))
         yield piece[:count]
         start += min(count, len(piece))
 

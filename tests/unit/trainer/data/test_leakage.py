@@ -22,7 +22,9 @@ from oikyo_trainer.data.commands import check
 from oikyo_trainer.data.examine import Examined, examine
 from oikyo_trainer.data.findings import FILE, Findings
 from oikyo_trainer.data.intake import Intake
+from oikyo_trainer.data.leakage import leaks
 from oikyo_trainer.data.leakage.runs import Known
+from oikyo_trainer.data.leakage.sieve import Sieve
 from oikyo_trainer.data.near import shingles
 from oikyo_trainer.data.near.shingles import words_of
 from oikyo_trainer.data.split import TEST
@@ -162,6 +164,40 @@ def test_the_own_split_is_searched_too(desk: Any, tmp_path: Path) -> None:
         for row in np.flatnonzero((found.sides >= 0) & (found.sides != TEST))
     )
     assert intake.findings.counts["ngram-leak"] == learnt > 100
+
+
+@pytest.mark.parametrize("held", [1, 3000])
+def test_a_test_side_in_parts_is_searched_as_a_whole(
+    desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    draw = random.Random(8)
+    pages = [" ".join(prose(draw, 30)) for _ in range(60)]
+    rows = [
+        {"text": f"{draw.choice(pages)} {' '.join(prose(draw, 60))}", "label": "ab"[n % 2]}
+        for n in range(300)
+    ]
+    spec = desk.spec(desk.rows("a.jsonl", rows))
+    _, whole, _ = looked_at(spec, tmp_path / "whole")
+    monkeypatch.setattr(leaks, "HELD", held)
+    _, parts, _ = looked_at(spec, tmp_path / "parts")
+    assert parts.findings.counts == whole.findings.counts
+    one, other = (lines_of(tmp_path / name, "ngram-leak") for name in ("whole", "parts"))
+    assert one == other
+    assert 20 < len(one) < 260
+
+
+def test_a_sieve_lets_every_row_with_a_run_through_and_few_others() -> None:
+    draw = random.Random(9)
+    texts = [" ".join(prose(draw, 20)) for _ in range(400)]
+    sieve = Sieve(NGRAM, 400 * 13)
+    for words in words_of(pa.table({"text": texts})):
+        sieve.add(words)
+    quoting = [" ".join((*prose(draw, 9), *text.split()[4:17], *prose(draw, 9))) for text in texts]
+    others = [" ".join(prose(draw, 31)) for _ in range(400)]
+    (words,) = words_of(pa.table({"text": [*quoting, *others]}))
+    found = sieve.rows(words)
+    assert set(range(400)) <= set(found.tolist())
+    assert len(found) < 500
 
 
 def test_a_template_is_no_leak(desk: Any, tmp_path: Path) -> None:

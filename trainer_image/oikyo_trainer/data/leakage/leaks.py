@@ -20,12 +20,16 @@ from ..intake import Intake
 from ..near.shingles import TextSlice, Words, text_slices, words_of
 from ..report import EXAMPLES, where
 from ..split import DROPPED, TEST, Sides
-from ..spool import Index, Rows, Spool
+from ..spool import Index, Rows, Spool, cut
 from ..threads import in_order
 from .benchmarks import Items, read_items
 from .runs import WITHIN, Hits, Known
+from .sieve import Sieve
 
 LEAK, CONTAMINATED = "ngram-leak", "contaminated"
+HELD = 32 << 20
+"""Characters of the test side whose runs are in memory at one time: some ten bytes for each."""
+LETTERS_OF_A_WORD = 6
 LETTERS = 2
 """Characters of the shortest word with the blank behind it: a shorter row holds no run."""
 
@@ -68,15 +72,14 @@ def check(
 ) -> tuple[Kept, Sides]:
     """Find and tell the rows; returns what stays once those that are to go have gone."""
     leaked, contaminated = kept.leaked.copy(), kept.contaminated.copy()
-    found = []
-    if spec.leakage.action != "Ignore":
-        found.append(Found(of_test(spec.leakage.ngram, spool, rows, sides)))
     named = _by_name(spec.contamination)
     benchmarks = [read_items(parts, spec.leakage.ngram) for parts in named]
-    found += [Found(items.known) for items in benchmarks]
-    search(found, spool, rows, np.flatnonzero((sides >= 0) & (sides != TEST)))
-    if spec.leakage.action != "Ignore":
-        leaks = found.pop(0)
+    found = [Found(items.known) for items in benchmarks]
+    learnt = np.flatnonzero((sides >= 0) & (sides != TEST))
+    if spec.leakage.action == "Ignore":
+        search(found, spool, rows, learnt)
+    else:
+        leaks = _with_leaks(found, spec.leakage.ngram, spool, rows, sides, learnt)
         _tell_leaks(spec, intake, rows, leaks)
         told["ngram_leaks"] = {
             "ngram": spec.leakage.ngram,
@@ -104,13 +107,65 @@ def _by_name(given: Sequence[BenchmarkSource]) -> list[list[BenchmarkSource]]:
     return list(named.values())
 
 
+def _with_leaks(
+    others: Sequence[Found], ngram: int, spool: Spool, rows: Rows, sides: Sides, learnt: Index
+) -> Found:
+    """Search the rows `learnt` for `others`, and for the test side, which comes back.
+
+    A test side of more than HELD characters is looked for part by part, among the rows that its sieve
+    leaves.
+    """
+    parts = list(cut(np.flatnonzero(sides == TEST), rows.lengths, HELD))
+    if len(parts) < 2:
+        leaks = Found(of_test(ngram, spool, rows, sides))
+        search([leaks, *others], spool, rows, learnt)
+        return leaks
+    search(others, spool, rows, learnt)
+    maybe = _sifted(ngram, spool, rows, sides, learnt)
+    leaks = Found(Known(ngram, WITHIN))
+    found = []
+    for part in parts:
+        one = Found(_known(ngram, spool, rows, part))
+        search([one], spool, rows, maybe)
+        said = [*one.said, *[""] * (len(one.rows) - len(one.said))]
+        found += list(zip(one.rows, one.items, one.sizes, said, strict=True))
+        maybe = maybe[~np.isin(maybe, one.rows)]
+    for number, (row, item, size, words) in enumerate(sorted(found)):
+        leaks.rows.append(row)
+        leaks.items.append(item)
+        leaks.sizes.append(size)
+        leaks.said += [words] if number < FIRST else []
+    return leaks
+
+
+def _sifted(ngram: int, spool: Spool, rows: Rows, sides: Sides, learnt: Index) -> Index:
+    """The rows of `learnt` that may hold a run of the test side."""
+    test = np.flatnonzero(sides == TEST)
+    sieve = Sieve(ngram, int(rows.lengths[test].sum(dtype=np.int64)) // LETTERS_OF_A_WORD)
+    for _, table in spool.gather(test, rows.lengths):
+        for words in words_of(table):
+            sieve.add(words)
+
+    def sift(part: tuple[Index, Any]) -> Index:  # pyarrow is untyped
+        piece, table = part
+        none = np.zeros(0, dtype=np.int64)
+        return np.concatenate([none, *(piece[sieve.rows(words)] for words in words_of(table))])
+
+    left = np.zeros(len(rows), dtype=bool)
+    for own in in_order(sift, spool.gather(learnt, rows.lengths)):
+        left[own] = True
+    return np.flatnonzero(left)
+
+
 def of_test(ngram: int, spool: Spool, rows: Rows, sides: Sides) -> Known:
     """The runs of the test side; its items are the rows themselves."""
+    return _known(ngram, spool, rows, np.flatnonzero(sides == TEST))
+
+
+def _known(ngram: int, spool: Spool, rows: Rows, test: Index) -> Known:
     known = Known(ngram, WITHIN)
-    test = np.flatnonzero(sides == TEST)
-    for piece, table in spool.gather(
-        test[rows.lengths[test] >= LETTERS * WITHIN - 1], rows.lengths
-    ):
+    long = test[rows.lengths[test] >= LETTERS * WITHIN - 1]
+    for piece, table in spool.gather(long, rows.lengths):
         for words in words_of(table):
             known.add(words, piece)
     known.close(len(test))

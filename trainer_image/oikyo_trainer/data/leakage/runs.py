@@ -57,7 +57,7 @@ class Known:
         counts = np.bincount(words.text, minlength=len(words.row))
         sizes = np.unique(counts[(counts >= self.shortest) & (counts < self._ngram)]).tolist()
         for size in (*sizes, self._ngram):
-            hashes, first = _runs(words, size)
+            hashes, first = runs_of(words, size)
             if size < self._ngram:
                 hashes, first = _whole(words, counts, size, hashes, first)
             if len(first):
@@ -68,7 +68,7 @@ class Known:
 
     def _add_halves(self, words: Words, first: Index) -> None:
         half = (self._ngram + 1) // 2
-        hashes, starts = _runs(words, half)
+        hashes, starts = runs_of(words, half)
         at = np.zeros(len(words.hashes), dtype=np.uint64)
         at[starts] = hashes
         self._halves.append((at[first], at[first + self._ngram - half]))
@@ -105,7 +105,7 @@ class Known:
         """The known runs in `words`, one size after another."""
         counts = None
         for size, known in sorted(self._sets.items()):
-            hashes, first = _runs(words, size)
+            hashes, first = runs_of(words, size)
             if size < WITHIN and size < self._ngram:
                 if counts is None:
                     counts = np.bincount(words.text, minlength=len(words.row))
@@ -146,7 +146,7 @@ class _Set(NamedTuple):
         return place[same], at[same]
 
 
-def _runs(words: Words, size: int) -> tuple[Hashes, Index]:
+def runs_of(words: Words, size: int) -> tuple[Hashes, Index]:
     """The hash of every run of `size` words within a text, and its first word."""
     count = len(words.hashes) - size + 1
     if count <= 0:
