@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import random
 import subprocess
 import sys
 import time
@@ -103,7 +104,7 @@ def make_example(task: str, folder: Path) -> None:
 
 
 def data_of(case: Case, folder: Path) -> Path:
-    """The rows; preferences are a signature's own sentence over that of another one."""
+    """The rows; preferred is a signature's own sentence over the same words in a random order."""
     if case.task == "TextClassification":
         return folder / "classes" / "docstrings.jsonl"
     plain = folder / "answers" / "data" / "docstrings.jsonl"
@@ -114,21 +115,21 @@ def data_of(case: Case, folder: Path) -> Path:
     if not path.exists():
         rows = [json.loads(line) for line in plain.read_text("utf-8").splitlines()]
         made = (_preference(rows, n, objective) for n in range(len(rows)))
-        path.write_text("".join(json.dumps(row) + "\n" for row in made), "utf-8")
+        kept = (row for row in made if row.get("chosen") != row.get("rejected", ""))
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
     return path
 
 
 def _preference(rows: list[dict[str, str]], number: int, objective: str) -> dict[str, Any]:
-    row, other = rows[number], rows[(number * 7 + 13) % len(rows)]
+    row = rows[number]
+    words = row["completion"].split()
+    random.Random(number).shuffle(words)
+    mixed = " ".join(words)
     if objective == "KTO":
         liked = number % 2 == 0
-        answer = row["completion"] if liked else other["completion"]
+        answer = row["completion"] if liked else mixed
         return {"prompt": row["prompt"], "completion": answer, "desirable": liked}
-    return {
-        "prompt": row["prompt"],
-        "chosen": row["completion"],
-        "rejected": other["completion"],
-    }
+    return {"prompt": row["prompt"], "chosen": row["completion"], "rejected": mixed}
 
 
 def measure(case: Case, folder: Path) -> tuple[TrainResult, EvaluateResult, float]:

@@ -31,7 +31,7 @@ LEARNING_RATES: dict[tuple[str, str], tuple[tuple[float, float], ...]] = {
     ("LayerNorm", "TextGeneration"): ((50e6, 1e-2), (500e6, 5e-3), (math.inf, 1e-3)),
     ("PromptTuning", "TextClassification"): ((50e6, 4e-3), (200e6, 3e-3), (math.inf, 2e-3)),
     ("PromptTuning", "TextGeneration"): ((50e6, 3e-2), (500e6, 1e-2), (math.inf, 5e-3)),
-    ("IA3", "TextClassification"): ((50e6, 1e-2), (200e6, 8e-3), (math.inf, 3e-3)),
+    ("IA3", "TextClassification"): ((50e6, 5e-3), (200e6, 4e-3), (math.inf, 3e-3)),
     ("IA3", "TextGeneration"): ((50e6, 2e-2), (500e6, 8e-3), (math.inf, 3e-3)),
 }
 """Peak rate by (method, task): pairs of (parameters below, rate). Measured for the small ones
@@ -160,12 +160,18 @@ def _learning_rate(training: TrainingSpec, task: Task, facts: Facts) -> tuple[fl
     # A number is learned by the same head as a class, from targets as large as log-odds are.
     table = LEARNING_RATES[method, "TextClassification" if task == "TextRegression" else task]
     rate = next(rate for below, rate in table if facts.parameters < below)
+    divided = ""
+    if method == "LoRA" and training.lora.variant == "RsLoRA":
+        # It scales the adapter by sqrt(rank) more, and a step of the same rate would go as much further.
+        rate /= math.sqrt(training.lora.rank)
+        divided = f", divided by sqrt(lora.rank {training.lora.rank}) for RsLoRA"
     millions = facts.parameters / 1e6
     if training.objective != "Supervised":
         # Preferences move a model that can already answer: the recipes take a tenth and less.
         words = f"{training.objective} takes a tenth of {training.method}'s rate for"
         return rate / 10, f"Auto: {words} a base model of {millions:.3g} M parameters"
-    return rate, f"Auto: {training.method}, {task}, a base model of {millions:.3g} M parameters"
+    size = f"a base model of {millions:.3g} M parameters"
+    return rate, f"Auto: {training.method}, {task}, {size}{divided}"
 
 
 def memory_plan(

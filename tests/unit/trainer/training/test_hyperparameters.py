@@ -52,6 +52,14 @@ def chosen(plan: Plan, name: str) -> tuple[str, str]:
             "1e-05",
             "Auto: Full, TextClassification, a base model of 7e+03 M parameters",
         ),
+        (
+            {"lora": {"rank": 16, "variant": "RsLoRA"}},
+            {},
+            "learningRate",
+            "0.0005",
+            "Auto: LoRA, TextClassification, a base model of 22 M parameters, "
+            "divided by sqrt(lora.rank 16) for RsLoRA",
+        ),
         ({}, {}, "microBatchSize", "32", "the share of one process is 32, at most 32 at once"),
         (
             {"batch_size": 96},
