@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..evaluation.generation import answer_loss
+from ..evaluation.generation import answer_losses
 from ..evaluation.models import device
 from ..evaluation.prompts import Encoded
 from .tokenfiles import TokenRows
@@ -102,7 +102,7 @@ def _put(model: Any, base: Weights, tuned: Weights, factor: float) -> None:
 
 def _loss(model: Any, rows: Sequence[Encoded]) -> float:
     model.eval().to(device())
-    loss = answer_loss(model, rows, lambda share: None)
+    loss = answer_losses(model, rows, lambda share: None).mean()
     model.to("cpu")
     return loss
 
