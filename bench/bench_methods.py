@@ -223,7 +223,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         "",
         "`python bench/bench_methods.py DIR --write docs/reference/methods-measured.md` on the bases of the "
         "examples: steps of 16 rows, automatic learning rate, metrics on test rows that training never saw "
-        "(168 of the classes, 200 of the answers). The base of the classes is a linear probe on its features; "
+        "(182 of the classes, 200 of the answers). The base of the classes is a linear probe on its features; "
         "preferred answers are sentences, and the others the same words in a random order.",
         "",
         "| method | task | seed | steps | rate | metric | base | tuned | beats the base |",
