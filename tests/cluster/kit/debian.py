@@ -20,6 +20,8 @@ PACKAGE_OF = {
     "buildah": "buildah",
     "debootstrap": "debootstrap",
     "cc": "gcc",
+    "mkfs.ext4": "e2fsprogs",
+    "losetup": "mount",
 }
 API_SERVER = ("openssl",)
 NODES = (
@@ -34,6 +36,7 @@ NODES = (
 )
 IMAGES = ("buildah", "debootstrap")
 CLOCKS = ("cc",)
+VOLUMES = ("mkfs.ext4", "losetup")
 
 
 def present(program: str) -> bool:

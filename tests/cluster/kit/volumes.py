@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kit import debian
 from kit.commands import run
 from kit.nodes import Node
 
@@ -65,6 +66,7 @@ def small_volume(
     folder: Path, nodes: Sequence[Node], *, megabytes: int = 64
 ) -> Iterator[SmallVolume]:
     """One ext4 in a file: two mounts of one loop device are one file system."""
+    debian.ensure(debian.VOLUMES)
     folder.mkdir(parents=True)
     image = folder.with_name(f"{folder.name}.ext4")
     with image.open("wb") as file:
