@@ -67,7 +67,8 @@ def random_moment(folder: Path, after: int, dice: random.Random) -> Callable[[],
     def now() -> bool:
         if early:
             return time.monotonic() - begun > 10 * wait
-        if not seen and any(int(path.name[11:]) > after for path in folder.glob(".attempt-*/*")):
+        written = (path for path in folder.glob(".attempt-*/checkpoint-*") if path.is_dir())
+        if not seen and any(int(path.name[11:]) > after for path in written):
             seen.append(time.monotonic())
         return bool(seen) and time.monotonic() - seen[0] > wait
 
