@@ -196,7 +196,7 @@ def test_a_killed_training_with_replay_ends_in_the_same_bits(lab: Lab) -> None:
 
 def test_mixed_rows_are_the_rows_of_their_parts(tmp_path: Any) -> None:
     def rows(name: str, *given: tuple[list[int], list[int]]) -> TokenRows:
-        with SplitWriter(tmp_path, name, per_token=True) as writer:
+        with SplitWriter(tmp_path, name, "marks") as writer:
             for tokens, marks in given:
                 writer.add(tokens, [len(tokens)], marks)
         return open_rows(tmp_path, name)
