@@ -88,15 +88,22 @@ def tensors_of(model: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
 def with_method(model: Any, case: Case) -> Any:
     if case["checkpointing"]:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    if case["method"] == "Full":
-        return model.train()
+    from oikyo_trainer.training.dropout import keep_bytes
     from oikyo_trainer.training.methods.adapters import add_adapter
+    from oikyo_trainer.training.methods.lowrank import fuse
+
+    if case["method"] == "Full":
+        keep_bytes(model)
+        return model.train()
 
     if case["checkpointing"]:
         model.enable_input_require_grads()
     model.config.pad_token_id = 0
     task: Task = "TextClassification" if case["family"] == "bert" else "TextGeneration"
-    return add_adapter(model, task, training_of(case), autocast=True).train()
+    adapted = add_adapter(model, task, training_of(case), autocast=True)
+    fuse(adapted)
+    keep_bytes(adapted)
+    return adapted.train()
 
 
 def training_of(case: Case) -> TrainingSpec:

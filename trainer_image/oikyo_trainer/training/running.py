@@ -20,12 +20,14 @@ from .batches import GroupedSampler
 from .callbacks import Committing, Rhythm, Telling
 from .checkpoint import Checkpoints, Manifest
 from .divergence import Diverged, Rollbacks, SmallerRate
+from .dropout import keep_bytes
 from .fsdp import shard
 from .fullvolume import await_last
 from .headed import make_headed
 from .history import History
 from .methods.adapters import add_adapter
 from .methods.quantized import prepare, quantization
+from .methods.lowrank import fuse
 from .model import METHODS, load_weights
 from .preferences import make_preferring
 from .pulse import Pulse
@@ -187,6 +189,9 @@ def _model(setting: Setting) -> Any:
     if facts.adapter:
         # ZeRO-3 gathers all parameters of one type (DeepSpeed issue 8072).
         model = add_adapter(model, spec.task, spec.training, autocast=plan.zero_stage != 3)
+        if plan.zero_stage != 3:
+            fuse(model)
+    keep_bytes(model)
     return model
 
 
