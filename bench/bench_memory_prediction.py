@@ -89,11 +89,13 @@ def with_method(model: Any, case: Case) -> Any:
     if case["checkpointing"]:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     from oikyo_trainer.training.dropout import keep_bytes
+    from oikyo_trainer.training.gelu import fuse_gelu
     from oikyo_trainer.training.methods.adapters import add_adapter
     from oikyo_trainer.training.methods.lowrank import fuse
 
+    keep_bytes(model)
+    fuse_gelu(model)
     if case["method"] == "Full":
-        keep_bytes(model)
         return model.train()
 
     if case["checkpointing"]:
@@ -141,7 +143,8 @@ def run_case(case: Case) -> dict[str, int]:
 
     import torch
 
-    from oikyo_trainer.planning.predict import Setup, predict
+    from oikyo_trainer.planning.predict import predict
+    from oikyo_trainer.planning.setup import Setup
     from oikyo_trainer.planning.shape import shape_of
 
     torch.set_num_threads(1)

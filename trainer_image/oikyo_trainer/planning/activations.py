@@ -8,7 +8,11 @@ each times its bytes. `half` is 2 where the matrix products run in bfloat16, els
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .shape import Linear, ModelShape
+
+Loss = Literal["LabelledTokens", "AllLogits", "Classes"]
 
 FULL = 4
 """Bytes of a float32."""
@@ -16,6 +20,19 @@ CLOSING = ("down_proj", "dense", "fc2", "c_proj", "dense_4h_to_h")
 """Names of layers that narrow a feed-forward layer again, which peft's IA3 scales at their inputs."""
 SCALED = ("key", "value", "k_proj", "v_proj", "c_attn", "query_key_value")
 """Names of layers of the attention that it scales at their outputs."""
+CHUNK_BYTES = 64 << 20
+LEAST_ROWS = 32
+"""A chunk of logits in training/loss.py."""
+AFTER_NORM = ("q_proj", "k_proj", "v_proj", "query", "key", "value", "gate_proj", "up_proj")
+"""Names of layers that read what a norm gives; so does each that is wider after than before."""
+READ_BEFORE = {
+    "k_proj": ("q_proj",),
+    "v_proj": ("q_proj", "k_proj"),
+    "key": ("query",),
+    "value": ("query", "key"),
+    "up_proj": ("gate_proj",),
+}
+"""Name of a layer -> names of layers that read the same input."""
 
 
 def layer_bytes(
@@ -49,7 +66,7 @@ def _norms(shape: ModelShape, *, half: int, frozen: bool) -> float:
     layer_norm = shape.encoder or not shape.gated
     inputs = 2 * shape.width * FULL
     scaled = 0 if layer_norm or frozen else 2 * shape.width * FULL
-    noise = 2 * shape.width * half if shape.dropout else 0
+    noise = 2 * shape.width if shape.dropout else 0  # a byte each: training/dropout.py
     return inputs + scaled + noise
 
 
@@ -65,37 +82,80 @@ def _attention(shape: ModelShape, *, length: int, half: int, packed: bool, fused
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     if not fused:
         # torch's unfused kernel computes in float32: weights, their dropout and the product of both.
-        return (queries + 2 * keys) * FULL + 3 * shape.heads * length * FULL
+        return (queries + 2 * keys) * FULL + matrix_bytes(shape, length=length)
     normed = (queries + keys) * (FULL + half) if shape.query_norm else 0
     out = 2 * queries if packed else queries
     return normed + (queries + 2 * keys + out) * half + shape.heads * FULL
 
 
+def matrix_bytes(shape: ModelShape, *, length: int) -> float:
+    """What unfused attention keeps of its matrices, for one token of one layer; nothing where it is fused."""
+    return 3 * shape.heads * length * FULL if _masked(shape) else 0
+
+
 def _feed_forward(shape: ModelShape, *, half: int, frozen: bool) -> float:
     if shape.gated:
         return (3 if frozen else 4) * shape.feed_forward * half
-    if shape.kind == "gpt2":  # its GELU is written out in python: four steps are kept
-        return (4 if frozen else 5) * shape.feed_forward * half
     return (1 if frozen else 2) * shape.feed_forward * half
 
 
 def kept_by_adapters(
-    method: str, adapted: tuple[Linear, ...], *, layers: int, rank: int, half: int
+    method: str,
+    adapted: tuple[Linear, ...],
+    *,
+    layers: int,
+    rank: int,
+    half: int,
+    one_step: bool = False,
+    attention_out: bool = True,
 ) -> float:
     """What the adapters of a layer keep beside it, for one token.
 
-    LoRA keeps the noise of its dropout (float32), what it left over, and its narrow middle; OFT the
-    inputs that it turns, in its own float32; IA3 what it scales.
+    LoRA keeps a byte for each number of its dropout, its narrow middle, and what the dropout left over
+    or, in `one_step` (training/methods/lowrank.py), the input itself; OFT the inputs that it turns, in
+    its own float32; IA3 what it scales. `attention_out`: the attention does not keep its output itself.
     """
     if method == "OFT":
-        elements = sum(linear.inputs * FULL for linear in adapted)
+        elements = float(sum(linear.inputs * FULL for linear in adapted))
     elif method == "IA3":
         elements = sum(FULL * scaled_by_ia3(linear) for linear in adapted)
     else:
-        elements = sum(linear.inputs * (FULL + half) + rank * half for linear in adapted)
+        elements = sum(linear.inputs + rank * half for linear in adapted)
+        if one_step:
+            elements += _read(adapted, half, attention_out=attention_out)
+        else:
+            elements += sum(linear.inputs * half for linear in adapted)
     return elements / max(1, layers)
+
+
+def _read(adapted: tuple[Linear, ...], half: int, *, attention_out: bool) -> int:
+    """Inputs of the adapted layers; layers that read the same one keep it together."""
+    names = {linear.name for linear in adapted}
+    kept = 0
+    for linear in adapted:
+        if names.intersection(READ_BEFORE.get(linear.name, ())):
+            continue
+        if linear.name in AFTER_NORM or linear.outputs > linear.inputs:
+            kept += linear.inputs * FULL  # norms give float32
+        elif linear.inputs > linear.outputs or attention_out:
+            kept += linear.inputs * half
+    return kept
 
 
 def scaled_by_ia3(linear: Linear) -> int:
     """Factors of a layer: of its inputs where it closes a feed-forward layer, else of its outputs."""
     return linear.inputs if linear.name in CLOSING else linear.outputs
+
+
+def loss_bytes(shape: ModelShape, loss: Loss, *, tokens: int, half: int, frozen: bool) -> int:
+    """What the loss holds at its worst moment; torch's own of all logits: these and three float32 of them."""
+    if loss == "Classes":
+        return 0
+    if loss == "AllLogits":
+        return tokens * shape.vocabulary * (half + 3 * FULL)
+    matrix = shape.vocabulary * shape.width
+    rows = min(tokens, max(LEAST_ROWS, CHUNK_BYTES // (FULL * shape.vocabulary)))
+    chunk = rows * shape.vocabulary * (2 * FULL + (half if half != FULL else 0))
+    head = 0 if frozen else matrix * FULL
+    cast = 2 * matrix if half != FULL else 0
+    return chunk + head + cast + tokens * shape.width * (2 * FULL + half)

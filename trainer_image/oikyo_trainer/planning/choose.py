@@ -13,7 +13,9 @@ from math import ceil
 from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 
-from .predict import Loss, Prediction, Setup, Strategy, predict
+from .activations import Loss
+from .predict import Prediction, predict
+from .setup import Setup, Strategy
 from .shape import ModelShape
 
 HEADROOM = 0.92

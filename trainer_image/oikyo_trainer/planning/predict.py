@@ -7,65 +7,34 @@ keeps; the framework's base: measured (bench/bench_memory_prediction.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
-from .activations import CLOSING, FULL, SCALED, kept_by_adapters, layer_bytes, scaled_by_ia3
+from .activations import (
+    CLOSING,
+    FULL,
+    SCALED,
+    kept_by_adapters,
+    layer_bytes,
+    loss_bytes,
+    matrix_bytes,
+    scaled_by_ia3,
+)
+from .setup import Setup, in_one_step, is_adapter
 from .shape import Linear, ModelShape
-
-Strategy = Literal["Single", "DDP", "FSDP", "ZeRO1", "ZeRO2", "ZeRO3"]
-Offload = Literal["None", "Optimizer", "Parameters"]
-Loss = Literal["LabelledTokens", "AllLogits", "Classes"]
 
 BASE_CPU = 960 << 20
 """Resident memory of a trainer that has imported its libraries and trained a model of nothing."""
 BASE_CUDA = 0
 """The peak of a GPU is what torch allocated; its context (about 0.5 GiB) is counted by no allocator."""
 CONTEXT_CUDA = 600 << 20
-CHUNK_BYTES = 64 << 20
-LEAST_ROWS = 32
 HEAP_RETENTION = 1.25
 """glibc keeps freed blocks below 32 MiB in its heap, in holes that do not fit the next ones."""
+HEAP_RETENTION_LORA = 1.9
+"""The same for LoRA in one step of autograd; it leaves no holes between the attention's matrices (measured)."""
 HEAP_RETENTION_ADAPTERS = 1.85
-"""The same for adapters: their forward pass frees many blocks between those that it keeps (measured)."""
+"""The same for other adapters: their forward pass frees many blocks between those that it keeps (measured)."""
 DDP_BUCKETS = 1.0
 """DDP's buckets hold the gradients a second time until they are made views of them."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How a model is trained, as far as memory cares."""
-
-    method: str
-    rows: int
-    """Rows of one forward pass."""
-    length: int
-    bf16: bool = False
-    cuda: bool = False
-    strategy: Strategy = "Single"
-    processes: int = 1
-    accumulates: bool = False
-    checkpointing: bool = False
-    loss: Loss = "LabelledTokens"
-    sequences: int = 1
-    """Sequences of one row: two where answers are compared."""
-    packed: bool = False
-    rank: int = 16
-    targets: tuple[str, ...] = ()
-    dora: bool = False
-    bits: int = 4
-    offload: Offload = "None"
-    block: int = 32
-    """Inputs that OFT turns together."""
-    virtual_tokens: int = 0
-    """Learned vectors before each row."""
-    optimizer: str = "AdamW"
-    copies_checkpoint: bool = False
-    """Whether a checkpoint is copied into a buffer and written behind the training."""
-
-    @property
-    def tokens(self) -> int:
-        return self.rows * self.sequences * (self.length + self.virtual_tokens)
 
 
 @dataclass(frozen=True)
@@ -100,10 +69,6 @@ def predict(shape: ModelShape, setup: Setup) -> Prediction:
         moments.append(_parting(shape, setup, sum(term.size for term in fixed[1:])))
     worst = max(moments, key=lambda terms: sum(term.size for term in terms))
     return Prediction((*fixed, *worst))
-
-
-def is_adapter(setup: Setup) -> bool:
-    return setup.method != "Full"
 
 
 def adapted(shape: ModelShape, setup: Setup) -> tuple[Linear, ...]:
@@ -217,20 +182,28 @@ def _turning(shape: ModelShape, setup: Setup) -> tuple[Term, ...]:
     # A CPU's heap does not give the room of freed gradients back in time (measured): it counts always.
     held = _gradients(shape, setup) if setup.accumulates or not setup.cuda else 0
     buckets = FULL * trained(shape, setup) if setup.strategy == "DDP" else 0
-    retained = 1.0 if setup.cuda else _retention(setup)
     return (
         Term(
             "gradients",
             max(held, buckets),
             "float32, of each trained weight; on a CPU their room in the heap",
         ),
-        Term("activations", int(retained * _activations(shape, setup)), "Korthikanti et al. 2022"),
+        Term("activations", int(_held(shape, setup)), "Korthikanti et al. 2022"),
         Term("loss", _loss(shape, setup), f"{setup.loss}: chunk of logits and the head's gradient"),
     )
 
 
-def _retention(setup: Setup) -> float:
-    return HEAP_RETENTION_ADAPTERS if is_adapter(setup) else HEAP_RETENTION
+def _held(shape: ModelShape, setup: Setup) -> float:
+    """The activations, and on a CPU the holes that the heap keeps between them."""
+    alive = _activations(shape, setup)
+    if setup.cuda:
+        return alive
+    alive += _layer_again(shape, setup)
+    if in_one_step(setup):
+        layers = 2 if setup.checkpointing else shape.layers
+        whole = layers * setup.tokens * matrix_bytes(shape, length=setup.length)
+        return whole + HEAP_RETENTION_LORA * (alive - whole)
+    return alive * (HEAP_RETENTION_ADAPTERS if is_adapter(setup) else HEAP_RETENTION)
 
 
 def _updating(shape: ModelShape, setup: Setup) -> tuple[Term, ...]:
@@ -245,6 +218,17 @@ def _updating(shape: ModelShape, setup: Setup) -> tuple[Term, ...]:
 
 
 def _activations(shape: ModelShape, setup: Setup) -> float:
+    per_layer = _layer(shape, setup)
+    casts = _casts(shape, setup)
+    around = 3 * shape.width * FULL * setup.tokens
+    if setup.checkpointing:
+        kept = shape.layers * shape.width * FULL * setup.tokens
+        return kept + per_layer + casts / shape.layers + around
+    return shape.layers * per_layer + casts + around
+
+
+def _layer(shape: ModelShape, setup: Setup) -> float:
+    """Bytes that one layer keeps, its adapters with it."""
     half = 2 if setup.bf16 else FULL
     layer = layer_bytes(
         shape,
@@ -256,32 +240,42 @@ def _activations(shape: ModelShape, setup: Setup) -> float:
         norms=setup.method == "LayerNorm",
     )
     layer += kept_by_adapters(
-        setup.method, adapted(shape, setup), layers=shape.layers, rank=setup.rank, half=half
+        setup.method,
+        adapted(shape, setup),
+        layers=shape.layers,
+        rank=setup.rank,
+        half=half,
+        one_step=in_one_step(setup),
+        attention_out=shape.attention_dropout,
     )
-    per_layer = layer * setup.tokens
-    casts = _casts(shape, setup)
-    around = 3 * shape.width * FULL * setup.tokens
-    if setup.checkpointing:
-        kept = shape.layers * shape.width * FULL * setup.tokens
-        return kept + per_layer + casts / shape.layers + around
-    return shape.layers * per_layer + casts + around
+    return layer * setup.tokens
+
+
+def _layer_again(shape: ModelShape, setup: Setup) -> float:
+    """Room of the layer that was computed again before, which the next one's blocks do not fit.
+
+    At most what all layers would keep without checkpointing.
+    """
+    if not setup.checkpointing:
+        return 0
+    more = _activations(shape, replace(setup, checkpointing=False)) - _activations(shape, setup)
+    return min(_layer(shape, setup), max(0, more))
 
 
 def _casts(shape: ModelShape, setup: Setup) -> int:
     """Autocast's bfloat16 copies of float32 matrices, kept for the backward pass."""
     exact = setup.method == "QLoRA" or (is_adapter(setup) and shape.saved_bytes == 2)
+    exact = exact or (
+        in_one_step(setup) and not setup.targets
+    )  # it casts again in the backward pass
     return 2 * shape.linear_parameters if setup.bf16 and not exact else 0
 
 
 def _loss(shape: ModelShape, setup: Setup) -> int:
-    if setup.loss == "Classes":
-        return 0
-    half = 2 if setup.bf16 else FULL
-    matrix = shape.vocabulary * shape.width
-    if setup.loss == "AllLogits":
-        return setup.tokens * shape.vocabulary * (2 * half + 3 * FULL)
-    rows = min(setup.tokens, max(LEAST_ROWS, CHUNK_BYTES // (FULL * shape.vocabulary)))
-    chunk = rows * shape.vocabulary * (2 * FULL + (half if setup.bf16 else 0))
-    head = 0 if is_adapter(setup) else matrix * FULL
-    cast = 2 * matrix if setup.bf16 else 0
-    return chunk + head + cast + setup.tokens * shape.width * (2 * FULL + half)
+    return loss_bytes(
+        shape,
+        setup.loss,
+        tokens=setup.tokens,
+        half=2 if setup.bf16 else FULL,
+        frozen=is_adapter(setup),
+    )

@@ -31,21 +31,21 @@ def draw(like: torch.Tensor, share: float) -> torch.Tensor:
 class ByteDropout(nn.Dropout):
     """nn.Dropout; on a CPU it keeps bytes."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         share = rounded(self.p)
-        if input.device.type != "cpu" or not self.training or not 0 < share < 1:
-            return super().forward(input)
-        out: torch.Tensor = _Dropped.apply(input, share)
+        if x.device.type != "cpu" or not self.training or not 0 < share < 1:
+            return super().forward(x)
+        out: torch.Tensor = _Dropped.apply(x, share)
         return out
 
 
 class _Dropped(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, input: torch.Tensor, share: float) -> torch.Tensor:
-        kept = draw(input, share)
+    def forward(ctx: Any, x: torch.Tensor, share: float) -> torch.Tensor:
+        kept = draw(x, share)
         ctx.save_for_backward(kept)
         ctx.scale = 1 / (1 - share)
-        return (input * kept).mul_(ctx.scale)
+        return (x * kept).mul_(ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:

@@ -23,11 +23,12 @@ from .divergence import Diverged, Rollbacks, SmallerRate
 from .dropout import keep_bytes
 from .fsdp import shard
 from .fullvolume import await_last
+from .gelu import fuse_gelu
 from .headed import make_headed
 from .history import History
 from .methods.adapters import add_adapter
-from .methods.quantized import prepare, quantization
 from .methods.lowrank import fuse
+from .methods.quantized import prepare, quantization
 from .model import METHODS, load_weights
 from .preferences import make_preferring
 from .pulse import Pulse
@@ -192,6 +193,7 @@ def _model(setting: Setting) -> Any:
         if plan.zero_stage != 3:
             fuse(model)
     keep_bytes(model)
+    fuse_gelu(model)
     return model
 
 

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
-from oikyo_trainer.planning.predict import Setup, _activations
+from oikyo_trainer.planning.predict import _activations
+from oikyo_trainer.planning.setup import Setup
 from oikyo_trainer.planning.shape import ModelShape, read_shape
+from oikyo_trainer.training.dropout import keep_bytes
+from oikyo_trainer.training.gelu import fuse_gelu
+from oikyo_trainer.training.methods.lowrank import fuse
 
 ROWS, LENGTH = 4, 128
 
@@ -79,6 +83,9 @@ def test_the_formula_says_what_autograd_keeps(
         model = get_peft_model(
             model, LoraConfig(task_type=kind, lora_dropout=0.05, r=16, target_modules="all-linear")
         )
+        fuse(model)
+    keep_bytes(model)
+    fuse_gelu(model)
     setup = Setup(method, ROWS, LENGTH, bf16=bf16, loss="Classes")
     predicted = _activations(read_shape(tmp_path), setup)
     assert predicted == pytest.approx(kept_bytes(model, bf16=bf16), rel=0.12)

@@ -8,13 +8,14 @@ import pytest
 
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.planning.choose import HEADROOM, choose, setup_of, smallest_change
-from oikyo_trainer.planning.predict import Setup, predict
+from oikyo_trainer.planning.predict import predict
 from oikyo_trainer.planning.serving import (
     SERVER_BASE,
     adapter_bytes,
     serving_bytes,
     serving_need,
 )
+from oikyo_trainer.planning.setup import Setup
 from oikyo_trainer.planning.shape import ModelShape, shape_of
 
 CONFIG = {

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from oikyo_trainer.training.dropout import ByteDropout, draw, keep_bytes, rounded
+from oikyo_trainer.training.gelu import fuse_gelu
 from oikyo_trainer.training.methods.lowrank import LowRank, fuse
 
 
@@ -155,3 +156,17 @@ def _fused(model: Any) -> Any:
     fuse(model)
     keep_bytes(model)
     return model
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_gelu_in_one_kernel_gives_the_same_loss_and_gradients(bf16: bool) -> None:
+    theirs = adapted("gpt2")
+    ours = deepcopy(theirs)
+    fuse_gelu(ours)
+    loss, wanted = gradients(theirs, bf16=bf16)
+    found_loss, found = gradients(ours, bf16=bf16)
+    near = {"rtol": 5e-2, "atol": 2e-3} if bf16 else {"rtol": 1e-4, "atol": 1e-6}
+    assert found_loss == pytest.approx(loss, rel=1e-3 if bf16 else 1e-6)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, **near)
+    assert not any(type(module).__name__ == "NewGELUActivation" for module in ours.modules())

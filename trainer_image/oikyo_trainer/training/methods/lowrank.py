@@ -16,7 +16,7 @@ from peft.tuners.lora.layer import Linear
 from ..dropout import draw, rounded
 
 
-class LowRank(Linear):  # type: ignore[misc]
+class LowRank(Linear):
     """peft's layer; `fuse` puts it in place of the original, whose weights it goes on with."""
 
     def forward(self, x: torch.Tensor, *args: Any, **others: Any) -> torch.Tensor:
