@@ -21,6 +21,8 @@ CLOSING = ("down_proj", "dense", "fc2", "c_proj", "dense_4h_to_h")
 SCALED = ("key", "value", "k_proj", "v_proj", "c_attn", "query_key_value")
 """Names of layers of the attention that it scales at their outputs."""
 CHUNK_BYTES = 64 << 20
+HEAP_LARGEST = 32 << 20
+"""Blocks of this size come from the kernel and go back to it (glibc, mallopt's M_MMAP_THRESHOLD)."""
 LEAST_ROWS = 32
 """A chunk of logits in training/loss.py."""
 AFTER_NORM = ("q_proj", "k_proj", "v_proj", "query", "key", "value", "gate_proj", "up_proj")
@@ -147,12 +149,17 @@ def scaled_by_ia3(linear: Linear) -> int:
     return linear.inputs if linear.name in CLOSING else linear.outputs
 
 
-def loss_bytes(shape: ModelShape, loss: Loss, *, tokens: int, half: int, frozen: bool) -> int:
+def loss_bytes(
+    shape: ModelShape, loss: Loss, *, tokens: int, half: int, frozen: bool, heap: bool
+) -> int:
     """What the loss holds at its worst moment; torch's own of all logits: these and three float32 of them."""
     if loss == "Classes":
         return 0
     if loss == "AllLogits":
-        return tokens * shape.vocabulary * (half + 3 * FULL)
+        logits = tokens * shape.vocabulary
+        # The float32 copy of bfloat16 logits leaves a hole that the tensors of its size do not fit.
+        hole = heap and half != FULL and FULL * logits < HEAP_LARGEST
+        return logits * (half + (4 if hole else 3) * FULL)
     matrix = shape.vocabulary * shape.width
     rows = min(tokens, max(LEAST_ROWS, CHUNK_BYTES // (FULL * shape.vocabulary)))
     chunk = rows * shape.vocabulary * (2 * FULL + (half if half != FULL else 0))

@@ -278,4 +278,5 @@ def _loss(shape: ModelShape, setup: Setup) -> int:
         tokens=setup.tokens,
         half=2 if setup.bf16 else FULL,
         frozen=is_adapter(setup),
+        heap=not setup.cuda,
     )

@@ -12,6 +12,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from oikyo.api import workspace as layout
 from oikyo.api.stages import MemoryPlan
+from oikyo_trainer.training.methods.lowrank import LowRank
 from unit.trainer.training.conftest import digest, write_dataset
 
 SETTINGS: dict[str, Any] = {"epochs": 1, "learning_rate": "3e-3", "precision": "Float32"}
@@ -40,11 +41,11 @@ def spec(lab: Any, path: str, *, run: str, **training: Any) -> Any:
 
 @contextmanager
 def counted_products() -> Iterator[list[int]]:
-    """Forward passes of linear layers while a training runs."""
+    """Forward passes in training of linear layers, alone or in one step with their LoRA."""
     count = [0]
 
     def add(module: Any, *_: Any) -> None:
-        count[0] += type(module) is torch.nn.Linear
+        count[0] += module.training and type(module) in (torch.nn.Linear, LowRank)
 
     handle = register_module_forward_hook(add)
     try:
