@@ -48,12 +48,13 @@ def road(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Road]:
     """The chart installed and the examples' data on a claim."""
+    folder = examples()  # before the chart: a training beside it would starve the operator's start
     story.remove(kube, binary("helm"))
     try:
         story.make_namespaces(kube)
         for helm in ("helm3", "helm"):  # a release of the one is upgraded by the other
             story.install(kube, binary(helm))
-        story.prepare(kube, examples())
+        story.prepare(kube, folder)
         audit = cluster.audit_log if cluster.audit_log.exists() else None
         place = tmp_path_factory.mktemp("prometheus")
         with prometheus(binary("prometheus"), cluster.kubeconfig, place) as watching:
