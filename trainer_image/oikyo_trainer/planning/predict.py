@@ -27,12 +27,14 @@ BASE_CPU = 960 << 20
 BASE_CUDA = 0
 """The peak of a GPU is what torch allocated; its context (about 0.5 GiB) is counted by no allocator."""
 CONTEXT_CUDA = 600 << 20
-HEAP_RETENTION = 1.25
+HEAP_RETENTION = 1.35
 """glibc keeps freed blocks below 32 MiB in its heap, in holes that do not fit the next ones."""
-HEAP_RETENTION_LORA = 1.9
-"""The same for LoRA in one step of autograd; it leaves no holes between the attention's matrices (measured)."""
+HEAP_RETENTION_LORA = 2.0
+"""The same for LoRA in one step of autograd, for all but the attention's matrices (measured)."""
 HEAP_RETENTION_ADAPTERS = 1.85
 """The same for other adapters: their forward pass frees many blocks between those that it keeps (measured)."""
+LAYERS_AGAIN = 1.5
+"""Layers whose freed room the one that is computed again does not fit, with checkpointing (measured)."""
 DDP_BUCKETS = 1.0
 """DDP's buckets hold the gradients a second time until they are made views of them."""
 
@@ -200,8 +202,8 @@ def _held(shape: ModelShape, setup: Setup) -> float:
         return alive
     alive += _layer_again(shape, setup)
     if in_one_step(setup):
-        layers = 2 if setup.checkpointing else shape.layers
-        whole = layers * setup.tokens * matrix_bytes(shape, length=setup.length)
+        most = 1 + LAYERS_AGAIN if setup.checkpointing else shape.layers
+        whole = min(most, shape.layers) * setup.tokens * matrix_bytes(shape, length=setup.length)
         return whole + HEAP_RETENTION_LORA * (alive - whole)
     return alive * (HEAP_RETENTION_ADAPTERS if is_adapter(setup) else HEAP_RETENTION)
 
@@ -252,14 +254,14 @@ def _layer(shape: ModelShape, setup: Setup) -> float:
 
 
 def _layer_again(shape: ModelShape, setup: Setup) -> float:
-    """Room of the layer that was computed again before, which the next one's blocks do not fit.
+    """Room of the layers that were computed again before, which the next one's blocks do not fit.
 
     At most what all layers would keep without checkpointing.
     """
     if not setup.checkpointing:
         return 0
     more = _activations(shape, replace(setup, checkpointing=False)) - _activations(shape, setup)
-    return min(_layer(shape, setup), max(0, more))
+    return min(LAYERS_AGAIN * _layer(shape, setup), max(0, more))
 
 
 def _casts(shape: ModelShape, setup: Setup) -> int:
