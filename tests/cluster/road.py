@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import Any
 
 from kube import Kube, wait_for
@@ -116,12 +117,20 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 """
 
 
+def general_texts() -> list[str]:
+    """Paragraphs of Python's reference, as what a model is to go on knowing."""
+    paragraphs = (text for topic in topics.values() for text in topic.split("\n\n"))
+    return [text for text in paragraphs if len(text) > 120][:400]
+
+
 @contextlib.contextmanager
 def examples_in_the_making(folder: Path) -> Iterator[Callable[[], Path]]:
     """Real text and real small models, by the scripts of the examples, which run meanwhile.
 
     Gives what waits for their end and returns the folder.
     """
+    lines = (json.dumps({"text": text}) + "\n" for text in general_texts())
+    (folder / "general.jsonl").write_text("".join(lines))
     running = []
     for example, script in (
         ("text-classification", "make_data.py"),

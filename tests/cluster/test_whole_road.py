@@ -55,7 +55,10 @@ def test_the_operator_runs_under_pod_security_restricted(road: Road) -> None:
 
 
 def test_both_examples_are_accepted_by_kubectl_apply(road: Road) -> None:
-    assert "created" in road.kube.apply(manifest("text-generation"), NAMESPACE)
+    job = manifest("text-generation")
+    general = {"sources": [{"uri": "pvc://examples/general.jsonl"}], "maxIncrease": "5"}
+    job["spec"]["training"]["general"] = general
+    assert "created" in road.kube.apply(job, NAMESPACE)
     shown = wait_for(
         "a phase in kubectl get",
         lambda: (text := road.kube("get", "ftj", "-n", NAMESPACE)) and "Prepar" in text and text,
