@@ -272,9 +272,7 @@ def test_a_full_volume_is_told_and_the_training_goes_on(training: Training) -> N
     tell("a full volume, once there is room", begun, training, attempts=0)
     assert verify(training.checkpoints()[-1]).step > kept
     assert training.attempt() == before
-    events = training.kube.items("events", NAMESPACE)
-    about = [event["reason"] for event in events if event["involvedObject"]["name"] == NAME]
-    assert {"WorkspaceFull", "TroubleOver"} <= set(about)
+    wait_for("its events", lambda: {"WorkspaceFull", "TroubleOver"} <= events_of(training), 30)
 
 
 def test_a_clock_that_is_an_hour_ahead_disturbs_nothing(training: Training) -> None:
@@ -318,6 +316,12 @@ def standby_an_hour_ahead(training: Training) -> Iterator[None]:
     finally:
         scale(kube, 0)  # all of them: what started an hour ahead stays there
         scale(kube, 1)
+
+
+def events_of(training: Training) -> set[str]:
+    """Reasons of the events about the job."""
+    events = training.kube.items("events", NAMESPACE)
+    return {event["reason"] for event in events if event["involvedObject"]["name"] == NAME}
 
 
 def kill_a_worker(training: Training) -> None:

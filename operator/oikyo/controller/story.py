@@ -138,7 +138,11 @@ def _trouble(status: FineTuneJobStatus, kind: str) -> Condition | None:
 
 def _goes_on(status: FineTuneJobStatus, kind: str) -> bool:
     found = find(status.conditions, kind)
-    return found is not None and found.reason in (reasons.RUNNING, reasons.RETRYING)
+    return found is not None and found.reason in {
+        reasons.RUNNING,
+        reasons.RETRYING,
+        *reasons.NOTICES,
+    }
 
 
 def _stops(job: FineTuneJob, new: FineTuneJobStatus) -> list[Event]:

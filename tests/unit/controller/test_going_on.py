@@ -56,6 +56,15 @@ def test_it_is_told_once_and_once_more_when_it_is_over() -> None:
     assert over.status.diagnosis is None
 
 
+def test_it_is_over_also_where_the_training_has_something_else_to_say() -> None:
+    first = decide(job(), seen(done("prepare"), training(FULL)), NOW)
+    flat = training(None)
+    assert flat.progress is not None
+    said = flat.progress.model_copy(update={"notice_reason": "Plateau", "notice": "no gain"})
+    over = decide(job(first.status), seen(done("prepare"), replace(flat, progress=said)), NOW)
+    assert "TroubleOver" in [event.reason for event in over.events]
+
+
 def test_a_training_that_ends_meanwhile_is_no_trouble_that_is_over() -> None:
     first = decide(job(), seen(done("prepare"), training(FULL)), NOW)
     ended = decide(job(first.status), seen(done("prepare"), done("train")), NOW)
