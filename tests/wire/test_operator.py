@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -527,15 +528,25 @@ KUEUE = {
 }
 
 
+@contextmanager
+def served(api: Api, definition: dict[str, Any]) -> Iterator[None]:
+    """The API of another project is there, by its CustomResourceDefinition alone."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    group, version = definition["spec"]["group"], definition["spec"]["versions"][0]["name"]
+    api.create(path, definition)
+    shown = lambda: api.get(f"/apis/{group}/{version}") is not None  # noqa: E731
+    eventually(shown, "discovery to show the group")
+    try:
+        yield
+    finally:
+        api.delete(f"{path}/{definition['metadata']['name']}")
+
+
 @pytest.fixture
 def kueue(api: Api) -> Iterator[None]:
     """Kueue's group is served; what its controller does, the test does."""
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    api.create(path, KUEUE)
-    served = lambda: api.get("/apis/kueue.x-k8s.io") is not None  # noqa: E731
-    eventually(served, "discovery to show the group")
-    yield
-    api.delete(f"{path}/workloads.kueue.x-k8s.io")
+    with served(api, KUEUE):
+        yield
 
 
 def test_a_queue_starts_a_job_and_nobody_else_does(
@@ -611,12 +622,8 @@ VOLCANO = {
 @pytest.fixture
 def volcano(api: Api) -> Iterator[None]:
     """A PodGroup of Volcano's shape is served; what its scheduler does, the test does."""
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    api.create(path, VOLCANO)
-    served = lambda: api.get("/apis/scheduling.volcano.sh/v1beta1") is not None  # noqa: E731
-    eventually(served, "discovery to show the group")
-    yield
-    api.delete(f"{path}/podgroups.scheduling.volcano.sh")
+    with served(api, VOLCANO):
+        yield
 
 
 def test_volcano_gets_a_group_for_every_stage_and_its_words_are_told(
