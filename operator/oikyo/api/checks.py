@@ -73,6 +73,16 @@ _ALL = (
         "test rows and in 5 % of them, or in most of them: that is a template.",
     ),
     Check(
+        code="validation-leak",
+        action="Warn",
+        max="0.01",
+        description="share a long run of words with a row of the validation split",
+        next_step="Set data.leakage.action to Remove to drop them, or data.split.groupBy to the text that "
+        "they have in common, unless it is a template",
+        details="Training rows; a run is what it is for ngram-leak. Of more than 8 MiB of validation rows a "
+        "sample is looked for, unless data.leakage.action is Remove or this check is set to Fail.",
+    ),
+    Check(
         code="contaminated",
         action="Warn",
         max="0",

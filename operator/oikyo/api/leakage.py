@@ -11,7 +11,7 @@ from .sources import DataSource
 
 
 class Leakage(Model):
-    """Long runs of words that rows to learn share with the test set."""
+    """Long runs of words that rows to learn share with the rows that judge them."""
 
     ngram: Annotated[
         int,
@@ -25,9 +25,9 @@ class Leakage(Model):
     action: Annotated[
         Literal["Ignore", "Warn", "Remove"],
         Field(
-            description="What happens to rows that share such a run with a row of the test side: Warn "
-            "tells them (check ngram-leak, which can refuse the job), Remove drops them, Ignore does "
-            "not look. Default: Warn. Example: Remove."
+            description="What happens to rows to learn that share such a run with a row of the test side, and to "
+            "training rows that share one with the validation split: Warn tells them (checks ngram-leak and "
+            "validation-leak, which can refuse the job), Remove drops them, Ignore does not look. Default: Warn. Example: Remove."
         ),
     ] = "Warn"
 

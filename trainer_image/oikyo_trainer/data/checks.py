@@ -125,7 +125,7 @@ def _few_test_rows(spec: PrepareSpec, count: int, kept: Kept, *, given: bool) ->
 
 
 def _away(kept: Kept) -> str:
-    told = f"{int(kept.duplicate.sum())} duplicates, {int(kept.leaked.sum())} also in the test set"
+    told = f"{int(kept.duplicate.sum())} duplicates, {int(kept.leaked.sum())} also in the test or validation set"
     benchmarks = int(kept.contaminated.sum())
     return f"{told}, {benchmarks} with items of a benchmark" if benchmarks else told
 

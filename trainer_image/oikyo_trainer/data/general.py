@@ -29,7 +29,8 @@ from .dedup import Mask, group
 from .examine import Examined, examine
 from .findings import FILE, Findings
 from .intake import Intake
-from .leakage.leaks import Found, of_test, search
+from .leakage.quoted import known_of
+from .leakage.search import Found, search
 from .split import DROPPED, SIDES, TEST, TRAIN, VALIDATION
 from .tokenise import Request, tokenise
 
@@ -138,7 +139,8 @@ def _spec_of(spec: PrepareSpec, asked: General) -> PrepareSpec:
 def _apart(data: Examined, task: Examined, leakage: Leakage) -> tuple[Examined, int]:
     """`data` without rows that are the task's own; and how many these are."""
     own = _in_the_task(data, task)
-    known = of_test(leakage.ngram, task.spool, task.rows, task.sides)
+    test = np.flatnonzero(task.sides == TEST)
+    known = known_of(leakage.ngram, task.spool, task.rows, test)
     if len(known):
         found = Found(known)
         search([found], data.spool, data.rows, np.flatnonzero((data.sides >= 0) & ~own))

@@ -20,7 +20,7 @@ EXAMPLE = 180
 
 DROPPED = (
     ("duplicates", "duplicates"),
-    ("leaked", "also in the test set"),
+    ("leaked", "also on the test or validation side"),
     ("contaminated", "with items of a benchmark"),
 )
 

@@ -22,12 +22,12 @@ from oikyo_trainer.data.commands import check
 from oikyo_trainer.data.examine import Examined, examine
 from oikyo_trainer.data.findings import FILE, Findings
 from oikyo_trainer.data.intake import Intake
-from oikyo_trainer.data.leakage import leaks
-from oikyo_trainer.data.leakage.runs import Known
+from oikyo_trainer.data.leakage import quoted
+from oikyo_trainer.data.leakage.runs import Known, find
 from oikyo_trainer.data.leakage.sieve import Sieve
 from oikyo_trainer.data.near import shingles
 from oikyo_trainer.data.near.shingles import words_of
-from oikyo_trainer.data.split import TEST
+from oikyo_trainer.data.split import TEST, TRAIN, VALIDATION
 from oikyo_trainer.errors import Refused
 
 NGRAM = 13
@@ -166,19 +166,87 @@ def test_the_own_split_is_searched_too(desk: Any, tmp_path: Path) -> None:
     assert intake.findings.counts["ngram-leak"] == learnt > 100
 
 
+def quoting(seed: int) -> list[dict[str, str]]:
+    """Rows of which each quotes one of 60 pages."""
+    draw = random.Random(seed)
+    pages = [" ".join(prose(draw, 30)) for _ in range(60)]
+    return [
+        {"text": f"{draw.choice(pages)} {' '.join(prose(draw, 60))}", "label": "ab"[n % 2]}
+        for n in range(300)
+    ]
+
+
+def shared(rows: list[dict[str, str]], found: Examined, one: int, other: int) -> set[int]:
+    """The lines of the rows of side `one` that quote the page of a row of side `other`."""
+    pages = {rows[row]["text"][:100] for row in np.flatnonzero(found.sides == other)}
+    own = np.flatnonzero(found.sides == one).tolist()
+    return {row + 1 for row in own if rows[row]["text"][:100] in pages}
+
+
+def test_training_rows_that_quote_the_validation_split_are_told(desk: Any, tmp_path: Path) -> None:
+    rows = quoting(10)
+    found, _, told = looked_at(desk.spec(desk.rows("a.jsonl", rows)), tmp_path / "staging")
+    lines = lines_of(tmp_path / "staging", "validation-leak")
+    assert set(lines) == shared(rows, found, TRAIN, VALIDATION)
+    assert 20 < len(lines) < 260
+    assert told["validation_leaks"] == {
+        "ngram": 13,
+        "action": "Warn",
+        "count": len(lines),
+        "looked_for": (found.sides == VALIDATION).sum(),
+        "of": (found.sides == VALIDATION).sum(),
+    }
+    line, one = next(iter(lines.items()))
+    other = int(one["other"].rsplit(":", 1)[1])
+    assert found.sides[other - 1] == VALIDATION
+    assert rows[other - 1]["text"][:100] == rows[line - 1]["text"][:100]
+    assert "of the validation split" in one["message"]
+
+
+def test_remove_leaves_no_run_of_validation_in_training(desk: Any, tmp_path: Path) -> None:
+    rows = quoting(11)
+    path = desk.rows("a.jsonl", rows)
+    before, _, _ = looked_at(desk.spec(path), tmp_path / "before")
+    spec = desk.spec(path, leakage=Leakage(action="Remove"))
+    found, _, told = looked_at(spec, tmp_path / "after")
+    assert not shared(rows, found, TRAIN, VALIDATION)
+    assert not shared(rows, found, TRAIN, TEST)
+    assert not shared(rows, found, VALIDATION, TEST)
+    gone = shared(rows, before, TRAIN, VALIDATION) | shared(rows, before, TRAIN, TEST)
+    gone |= shared(rows, before, VALIDATION, TEST)
+    assert gone == {row + 1 for row in np.flatnonzero(found.kept.leaked).tolist()}
+    assert told["leaked"]["count"] == len(gone)
+    fail = (DataCheck(code="validation-leak", action="Fail"),)
+    with pytest.raises(Refused, match="with a row of the validation split, max is 0.01"):
+        looked_at(desk.spec(path, checks=fail), tmp_path / "refused")
+
+
+def test_of_a_large_validation_split_a_sample_is_looked_for_unless_rows_go(
+    desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = quoting(12)
+    path = desk.rows("a.jsonl", rows)
+    found, whole, _ = looked_at(desk.spec(path), tmp_path / "whole")
+    monkeypatch.setattr(quoted, "SAMPLE", 2000)
+    _, part, told = looked_at(desk.spec(path), tmp_path / "part")
+    looked = told["validation_leaks"]["looked_for"]
+    assert 1 <= looked < told["validation_leaks"]["of"] == (found.sides == VALIDATION).sum()
+    code = "validation-leak"
+    assert 0 < part.findings.counts[code] < whole.findings.counts[code]
+    monkeypatch.setattr(quoted, "HELD", 3000)
+    spec = desk.spec(path, leakage=Leakage(action="Remove"))
+    _, every, told = looked_at(spec, tmp_path / "every")
+    assert every.findings.counts[code] == whole.findings.counts[code]
+    assert told["validation_leaks"]["looked_for"] == told["validation_leaks"]["of"]
+
+
 @pytest.mark.parametrize("held", [1, 3000])
 def test_a_test_side_in_parts_is_searched_as_a_whole(
     desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
-    draw = random.Random(8)
-    pages = [" ".join(prose(draw, 30)) for _ in range(60)]
-    rows = [
-        {"text": f"{draw.choice(pages)} {' '.join(prose(draw, 60))}", "label": "ab"[n % 2]}
-        for n in range(300)
-    ]
-    spec = desk.spec(desk.rows("a.jsonl", rows))
+    spec = desk.spec(desk.rows("a.jsonl", quoting(8)))
     _, whole, _ = looked_at(spec, tmp_path / "whole")
-    monkeypatch.setattr(leaks, "HELD", held)
+    monkeypatch.setattr(quoted, "HELD", held)
     _, parts, _ = looked_at(spec, tmp_path / "parts")
     assert parts.findings.counts == whole.findings.counts
     one, other = (lines_of(tmp_path / name, "ngram-leak") for name in ("whole", "parts"))
@@ -242,7 +310,7 @@ def test_runs_are_found_as_by_plain_python(known: list[str], text: str, ngram: i
         if size >= 3:
             inside = size == ngram or size >= 8
             held |= bool(runs(one, size) & runs(asked, size)) if inside else one == asked
-    hits = [hit for words in words_of(pa.table({"text": [text]})) for hit in index.find(words)]
+    hits = [hit for words in words_of(pa.table({"text": [text]})) for hit in find([index], words)[0]]
     assert bool(hits) == held
 
 
@@ -324,7 +392,7 @@ def test_the_command_names_benchmarks(desk: Any, capsys: pytest.CaptureFixture[s
     report = json.loads(capsys.readouterr().out)
     (one,) = report["contamination"]
     assert (one["name"], one["rows"]) == ("exam", 3)
-    assert report["ngramLeaks"]["count"] == 0
+    assert report["ngramLeaks"]["count"] == report["validationLeaks"]["count"] == 0
     assert main([*given, "--checks", "contaminated=Fail"]) == 64
     shown = capsys.readouterr()
     assert f"{rows}:3: holds 13 words of an item of exam ({items}:5)" in shown.out

@@ -303,6 +303,7 @@ def _report(
         "cleaned": intake.cleaned.report(),
         "nearDuplicates": told.get("near_duplicates"),
         "ngramLeaks": told.get("ngram_leaks"),
+        "validationLeaks": told.get("validation_leaks"),
         "contamination": told.get("contamination", []),
         "splits": {name: side["rows"] for name, side in told.get("splits", {}).items()},
         "refused": why,

@@ -7,7 +7,7 @@ the same hash once in 2^64 pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,18 +101,41 @@ class Known:
             return np.ones(len(head), dtype=bool)
         return ~np.isin(head, template) & ~np.isin(tail, template)
 
-    def find(self, words: Words) -> Iterator[Hits]:
-        """The known runs in `words`, one size after another."""
-        counts = None
-        for size, known in sorted(self._sets.items()):
-            hashes, first = runs_of(words, size)
-            if size < WITHIN and size < self._ngram:
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Words of the runs that are known."""
+        return tuple(self._sets)
+
+    def within(self, size: int) -> bool:
+        """Whether runs of `size` words count inside a longer text."""
+        return size >= WITHIN or size == self._ngram
+
+    def hits(self, size: int, hashes: Hashes, first: Index) -> Hits | None:
+        """Of these runs of `size` words the known ones; None: there is none."""
+        known = self._sets[size]
+        place, found = known.find(hashes)
+        if not len(place):
+            return None
+        return Hits(first[place], np.full(len(place), size), known.items[found])
+
+
+def find(known: Sequence[Known], words: Words) -> list[list[Hits]]:
+    """What each of `known` has in `words`, one size after another; a size is hashed once for all of them."""
+    found: list[list[Hits]] = [[] for _ in known]
+    counts = None
+    for size in sorted({size for one in known for size in one.sizes}):
+        runs = runs_of(words, size)
+        for own, one in zip(found, known, strict=True):
+            if size not in one.sizes:
+                continue
+            given = runs
+            if not one.within(size):
                 if counts is None:
                     counts = np.bincount(words.text, minlength=len(words.row))
-                hashes, first = _whole(words, counts, size, hashes, first)
-            place, found = known.find(hashes)
-            if len(place):
-                yield Hits(first[place], np.full(len(place), size), known.items[found])
+                given = _whole(words, counts, size, *runs)
+            hits = one.hits(size, *given)
+            own += [] if hits is None else [hits]
+    return found
 
 
 class _Set(NamedTuple):

@@ -19,7 +19,7 @@ EXAMPLES = 10
 """Rows of each finding that the page lists."""
 DROPPED = (
     ("duplicates", "stands twice"),
-    ("leaked", "also in the test set"),
+    ("leaked", "also on the test or validation side"),
     ("contaminated", "item of a benchmark"),
 )
 SPLITS = ("train", "validation", "test")

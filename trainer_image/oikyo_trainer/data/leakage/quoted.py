@@ -1,0 +1,121 @@
+"""Rows to learn that hold a long run of words of another side of the split.
+
+Memory: the hashes of that side, HELD characters of it at one time. A side that has more is looked for
+part by part, among the rows that its sieve leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..findings import FIRST
+from ..near.shingles import words_of
+from ..split import TEST, TRAIN, VALIDATION, Sides
+from ..spool import Index, Rows, Spool, cut
+from ..threads import in_order
+from .runs import WITHIN, Known
+from .search import LETTERS, Found, search
+from .sieve import Sieve
+
+HELD = 32 << 20
+"""Characters of a side whose runs are in memory at one time: some ten bytes for each."""
+SAMPLE = 8 << 20
+"""Characters of the validation side that are looked for where its leaks are only told."""
+LETTERS_OF_A_WORD = 6
+
+
+class Quoted(NamedTuple):
+    """What rows to learn hold of the sides that judge them."""
+
+    test: Found
+    """In the rows of training and validation."""
+    validation: Found
+    """In the rows of training."""
+    looked_for: Index
+    """The validation rows that were looked for: all, or a sample."""
+
+
+def quoted(
+    others: Sequence[Found], ngram: int, spool: Spool, rows: Rows, sides: Sides, *, every: bool
+) -> Quoted:
+    """Search the rows to learn for `others`, for the test side, and for the validation side.
+
+    Of a large validation side a sample is looked for, unless `every` row of it is asked.
+    """
+    test, train, held = (np.flatnonzero(sides == side) for side in (TEST, TRAIN, VALIDATION))
+    looked_for = held if every else _sample(rows, held)
+    tested = _whole(ngram, spool, rows, test)
+    validated = _whole(ngram, spool, rows, looked_for)
+    search([one for one in (tested, validated, *others) if one], spool, rows, train)
+    search([one for one in (tested, *others) if one], spool, rows, held)
+    if tested is None:
+        learnt = np.flatnonzero((sides == TRAIN) | (sides == VALIDATION))
+        tested = _by_parts(ngram, spool, rows, test, learnt)
+    if validated is None:
+        validated = _by_parts(ngram, spool, rows, looked_for, train)
+    return Quoted(tested, validated, looked_for)
+
+
+def _sample(rows: Rows, side: Index) -> Index:
+    """Rows of `side` with SAMPLE characters: those with the least ids."""
+    order = side[np.lexsort((rows.rows[side, 1], rows.rows[side, 0]))]
+    inside = np.cumsum(rows.lengths[order], dtype=np.int64) <= SAMPLE
+    return np.sort(order[inside])
+
+
+def _whole(ngram: int, spool: Spool, rows: Rows, side: Index) -> Found | None:
+    """The runs of `side`, nothing found yet; None: more than is held at one time."""
+    if len(list(cut(side, rows.lengths, HELD))) > 1:
+        return None
+    return Found(known_of(ngram, spool, rows, side))
+
+
+def known_of(ngram: int, spool: Spool, rows: Rows, side: Index) -> Known:
+    """The runs of the rows `side`; its items are the rows themselves."""
+    known = Known(ngram, WITHIN)
+    long = side[rows.lengths[side] >= LETTERS * WITHIN - 1]
+    for piece, table in spool.gather(long, rows.lengths):
+        for words in words_of(table):
+            known.add(words, piece)
+    known.close(len(side))
+    return known
+
+
+def _by_parts(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Index) -> Found:
+    """What the rows `learnt` hold of `side`, one part of it after the other."""
+    maybe = _sifted(ngram, spool, rows, side, learnt)
+    every = Found(Known(ngram, WITHIN))
+    found = []
+    for part in cut(side, rows.lengths, HELD):
+        one = Found(known_of(ngram, spool, rows, part))
+        search([one], spool, rows, maybe)
+        said = [*one.said, *[""] * (len(one.rows) - len(one.said))]
+        found += list(zip(one.rows, one.items, one.sizes, said, strict=True))
+        maybe = maybe[~np.isin(maybe, one.rows)]
+    for number, (row, item, size, words) in enumerate(sorted(found)):
+        every.rows.append(row)
+        every.items.append(item)
+        every.sizes.append(size)
+        every.said += [words] if number < FIRST else []
+    return every
+
+
+def _sifted(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Index) -> Index:
+    """The rows of `learnt` that may hold a run of `side`."""
+    sieve = Sieve(ngram, int(rows.lengths[side].sum(dtype=np.int64)) // LETTERS_OF_A_WORD)
+    for _, table in spool.gather(side, rows.lengths):
+        for words in words_of(table):
+            sieve.add(words)
+
+    def sift(part: tuple[Index, Any]) -> Index:  # pyarrow is untyped
+        piece, table = part
+        none = np.zeros(0, dtype=np.int64)
+        return np.concatenate([none, *(piece[sieve.rows(words)] for words in words_of(table))])
+
+    left = np.zeros(len(rows), dtype=bool)
+    for own in in_order(sift, spool.gather(learnt, rows.lengths)):
+        left[own] = True
+    return np.flatnonzero(left)
