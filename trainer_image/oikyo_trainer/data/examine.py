@@ -17,6 +17,7 @@ from oikyo.api.stages import PrepareSpec, Source
 
 from . import (
     conflicts,
+    frames,
     grouping,
     heap,
     judge,
@@ -85,6 +86,7 @@ def examine(
     files of the base model; without it lengths are not checked.
     """
     heap.keep()
+    frames.leave_out()
     spool = take_in(spec, *sources, open_spool=_spool_in(staging), intake=intake, tell=tell)
     rows = spool.columns()
     check_bad_rows(intake.findings, spec.max_bad_rows)

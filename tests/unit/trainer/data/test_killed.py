@@ -27,7 +27,7 @@ DRIVER = """
 import os, signal, sys
 from oikyo_trainer.__main__ import main
 from oikyo_trainer.data import prepare, tokens
-import pandas, pyarrow.compute, pyarrow.parquet, tokenizers  # loaded once, not by each fork
+import pyarrow.compute, pyarrow.parquet, tokenizers  # loaded once, not by each fork
 spec, workspace = sys.argv[1:]
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "os.symlink")
 
