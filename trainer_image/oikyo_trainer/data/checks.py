@@ -12,11 +12,11 @@ from oikyo.api.stages import PrepareSpec
 from .. import labelset
 from ..errors import Refused
 from . import targets
-from .dedup import Kept, Mask
+from .dedup import Kept
 from .findings import Findings, excerpt
 from .intake import Intake
 from .split import SIDES, TEST, TRAIN, VALIDATION, Sides
-from .spool import Rows
+from .spool import Mask, Rows
 
 SHOWN = 5
 MANY_LABELS = 200

@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from .spool import Index, Rows, slices
-
-Mask = npt.NDArray[np.bool_]
+from .spool import Index, Mask, Rows, slices
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,12 @@ from . import (
 from .checks import check_bad_rows, check_rows, check_split
 from .clean import repeats
 from .columns import Shape
-from .dedup import Kept, Mask, dedup
+from .dedup import Kept, dedup
 from .intake import Intake, Tell, take_in
 from .leakage import leaks
 from .near import near
 from .split import SIDES, Sides, assign, placed_by
-from .spool import Rows, Spool
+from .spool import Mask, Rows, Spool
 
 Sources = tuple[tuple[Source, ...], tuple[Source, ...]]
 """To learn from, and to test on."""

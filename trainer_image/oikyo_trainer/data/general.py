@@ -25,13 +25,14 @@ from oikyo.api.stages import GeneralRows, PrepareSpec
 from ..errors import Refused
 from . import models, remote, version
 from .clean import log as cleaning
-from .dedup import Mask, group
+from .dedup import group
 from .examine import Examined, examine
 from .findings import FILE, Findings
 from .intake import Intake
 from .leakage.quoted import known_of
 from .leakage.search import Found, search
 from .split import DROPPED, SIDES, TEST, TRAIN, VALIDATION
+from .spool import Mask
 from .tokenise import Request, tokenise
 
 FIELD = "training.general"
@@ -143,7 +144,7 @@ def _apart(data: Examined, task: Examined, leakage: Leakage) -> tuple[Examined, 
     known = known_of(leakage.ngram, task.spool, task.rows, test)
     if len(known):
         found = Found(known)
-        search([found], data.spool, data.rows, np.flatnonzero((data.sides >= 0) & ~own))
+        search([found], data.spool, data.rows, (data.sides >= 0) & ~own)
         own[found.rows] = True
     own &= data.sides >= 0
     sides = np.where(own, DROPPED, data.sides).astype(data.sides.dtype)

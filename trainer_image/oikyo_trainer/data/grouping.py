@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from .dedup import Kept, Mask, group, without
+from .dedup import Kept, group, without
 from .findings import BadRow
 from .keys import normalise
 from .readers.row import Row
 from .split import DROPPED, TEST, TRAIN, VALIDATION, Sides
-from .spool import Rows
+from .spool import Mask, Rows
 
 
 def member(seed: int, row: Row, column: str) -> bytes | BadRow:

@@ -21,7 +21,7 @@ from oikyo.api.stages import PrepareSpec
 from oikyo.api.training import Truncation
 
 from .intake import Intake
-from .spool import Index, Rows, Spool
+from .spool import Index, Mask, Rows, Spool
 from .texts import Texts, of_table
 from .threads import in_order
 from .tokens import Counter, open_counter
@@ -44,7 +44,6 @@ USED: dict[Truncation, str] = {
     "Middle": "{} of both ends are used",
     "Drop": "a row of more than {} is left out",
 }
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def check(
         octets = np.asarray(pc.binary_length(texts.every))
         return piece, texts, overhead, overhead + _per_row(texts, octets, len(piece))
 
-    parts = in_order(bounded, spool.gather(np.flatnonzero(kept), rows.lengths))
+    parts = in_order(bounded, spool.gather(kept, rows.lengths))
     for piece, texts, overhead, bound in parts:
         maybe = np.flatnonzero(bound > limit.tokens)
         if len(maybe):

@@ -17,11 +17,11 @@ import pyarrow as pa
 from oikyo.api.jobstatus import Resolved
 
 from ..errors import Refused
-from .dedup import Kept, Mask, group
+from .dedup import Kept, group
 from .intake import Intake
 from .near.shingles import mix
 from .split import DROPPED, TEST, TRAIN, Sides, of_families
-from .spool import Index, Rows
+from .spool import Index, Mask, Rows
 
 TIMES, FOLD = "learn.times", "learn.fold"
 """Columns of a version."""

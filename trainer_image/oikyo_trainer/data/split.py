@@ -16,8 +16,8 @@ import numpy.typing as npt
 from oikyo.api.split import Split
 
 from . import stratified, times
-from .dedup import Kept, Mask
-from .spool import Index, Rows, slices
+from .dedup import Kept
+from .spool import Index, Mask, Rows, slices
 
 SIDES = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)

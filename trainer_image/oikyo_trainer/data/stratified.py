@@ -12,8 +12,7 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
-from .dedup import Mask
-from .spool import Index, Rows
+from .spool import Index, Mask, Rows
 
 
 def below(

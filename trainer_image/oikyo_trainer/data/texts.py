@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,7 +17,7 @@ from oikyo.api.clean import PERSONAL_KINDS, PersonalKind
 
 from . import personal
 from .intake import Intake
-from .spool import Index, Rows, Spool
+from .spool import Index, Mask, Rows, Spool
 from .threads import in_order
 
 GARBLED, PERSONAL, PLACEHOLDER, TRUNCATED, ECHO = (
@@ -40,8 +39,6 @@ ANSWERS = ("completion", "chosen", "rejected")
 """Columns with an answer to learn; of several in one row the first is the one that is looked at."""
 PILE, PILE_SHARE, PILE_LENGTH = 5, 0.005, 100
 """So many answers of exactly the greatest length, which is so long, were cut there."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ def check(
         told = [one._replace(row=int(piece[one.row])) for one in found]
         return told, most, piece[ends].tolist()
 
-    for found, most, ends in in_order(look, spool.gather(np.flatnonzero(kept), rows.lengths)):
+    for found, most, ends in in_order(look, spool.gather(kept, rows.lengths)):
         for one in found:
             intake.found(one.code, rows, one.row, one.message, one.shown)
         if most > longest:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..spool import Index, Rows, Spool, pieces
+from ..spool import Index, Mask, Rows, Spool, pieces
 
 
 class Joined(Spool):
@@ -22,7 +22,9 @@ class Joined(Spool):
     def __len__(self) -> int:
         return len(self._first) + len(self._second)
 
-    def gather(self, wanted: Index, lengths: npt.NDArray[np.int32]) -> Iterator[tuple[Index, Any]]:
+    def gather(
+        self, wanted: Index | Mask, lengths: npt.NDArray[np.int32]
+    ) -> Iterator[tuple[Index, Any]]:
         """As Spool.gather."""
         count = len(self._first)
         for piece in pieces(wanted, lengths):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dedup import Mask, group
+from ..dedup import group
 from ..near import bands, verify
-from ..spool import Index, Rows, Spool
+from ..spool import Index, Mask, Rows, Spool
 
 
 def exact(rows: Rows, held: Index, made: Index) -> Mask:

@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from oikyo.api.clean import CleanStep
 
-from ..dedup import Kept, Mask, repeated
+from ..dedup import Kept, repeated
 from ..intake import Intake
-from ..spool import Index, Rows
+from ..spool import Index, Mask, Rows
 from .log import Cleaned
 
 

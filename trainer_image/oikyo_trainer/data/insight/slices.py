@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import norm
 
 from ..split import SIDES, TEST, TRAIN
+from ..spool import Mask
 from .table import Table
-
-Mask = npt.NDArray[np.bool_]
 
 MISSING = "(none)"
 SMALL = 30

@@ -41,7 +41,7 @@ def check(
     benchmarks = [read_items(parts, spec.leakage.ngram) for parts in named]
     found = [Found(items.known) for items in benchmarks]
     if spec.leakage.action == "Ignore":
-        search(found, spool, rows, np.flatnonzero((sides >= 0) & (sides != TEST)))
+        search(found, spool, rows, (sides >= 0) & (sides != TEST))
     else:
         held = quoted(found, spec.leakage.ngram, spool, rows, sides, every=_every(spec, intake))
         _tell_quoted(spec, intake, told, rows, sides, held)
@@ -60,9 +60,7 @@ def check(
 
 def _every(spec: PrepareSpec, intake: Intake) -> bool:
     """Whether all of a large validation side is looked for: where what is found has consequences."""
-    return (
-        spec.leakage.action == "Remove" or intake.findings.checks[OF_VALIDATION].action == "Fail"
-    )
+    return spec.leakage.action == "Remove" or intake.findings.checks[OF_VALIDATION].action == "Fail"
 
 
 def _by_name(given: Sequence[BenchmarkSource]) -> list[list[BenchmarkSource]]:

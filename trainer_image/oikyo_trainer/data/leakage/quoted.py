@@ -14,13 +14,13 @@ import numpy as np
 from ..findings import FIRST
 from ..near.shingles import words_of
 from ..split import TEST, TRAIN, VALIDATION, Sides
-from ..spool import Index, Rows, Spool, cut
+from ..spool import Index, Mask, Rows, Spool, cut
 from ..threads import in_order
 from .runs import WITHIN, Known
 from .search import LETTERS, Found, search
 from .sieve import Sieve
 
-HELD = 32 << 20
+HELD = 16 << 20
 """Characters of a side whose runs are in memory at one time: some ten bytes for each."""
 SAMPLE = 8 << 20
 """Characters of the validation side that are looked for where its leaks are only told."""
@@ -45,15 +45,15 @@ def quoted(
 
     Of a large validation side a sample is looked for, unless `every` row of it is asked.
     """
-    test, train, held = (np.flatnonzero(sides == side) for side in (TEST, TRAIN, VALIDATION))
+    test, held = (np.flatnonzero(sides == side) for side in (TEST, VALIDATION))
+    train = sides == TRAIN
     looked_for = held if every else _sample(rows, held)
     tested = _whole(ngram, spool, rows, test)
     validated = _whole(ngram, spool, rows, looked_for)
     search([one for one in (tested, validated, *others) if one], spool, rows, train)
-    search([one for one in (tested, *others) if one], spool, rows, held)
+    search([one for one in (tested, *others) if one], spool, rows, sides == VALIDATION)
     if tested is None:
-        learnt = np.flatnonzero((sides == TRAIN) | (sides == VALIDATION))
-        tested = _by_parts(ngram, spool, rows, test, learnt)
+        tested = _by_parts(ngram, spool, rows, test, train | (sides == VALIDATION))
     if validated is None:
         validated = _by_parts(ngram, spool, rows, looked_for, train)
     return Quoted(tested, validated, looked_for)
@@ -84,7 +84,7 @@ def known_of(ngram: int, spool: Spool, rows: Rows, side: Index) -> Known:
     return known
 
 
-def _by_parts(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Index) -> Found:
+def _by_parts(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Mask) -> Found:
     """What the rows `learnt` hold of `side`, one part of it after the other."""
     maybe = _sifted(ngram, spool, rows, side, learnt)
     every = Found(Known(ngram, WITHIN))
@@ -94,7 +94,7 @@ def _by_parts(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Index) 
         search([one], spool, rows, maybe)
         said = [*one.said, *[""] * (len(one.rows) - len(one.said))]
         found += list(zip(one.rows, one.items, one.sizes, said, strict=True))
-        maybe = maybe[~np.isin(maybe, one.rows)]
+        maybe[one.rows] = False
     for number, (row, item, size, words) in enumerate(sorted(found)):
         every.rows.append(row)
         every.items.append(item)
@@ -103,9 +103,10 @@ def _by_parts(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Index) 
     return every
 
 
-def _sifted(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Index) -> Index:
+def _sifted(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Mask) -> Mask:
     """The rows of `learnt` that may hold a run of `side`."""
-    sieve = Sieve(ngram, int(rows.lengths[side].sum(dtype=np.int64)) // LETTERS_OF_A_WORD)
+    letters = int(rows.lengths[side].sum(dtype=np.int64))
+    sieve = Sieve(ngram, letters // LETTERS_OF_A_WORD, len(side))
     for _, table in spool.gather(side, rows.lengths):
         for words in words_of(table):
             sieve.add(words)
@@ -118,4 +119,4 @@ def _sifted(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Index) ->
     left = np.zeros(len(rows), dtype=bool)
     for own in in_order(sift, spool.gather(learnt, rows.lengths)):
         left[own] = True
-    return np.flatnonzero(left)
+    return left

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..dedup import Mask
 from ..findings import FIRST, excerpt
 from ..near.shingles import TextSlice, Words, text_slices
-from ..spool import Index, Rows, Spool
+from ..spool import Index, Mask, Rows, Spool
 from ..threads import in_order
 from .runs import Hits, Known, find
 
@@ -49,14 +48,14 @@ class Found:
         return list(zip(self.rows, self.items, self.sizes, strict=True))
 
 
-def search(found: Sequence[Found], spool: Spool, rows: Rows, wanted: Index) -> None:
+def search(found: Sequence[Found], spool: Spool, rows: Rows, wanted: Mask) -> None:
     """Look through the rows `wanted` for what each of `found` knows."""
     looked = [one for one in found if len(one.known)]
     if not looked:
         return
     known = [one.known for one in looked]
     shortest = min(one.shortest for one in known)
-    wanted = wanted[rows.lengths[wanted] >= LETTERS * shortest - 1]
+    wanted = wanted & (rows.lengths >= LETTERS * shortest - 1)
     seen = [np.zeros(len(rows), dtype=bool) for _ in looked]
 
     def look(part: tuple[Index, TextSlice]) -> tuple[Index, Words, list[list[Hits]]]:

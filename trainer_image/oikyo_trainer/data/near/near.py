@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from oikyo.api.duplicates import Duplicates
 
-from ..dedup import Kept, Mask, in_conflict, in_order_of, several
+from ..dedup import Kept, in_conflict, in_order_of, several
 from ..findings import FIRST, Finding, excerpt
 from ..intake import Intake
-from ..spool import Index, Rows, Spool, slices
+from ..spool import Index, Mask, Rows, Spool, slices
 from . import bands, verify
 
 Share = npt.NDArray[np.float64]

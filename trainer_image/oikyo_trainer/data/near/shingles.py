@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..spool import Index, Rows, Spool
+from ..spool import Index, Mask, Rows, Spool
 from ..threads import in_order
 
 SLICE_BYTES = 1 << 20
@@ -23,7 +23,6 @@ SLICE_BYTES = 1 << 20
 
 Hashes = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 R = TypeVar("R")
 
 _BASE = 0x9E3779B97F4A7C15
