@@ -27,7 +27,7 @@ from ..files import file_digest, write_atomic
 from ..training.tokenizer import open_tokenizer
 from .proven import Proven
 from .quick import Differs
-from .tokenrows import SPLITS, Counted, Tell, Writer
+from .tokenrows import SPLITS, Counted, Tell, Writer, is_rendered
 from .version import describe, is_whole, pretty, replace_folder
 
 log = logging.getLogger("oikyo.data")
@@ -88,7 +88,10 @@ def tokenise(workspace: Path, asked: Request, staging: Path, tell: Tell) -> Toke
     """The tokens of the splits that are trained on, made unless the same ones are there."""
     model = workspace / layout.model(asked.model_digest)
     sizes = read_sizes(model)
-    tokenizer = open_tokenizer(model, sizes.vocabulary, asked.model_digest, asked.task)
+    dataset = workspace / layout.dataset(asked.dataset_digest)
+    tokenizer = open_tokenizer(
+        model, sizes.vocabulary, asked.model_digest, asked.task, chat=is_rendered(dataset)
+    )
     room = sizes.context(tokenizer) - asked.training.virtual_tokens
     reading = Reading.of(asked.training, room)
     digest = key(asked, reading, model)
@@ -97,7 +100,7 @@ def tokenise(workspace: Path, asked: Request, staging: Path, tell: Tell) -> Toke
         log.info("tokens %s are there already", digest)
         told = json.loads((target / layout.MANIFEST).read_bytes())["splits"]
         return _tokens(digest, reading, {name: Counted(**one) for name, one in told.items()})
-    dataset, encoder = workspace / layout.dataset(asked.dataset_digest), Proven(tokenizer)
+    encoder = Proven(tokenizer)
     staging.mkdir(parents=True)
     splits = write(dataset, encoder, reading, staging, tell)
     manifest = {

@@ -40,6 +40,8 @@ from .lessons import FOLD, TIMES
 SPLITS = ("train", "validation")
 BESIDE: dict[Shape, Beside] = {"classification": "classes", "regression": "numbers"}
 """What is written beside the tokens; of other rows, which tokens are learned."""
+IN_COLUMNS: tuple[Shape, ...] = (*BESIDE, "prompt-completion", "text")
+"""Rows of texts as they stand; all others are rendered by the chat template, one by one."""
 ROWS_AT_ONCE = 4096
 BYTES_AT_ONCE = 4 << 20
 """Of the texts that become tokens at once: a token costs some tens of bytes until it is written."""
@@ -64,6 +66,11 @@ class Counted:
     """Rows that were cut, or left out for their length."""
     unlabelled: int = 0
     """Rows left out because no token to learn was within the limit."""
+
+
+def is_rendered(dataset: Path) -> bool:
+    """Whether the rows of a dataset go through the model's chat template."""
+    return json.loads((dataset / layout.MANIFEST).read_bytes())["shape"] not in IN_COLUMNS
 
 
 class Writer:
@@ -125,7 +132,7 @@ class Writer:
     def _encoded(self, split: str, counted: Counted) -> Iterator[Labelled]:
         if not self._path(split).exists():
             return
-        in_columns = self._shape in (*BESIDE, "prompt-completion", "text")
+        in_columns = self._shape in IN_COLUMNS
         for part in self._tables(split) if in_columns else pieces(self._rows(split)):
             yield self._piece(part, split, counted)
             self._done += len(part)

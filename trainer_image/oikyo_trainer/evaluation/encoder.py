@@ -56,8 +56,8 @@ def around(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     """How many special tokens stand before and behind every text."""
     if not tokenizer.is_fast:
         return 0, 0
-    # Not by the backend: it may pad as tokenizer.json says, and padding counts as special.
-    mask = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+    # Not before the backend is ready: it may pad as tokenizer.json says, and padding counts as special.
+    mask = ready(tokenizer).encode("a").special_tokens_mask
     return _leading(mask), _leading(mask[::-1])
 
 

@@ -3,7 +3,7 @@
 AutoTokenizer imports torch to look at the model's configuration: two seconds and 600 MB, of which the
 prepare stage needs nothing. For the kinds of model in CLASSES the choice is known from the two JSON files,
 so their class is imported itself; all else goes through AutoTokenizer. The tokens are the same either way,
-since it is the same class that reads the files.
+since it is the same class that reads the files. Texts alone need no class of transformers at all (bare.py).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from . import bare
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,20 +55,33 @@ def load(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def load_for_texts(folder: Path) -> PreTrainedTokenizerBase:
+    """As `load`, for rows that no chat template renders: without transformers where the tokens are the same."""
+    _, name, told = _named(folder)
+    found: Any = bare.read(folder, told) if name in PLAIN else None
+    return load(folder) if found is None else found
+
+
+def _named(folder: Path) -> tuple[str, str, dict[str, Any]]:
+    """The kind of model, the name of its tokenizer's class, and all of tokenizer_config.json.
+
+    The name is empty where AutoTokenizer must be asked.
+    """
+    config, told = _json(folder / "config.json"), _json(folder / "tokenizer_config.json")
+    name, kind = told.get("tokenizer_class"), config.get("model_type")
+    known = (folder / "tokenizer.json").is_file() and "auto_map" not in told and kind in CLASSES
+    return str(kind), name if known and isinstance(name, str) else "", told
+
+
 def known_class(folder: Path) -> Any:  # Any: a class of transformers, which ships no types
     """The class that AutoTokenizer would choose; None where it must be asked."""
-    config, told = _json(folder / "config.json"), _json(folder / "tokenizer_config.json")
-    if not (folder / "tokenizer.json").is_file() or "auto_map" in told:
-        return None
-    name, kind = told.get("tokenizer_class"), config.get("model_type")
-    if not isinstance(name, str) or kind not in CLASSES:
-        return None
+    kind, name, _ = _named(folder)
     if name in PLAIN:
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast
-    module, _, own = (CLASSES[kind] or "").rpartition(".")
-    if name.removesuffix("Fast") != own:
+    module, _, own = (CLASSES.get(kind) or "").rpartition(".")
+    if not name or name.removesuffix("Fast") != own:
         return None
     return getattr(importlib.import_module(f"transformers.models.{module}"), own)
 

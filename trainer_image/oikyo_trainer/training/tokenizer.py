@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 
 def open_tokenizer(
-    folder: Path, vocabulary: int, digest: str, task: Task
+    folder: Path, vocabulary: int, digest: str, task: Task, *, chat: bool = True
 ) -> PreTrainedTokenizerBase:
     """The tokenizer in the model's `folder`, able to pad, with a chat template if it generates.
 
-    `vocabulary`: how many tokens the model embeds.
+    `vocabulary`: how many tokens the model embeds. `chat`: whether the template will render rows;
+    without, and without saving, a tokenizer that is opened sooner will do.
     """
     try:
-        tokenizer = opening.load(folder)
+        tokenizer = opening.load(folder) if chat else opening.load_for_texts(folder)
     except Exception as error:  # the libraries raise anything for files that they cannot read
         raise Refused(
             "InvalidModel",
