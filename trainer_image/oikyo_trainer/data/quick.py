@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,8 @@ class Quick:
         self._backend = backend
         self._engine = engine
         self._seen = 0
+        self.differs = False
+        """Whether it was found to make other tokens."""
 
     def encode(self, texts: Any) -> Ragged:
         """Tokens of a column of texts; raises Differs."""
@@ -77,7 +80,11 @@ class Quick:
         wanted = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         for text, want, got in zip(texts, wanted, made, strict=True):
             if want.ids != got.tolist():
-                raise Differs(f"gigatoken and tokenizers make other tokens of {excerpt(text)}")
+                raise self._found(f"gigatoken and tokenizers make other tokens of {excerpt(text)}")
+
+    def _found(self, difference: str) -> Differs:
+        self.differs = True
+        return Differs(difference)
 
     def _encode(self, texts: Any) -> Ragged:
         sizes = np.asarray(pc.binary_length(texts))
@@ -107,9 +114,9 @@ class Quick:
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # Rust's, and no Exception
                 raise
-            raise Differs(f"gigatoken failed: {error}") from None
+            raise self._found(f"gigatoken failed: {error}") from None
         if len(counts) != len(texts):
-            raise Differs(f"gigatoken made {len(counts)} rows of {len(texts)}")
+            raise self._found(f"gigatoken made {len(counts)} rows of {len(texts)}")
         there = np.arange(matrix.shape[1]) < counts[:, None]
         return Ragged(matrix[there].astype(np.int32), np.cumsum(counts, dtype=np.int64))
 
@@ -119,17 +126,37 @@ def open_quick(backend: Any) -> Quick | None:
     why = unknown(backend)
     if why is None:
         try:
-            from gigatoken import Tokenizer
-
-            quick = Quick(backend, Tokenizer.from_json(backend.to_str()))
-            quick.compare(probes(backend))
-            return quick
+            return _proven(backend)
         except ImportError as error:
             why = str(error)
         except Exception as error:  # it refuses what it does not know with bare errors, or differs
             why = str(error).strip().partition("\n")[0]
     log.info("tokens are made by tokenizers, which is slower: %s", why)
     return None
+
+
+_kept: dict[str, Quick] = {}
+"""Digest of a tokenizer -> gigatoken with it: the newest alone."""
+
+
+def _proven(backend: Any) -> Quick:
+    """gigatoken with this tokenizer, opened and compared once in a process; raises what either raises.
+
+    What counts the tokens of the rows and what makes them later have one tokenizer, most often.
+    """
+    from gigatoken import Tokenizer
+
+    told = backend.to_str()
+    digest = sha256(told.encode()).hexdigest()
+    quick = _kept.get(digest)
+    if quick is None:
+        quick = Quick(backend, Tokenizer.from_json(told))
+        quick.compare(probes(backend))
+        _kept.clear()
+        _kept[digest] = quick
+    elif quick.differs:
+        raise Differs("gigatoken made other tokens before")
+    return quick
 
 
 def unknown(backend: Any) -> str | None:

@@ -30,6 +30,7 @@ from oikyo_trainer.data.quick import PROBES, Differs, Quick, open_quick
 from oikyo_trainer.data.tokenrows import Writer
 from oikyo_trainer.evaluation.cut import Reading
 from oikyo_trainer.evaluation.encoder import Encoder
+from oikyo_trainer.evaluation.ragged import Ragged
 from unit.trainer.training.conftest import write_dataset
 
 LLAMA = (
@@ -157,10 +158,30 @@ def test_an_engine_that_differs_is_found_by_the_probes() -> None:
         lying.compare(PROBES)
 
 
+def test_it_is_opened_once_and_not_again_once_it_differs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "oikyo.data")
+    monkeypatch.setattr(quick, "_kept", {})
+    ours = made(pre_tokenizers.ByteLevel(add_prefix_space=False), seed=8)
+    first = open_quick(ours)
+    assert first is not None
+    assert open_quick(Tokenizer.from_str(ours.to_str())) is first
+    other = open_quick(KNOWN["gpt2"]())
+    assert other is not None
+    assert other is not first
+    assert open_quick(ours) is not first  # the newest alone is kept
+    again = open_quick(ours)
+    assert again is not None
+    with pytest.raises(Differs):
+        again.compare(["a word"], Ragged.of([[0]]))
+    assert open_quick(ours) is None
+    assert "made other tokens before" in caplog.text
+
+
 def test_rows_are_compared_first_all_then_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = KNOWN["gpt2"]()
-    engine = open_quick(ours)
-    assert engine is not None
+    engine = Quick(ours, Gigatoken.from_json(ours.to_str()))
     seen: list[int] = []
     compare = engine.compare
     monkeypatch.setattr(
