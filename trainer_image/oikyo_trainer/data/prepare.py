@@ -25,7 +25,6 @@ from ..labelset import all_names
 from ..planning.road import check_latency, check_serving, fit
 from ..training.hyperparameters import memory_choices
 from . import fewshot, judge, models, remote, report, version
-from .augment.augment import augment
 from .clean import log as cleaning
 from .examine import Examined, examine
 from .findings import FILE, Findings
@@ -59,6 +58,8 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
         )
         general = read_general(spec, data, staging / "general", base)
         if spec.augment is not None:
+            from .augment.augment import augment  # asyncio, which no other row needs
+
             data, told["augment"] = augment(
                 spec, spec.augment, data, intake.slices, staging, context.workspace
             )
