@@ -65,7 +65,11 @@ class Model(BaseModel):
     """A frozen, strict piece of the wire format: camelCase outside, unknown fields refused."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        defer_build=True,
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
 
