@@ -127,9 +127,12 @@ def words_of(table: Any) -> Iterator[Words]:  # Any: pyarrow is untyped
 
 def mix(values: Hashes) -> Hashes:
     """Spread every bit over all (the finaliser of splitmix64)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    values = values ^ (values >> np.uint64(30))
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
 
 
 def _texts(table: Any) -> tuple[Any, Index]:  # Any: pyarrow is untyped
@@ -212,22 +215,25 @@ def _text_of(begin: Index, starts: Index) -> Index:
 
 def _words(data: Bytes, starts: Index) -> tuple[Index, Index]:
     """First byte of each word, and the byte behind it."""
+    if not len(data):
+        return starts[:0], starts[:0]
     letter = ((data - np.uint8(ord("a"))) < 26) | ((data - np.uint8(ord("0"))) < 10)
-    fresh = np.zeros(len(data), dtype=bool)
-    if len(data) and data.max() >= 0x80:
+    fresh = starts[(starts > 0) & (starts < len(data))]
+    if data.max() >= 0x80:
         letter |= data >= 0x80
-        _beyond_ascii(data, letter, fresh)
-    fresh[1:] |= ~letter[:-1]
-    fresh[starts[starts < len(data)]] = True
-    fresh[:1] = True
-    fresh |= ~letter
-    edge = np.flatnonzero(fresh)
-    begin = np.flatnonzero(letter[edge])
-    return edge[begin], np.append(edge, len(data))[begin + 1]
+        fresh = np.concatenate([fresh, _beyond_ascii(data, letter)])
+    edge = np.flatnonzero(letter[1:] != letter[:-1]) + 1
+    first, last = np.flatnonzero(letter[:1]), len(data) + np.flatnonzero(letter[-1:])
+    edge = np.concatenate([first, edge, last])
+    # One word ends and the next begins where no sign stands between them.
+    apart = np.unique(fresh[letter[fresh] & letter[fresh - 1]])
+    if not len(apart):
+        return edge[::2], edge[1::2]
+    return np.sort(np.append(edge[::2], apart)), np.sort(np.append(edge[1::2], apart))
 
 
-def _beyond_ascii(data: Bytes, letter: Mask, fresh: Mask) -> None:
-    """Strike out signs of several bytes, and part letters that are words by themselves."""
+def _beyond_ascii(data: Bytes, letter: Mask) -> Index:
+    """Strike out signs of several bytes; where letters begin and end that are words by themselves."""
     after = np.append(data[1:], np.uint8(0))
     # No-break spaces and signs (C2), dashes and quotes (E2 80, E2 81), ideographic points (E3 80).
     sign = ((data == 0xE2) & (after >= 0x80) & (after <= 0x81)) | ((data == 0xE3) & (after == 0x80))
@@ -240,7 +246,9 @@ def _beyond_ascii(data: Bytes, letter: Mask, fresh: Mask) -> None:
     before_alone = np.zeros(len(data), dtype=bool)
     leads = np.flatnonzero(lead | (data < 0x80))
     before_alone[leads[1:]] = alone[leads[:-1]]
-    fresh |= alone | before_alone
+    before_alone |= alone
+    before_alone[0] = False
+    return np.flatnonzero(before_alone)
 
 
 def _hash(data: Bytes, begin: Index, end: Index) -> Hashes:

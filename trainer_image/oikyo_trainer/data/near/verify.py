@@ -6,10 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..spool import Index, Rows, Spool
-from .shingles import Hashes, Shingles, mix, of_rows
+from .shingles import Hashes, Shingles, of_rows
 
 PAIRS = 4096
 """Pairs whose shingles are in memory at once, unless their texts are long."""
+BITS = np.uint64(48)
+"""What is compared of a hash: above them is room for the number of a pair, or of a row of a piece, so
+that one sort of numbers brings equal ones of one pair together."""
 CHARACTERS = 8 << 20
 
 
@@ -38,11 +41,8 @@ def _piece(
     sizes = np.diff(starts)
     one, two = place[:, 0], place[:, 1]
     keys = np.concatenate([_keys(flat, starts, one), _keys(flat, starts, two)])
-    pair = np.concatenate([np.repeat(np.arange(len(pairs)), sizes[side]) for side in (one, two)])
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    both = order[1:][keys[1:] == keys[:-1]]
-    shared = np.bincount(pair[both], minlength=len(pairs))
+    keys.sort()
+    shared = _counts(keys[1:][keys[1:] == keys[:-1]], len(pairs))
     return np.asarray(shared / (sizes[one] + sizes[two] - shared))
 
 
@@ -54,17 +54,23 @@ def _sets(spool: Spool, rows: Rows, wanted: Index) -> tuple[Hashes, Index]:
 
 
 def _each_once(found: Shingles) -> Shingles:
-    owner = np.repeat(np.arange(len(found.counts)), found.counts)
-    order = np.lexsort((found.flat, owner))
-    flat, owner = found.flat[order], owner[order]
-    new = np.ones(len(flat), dtype=bool)
-    new[1:] = (flat[1:] != flat[:-1]) | (owner[1:] != owner[:-1])
-    return Shingles(flat[new], np.bincount(owner[new], minlength=len(found.counts)))
+    owner = np.repeat(np.arange(len(found.counts), dtype=np.uint64), found.counts)
+    keys = (owner << BITS) | (found.flat >> (np.uint64(64) - BITS))
+    keys.sort()
+    new = np.ones(len(keys), dtype=bool)
+    new[1:] = keys[1:] != keys[:-1]
+    keys = keys[new]
+    return Shingles(keys & ((np.uint64(1) << BITS) - np.uint64(1)), _counts(keys, len(found.counts)))
+
+
+def _counts(keys: Hashes, count: int) -> Index:
+    """How many of `keys` have each number from 0 to `count` above their hash."""
+    return np.bincount((keys >> BITS).astype(np.int64), minlength=count)
 
 
 def _keys(flat: Hashes, starts: Index, which: Index) -> Hashes:
-    """The shingles of the sets `which`, one after another, each stirred with its place in `which`."""
+    """The shingles of the sets `which`, one after another, each below its place in `which`."""
     sizes = np.diff(starts)[which]
     pair = np.repeat(np.arange(len(which)), sizes)
     inside = np.arange(len(pair)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return mix(flat[starts[which][pair] + inside] ^ mix(pair.astype(np.uint64) + np.uint64(1)))
+    return flat[starts[which][pair] + inside] | (pair.astype(np.uint64) << BITS)
