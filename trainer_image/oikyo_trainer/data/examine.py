@@ -35,6 +35,7 @@ from .columns import Shape
 from .dedup import Kept, dedup
 from .intake import Intake, Tell, take_in
 from .leakage import leaks
+from .leakage.watch import Watch
 from .near import near
 from .split import SIDES, Sides, assign, placed_by
 from .spool import Mask, Rows, Spool
@@ -93,8 +94,9 @@ def examine(
     check_rows(intake, rows)
     given_test = np.array([file.test for file in intake.files], dtype=bool)[rows.files]
     read = _Read(spec, intake, told, spool, rows, given_test)
-    kept, sides = _placed(read, _kept(read, staging))
-    kept, sides = leaks.check(spec, intake, told, spool, rows, kept, sides)
+    kept, seen = _kept(read, staging)
+    kept, sides = _placed(read, kept)
+    kept, sides = leaks.check(spec, intake, told, spool, rows, kept, sides, seen)
     sides, learning = _lessons(read, kept, sides)
     _look_into(read, kept, sides)
     longest = 0
@@ -107,19 +109,24 @@ def examine(
     return Examined(spool, rows, kept, sides, judged, longest, learning)
 
 
-def _kept(read: _Read, staging: Path) -> Kept:
-    """The rows without exact duplicates and leaks, and near ones where they are looked for."""
+def _kept(read: _Read, staging: Path) -> tuple[Kept, Watch | None]:
+    """The rows without exact duplicates and leaks, and near ones where they are looked for.
+
+    With what was seen on the way of runs of the sides that judge.
+    """
     spec, intake, rows, given_test = read.spec, read.intake, read.rows, read.given_test
     kept = dedup(rows, given_test)
     repeats.tell_exact(intake, rows, kept, given_test)
     if spec.duplicates.near == "Ignore":
-        return kept
-    alike = near.find(read.spool, rows, kept, given_test, spec.duplicates, staging / near.FILE)
+        return kept, None
+    seen = leaks.watch(spec, intake, read.spool, rows, kept, given_test)
+    at, look = staging / near.FILE, None if seen is None else seen.look
+    alike = near.find(read.spool, rows, kept, given_test, spec.duplicates, at, look)
     near.tell(intake, read.spool, rows, alike, spec.duplicates)
     if spec.duplicates.near == "Remove":
         repeats.tell_near(intake, rows, alike.rows, alike.partners, alike.similarity, alike.leaked)
     read.told["near_duplicates"] = near.report(alike, spec.duplicates)
-    return near.apply(kept, alike, spec.duplicates)
+    return near.apply(kept, alike, spec.duplicates), seen
 
 
 def _placed(read: _Read, kept: Kept) -> tuple[Kept, Sides]:

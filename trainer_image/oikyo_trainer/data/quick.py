@@ -104,7 +104,11 @@ class Quick:
         flat = np.empty(int(lengths.sum()), dtype=np.int32)
         for rows, matrix in parts:
             places = zip((ends - lengths)[rows].tolist(), ends[rows].tolist(), matrix, strict=True)
-            for start, stop, row in places:  # quicker than one index of all tokens, which is as large
+            for (
+                start,
+                stop,
+                row,
+            ) in places:  # quicker than one index of all tokens, which is as large
                 flat[start:stop] = row[: stop - start]
         return Ragged(flat, ends)
 

@@ -22,9 +22,10 @@ from oikyo_trainer.data.commands import check
 from oikyo_trainer.data.examine import Examined, examine
 from oikyo_trainer.data.findings import FILE, Findings
 from oikyo_trainer.data.intake import Intake
-from oikyo_trainer.data.leakage import quoted
+from oikyo_trainer.data.leakage import leaks, quoted
 from oikyo_trainer.data.leakage.runs import Known, find
 from oikyo_trainer.data.leakage.sieve import Sieve
+from oikyo_trainer.data.leakage.watch import open_watch
 from oikyo_trainer.data.near import shingles
 from oikyo_trainer.data.near.shingles import words_of
 from oikyo_trainer.data.split import TEST, TRAIN, VALIDATION
@@ -252,6 +253,35 @@ def test_a_test_side_in_parts_is_searched_as_a_whole(
     one, other = (lines_of(tmp_path / name, "ngram-leak") for name in ("whole", "parts"))
     assert one == other
     assert 20 < len(one) < 260
+
+
+@pytest.mark.parametrize("given_test", [True, False])
+@pytest.mark.parametrize("action", ["Warn", "Remove"])
+def test_rows_that_were_seen_before_are_searched_as_if_they_were_not(
+    desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given_test: bool, action: str
+) -> None:
+    rows, test, _ = planted(3)
+    test_files = (desk.rows("t.jsonl", test),) if given_test else ()
+    leakage = Leakage(action=action)
+    spec = desk.spec(desk.rows("a.jsonl", rows), tests=test_files, leakage=leakage)
+    watches: list[Any] = []
+
+    def opened(*given: Any) -> Any:
+        watches.append(open_watch(*given))
+        return watches[-1]
+
+    monkeypatch.setattr(leaks, "open_watch", opened)
+    watched, _, _ = looked_at(spec, tmp_path / "watched")
+    monkeypatch.setattr(leaks, "open_watch", lambda *_: None)
+    unwatched, _, _ = looked_at(spec, tmp_path / "unwatched")
+    assert watched.sides.tolist() == unwatched.sides.tolist()
+    for code in ("ngram-leak", "validation-leak"):
+        told = [lines_of(tmp_path / name, code) for name in ("watched", "unwatched")]
+        assert told[0] == told[1]
+        assert len(told[0]) > 5
+    # Most rows that hold no run are not read again.
+    learnt = watched.sides == TRAIN
+    assert watches[0].test.left[learnt].mean() < 0.5
 
 
 def test_a_sieve_lets_every_row_with_a_run_through_and_few_others(

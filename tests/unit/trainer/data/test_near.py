@@ -20,7 +20,7 @@ from oikyo_trainer.data.findings import FILE, Findings
 from oikyo_trainer.data.intake import Intake
 from oikyo_trainer.data.near import near
 from oikyo_trainer.data.near.bands import MISSED, MOST_BANDS, banding
-from oikyo_trainer.data.near.shingles import of_rows
+from oikyo_trainer.data.near.shingles import of_rows, shingles
 from oikyo_trainer.data.split import TEST, TRAIN
 
 sys.path.insert(0, str(Path(__file__).parents[4] / "bench"))
@@ -183,7 +183,8 @@ def test_case_signs_and_blanks_do_not_count(desk: Any, tmp_path: Path, one: str,
         intake=Intake(),
         tell=lambda *_: None,
     )
-    ((_, (flat, counts)),) = of_rows(spool, spool.columns(), np.arange(2), lambda found: found)
+    found = of_rows(spool, spool.columns(), np.arange(2), lambda _, words: shingles(words, 2))
+    ((flat, counts),) = found
     assert counts[0] == counts[1] > 0
     assert flat[: counts[0]].tolist() == flat[counts[0] :].tolist()
 

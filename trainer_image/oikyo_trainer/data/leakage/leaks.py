@@ -18,12 +18,21 @@ from ..findings import Finding
 from ..intake import Intake
 from ..report import EXAMPLES, where
 from ..split import DROPPED, TEST, VALIDATION, Sides
-from ..spool import Rows, Spool
+from ..spool import Mask, Rows, Spool
 from .benchmarks import Items, read_items
-from .quoted import Quoted, quoted
+from .quoted import SAMPLE, Quoted, quoted
 from .search import Found, search
+from .watch import Watch, open_watch
 
 LEAK, OF_VALIDATION, CONTAMINATED = "ngram-leak", "validation-leak", "contaminated"
+
+
+def watch(
+    spec: PrepareSpec, intake: Intake, spool: Spool, rows: Rows, kept: Kept, given_test: Mask
+) -> Watch | None:
+    """What is to see the rows that an earlier search reads; None where `check` reads them all anyway."""
+    most = None if _every(spec, intake) else SAMPLE
+    return open_watch(spec, spool, rows, kept, given_test, most)
 
 
 def check(
@@ -34,8 +43,12 @@ def check(
     rows: Rows,
     kept: Kept,
     sides: Sides,
+    seen: Watch | None = None,
 ) -> tuple[Kept, Sides]:
-    """Find and tell the rows; returns what stays once those that are to go have gone."""
+    """Find and tell the rows; returns what stays once those that are to go have gone.
+
+    `seen` has looked at rows before.
+    """
     leaked, contaminated = kept.leaked.copy(), kept.contaminated.copy()
     named = _by_name(spec.contamination)
     benchmarks = [read_items(parts, spec.leakage.ngram) for parts in named]
@@ -43,7 +56,8 @@ def check(
     if spec.leakage.action == "Ignore":
         search(found, spool, rows, (sides >= 0) & (sides != TEST))
     else:
-        held = quoted(found, spec.leakage.ngram, spool, rows, sides, every=_every(spec, intake))
+        every, ngram = _every(spec, intake), spec.leakage.ngram
+        held = quoted(found, ngram, spool, rows, sides, every=every, watch=seen)
         _tell_quoted(spec, intake, told, rows, sides, held)
         if spec.leakage.action == "Remove":
             leaked[[*held.test.rows, *held.validation.rows]] = True

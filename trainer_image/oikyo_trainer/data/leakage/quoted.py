@@ -18,13 +18,13 @@ from ..spool import Index, Mask, Rows, Spool, cut
 from ..threads import in_order
 from .runs import WITHIN, Known
 from .search import LETTERS, Found, search
-from .sieve import Sieve
+from .sieve import sieve_of
+from .watch import Watch, sample
 
 HELD = 16 << 20
 """Characters of a side whose runs are in memory at one time: some ten bytes for each."""
 SAMPLE = 8 << 20
 """Characters of the validation side that are looked for where its leaks are only told."""
-LETTERS_OF_A_WORD = 6
 
 
 class Quoted(NamedTuple):
@@ -39,31 +39,40 @@ class Quoted(NamedTuple):
 
 
 def quoted(
-    others: Sequence[Found], ngram: int, spool: Spool, rows: Rows, sides: Sides, *, every: bool
+    others: Sequence[Found],
+    ngram: int,
+    spool: Spool,
+    rows: Rows,
+    sides: Sides,
+    *,
+    every: bool,
+    watch: Watch | None = None,
 ) -> Quoted:
     """Search the rows to learn for `others`, for the test side, and for the validation side.
 
-    Of a large validation side a sample is looked for, unless `every` row of it is asked.
+    Of a large validation side a sample is looked for, unless `every` row of it is asked. Rows in which
+    `watch` saw no run of a side are not read again for it; where there are `others`, all are read.
     """
     test, held = (np.flatnonzero(sides == side) for side in (TEST, VALIDATION))
     train = sides == TRAIN
-    looked_for = held if every else _sample(rows, held)
+    looked_for = held if every else sample(rows, held, SAMPLE)
+    of_test = watch.test.of(test) if watch else None
+    of_validation = watch.validation.of(looked_for) if watch else None
     tested = _whole(ngram, spool, rows, test)
     validated = _whole(ngram, spool, rows, looked_for)
-    search([one for one in (tested, validated, *others) if one], spool, rows, train)
-    search([one for one in (tested, *others) if one], spool, rows, sides == VALIDATION)
+    of_either = None if of_test is None or of_validation is None else of_test | of_validation
+    search([one for one in (tested, validated, *others) if one], spool, rows, _of(train, of_either))
+    learnt = sides == VALIDATION
+    search([one for one in (tested, *others) if one], spool, rows, _of(learnt, of_test))
     if tested is None:
-        tested = _by_parts(ngram, spool, rows, test, train | (sides == VALIDATION))
+        tested = _by_parts(ngram, spool, rows, test, train | learnt, of_test)
     if validated is None:
-        validated = _by_parts(ngram, spool, rows, looked_for, train)
+        validated = _by_parts(ngram, spool, rows, looked_for, train, of_validation)
     return Quoted(tested, validated, looked_for)
 
 
-def _sample(rows: Rows, side: Index) -> Index:
-    """Rows of `side` with SAMPLE characters: those with the least ids."""
-    order = side[np.lexsort((rows.rows[side, 1], rows.rows[side, 0]))]
-    inside = np.cumsum(rows.lengths[order], dtype=np.int64) <= SAMPLE
-    return np.sort(order[inside])
+def _of(learnt: Mask, seen: Mask | None) -> Mask:
+    return learnt if seen is None else learnt & seen
 
 
 def _whole(ngram: int, spool: Spool, rows: Rows, side: Index) -> Found | None:
@@ -84,9 +93,11 @@ def known_of(ngram: int, spool: Spool, rows: Rows, side: Index) -> Known:
     return known
 
 
-def _by_parts(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Mask) -> Found:
-    """What the rows `learnt` hold of `side`, one part of it after the other."""
-    maybe = _sifted(ngram, spool, rows, side, learnt)
+def _by_parts(
+    ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Mask, seen: Mask | None
+) -> Found:
+    """What the rows `learnt` hold of `side`, one part of it after the other; `seen` may hold a run of it."""
+    maybe = _sifted(ngram, spool, rows, side, learnt) if seen is None else learnt & seen
     every = Found(Known(ngram, WITHIN))
     found = []
     for part in cut(side, rows.lengths, HELD):
@@ -105,11 +116,7 @@ def _by_parts(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Mask) -
 
 def _sifted(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Mask) -> Mask:
     """The rows of `learnt` that may hold a run of `side`."""
-    letters = int(rows.lengths[side].sum(dtype=np.int64))
-    sieve = Sieve(ngram, letters // LETTERS_OF_A_WORD, len(side))
-    for _, table in spool.gather(side, rows.lengths):
-        for words in words_of(table):
-            sieve.add(words)
+    sieve = sieve_of(ngram, spool, rows, side)
 
     def sift(part: tuple[Index, Any]) -> Index:  # pyarrow is untyped
         piece, table = part

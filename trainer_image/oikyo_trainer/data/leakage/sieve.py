@@ -9,18 +9,17 @@ shorter than a run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ..near.shingles import Bytes, Hashes, Words
-from ..spool import Index, Mask
+from ..near.shingles import Bytes, Hashes, Words, words_of
+from ..spool import Index, Mask, Rows, Spool
 from .runs import WITHIN, runs_of
 
 BITS = range(20, 31)
 """Size of a filter, as a power of two: 128 MiB at most."""
 PER_RUN = 12
 """Bits for each run: with so many, one run in a hundred that is not in seems to be."""
+LETTERS_OF_A_WORD = 6
 FACTORS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93)
 """Odd numbers: each makes another place of a hash."""
 
@@ -29,11 +28,11 @@ class Sieve:
     """The runs of `ngram` words, and the shorter texts: about `runs` and at most `texts` of them."""
 
     def __init__(self, ngram: int, runs: int, texts: int) -> None:
-        self._ngram, self._size = ngram, min(ngram, WITHIN)
+        self._ngram, self.size = ngram, min(ngram, WITHIN)
         self._runs, self._short = _Filter(runs), _Filter(texts)
 
     def add(self, words: Words) -> None:
-        hashes, first = runs_of(words, self._size)
+        hashes, first = runs_of(words, self.size)
         self._runs.add(hashes)
         text = words.text[first]
         begins = np.ones(len(first), dtype=bool)
@@ -43,9 +42,14 @@ class Sieve:
 
     def rows(self, words: Words) -> Index:
         """The rows of the table of `words` that may hold a known run."""
-        hashes, first = runs_of(words, self._size)
-        maybe = _in_a_row(self._runs.has(hashes), first, self._ngram - self._size + 1)
-        maybe |= self._short.has(hashes)
+        return self.rows_of(words, *runs_of(words, self.size))
+
+    def rows_of(self, words: Words, hashes: Hashes, first: Index) -> Index:
+        """As `rows`; the runs of `size` words are given, as runs_of makes them."""
+        held = self._runs.has(hashes)
+        maybe = _in_a_row(held, first, self._ngram - self.size + 1)
+        inside = np.flatnonzero(held)
+        maybe[inside] |= self._short.has(hashes[inside])
         return np.unique(words.row[words.text[first[maybe]]])
 
 
@@ -56,21 +60,33 @@ class _Filter:
         self._octets: Bytes = np.zeros(1 << (bits - 3), dtype=np.uint8)
 
     def add(self, hashes: Hashes) -> None:
-        for octet, bit in self._places(hashes):
-            np.bitwise_or.at(self._octets, octet, bit)
+        for factor in FACTORS:
+            np.bitwise_or.at(self._octets, *self._places(hashes, factor))
 
     def has(self, hashes: Hashes) -> Mask:
         """Of each whether it may be in."""
-        left = np.ones(len(hashes), dtype=bool)
-        for octet, bit in self._places(hashes):
-            left &= (self._octets[octet] & bit) != 0
-        return left
+        left = np.arange(len(hashes))
+        for factor in FACTORS:  # most are out at the first
+            octet, bit = self._places(hashes[left] if len(left) < len(hashes) else hashes, factor)
+            left = left[(self._octets[octet] & bit) != 0]
+        found = np.zeros(len(hashes), dtype=bool)
+        found[left] = True
+        return found
 
-    def _places(self, hashes: Hashes) -> Iterator[tuple[Index, Bytes]]:
-        for factor in FACTORS:
-            at = (hashes * np.uint64(factor)) >> self._shift
-            bit = np.uint8(1) << (at & np.uint64(7)).astype(np.uint8)
-            yield (at >> np.uint64(3)).astype(np.int64), bit
+    def _places(self, hashes: Hashes, factor: int) -> tuple[Index, Bytes]:
+        at = (hashes * np.uint64(factor)) >> self._shift
+        bit = np.uint8(1) << (at & np.uint64(7)).astype(np.uint8)
+        return (at >> np.uint64(3)).astype(np.int64), bit
+
+
+def sieve_of(ngram: int, spool: Spool, rows: Rows, side: Index) -> Sieve:
+    """The sieve of the rows `side`."""
+    letters = int(rows.lengths[side].sum(dtype=np.int64))
+    sieve = Sieve(ngram, letters // LETTERS_OF_A_WORD, len(side))
+    for _, table in spool.gather(side, rows.lengths):
+        for words in words_of(table):
+            sieve.add(words)
+    return sieve
 
 
 def _in_a_row(held: Mask, first: Index, count: int) -> Mask:

@@ -7,6 +7,7 @@ similarity s share one of b bands of r minima with the probability 1 - (1 - s^r)
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..spool import Index, Rows, Spool, slices
-from .shingles import Hashes, Shingles, mix, of_rows
+from .shingles import Hashes, Words, mix, of_rows, shingles
 
+Look = Callable[[Index, Words], None]
+"""Given rows and their words, on any thread: for others who would read the same texts again."""
 MOST_BANDS = 32
 """Eight bytes of a row on disk for each: at most 256."""
 MOST_MINIMA = 128
@@ -46,9 +49,12 @@ def banding(similarity: float) -> Banding:
 
 
 def write(
-    path: Path, spool: Spool, rows: Rows, nodes: Index, form: Banding
+    path: Path, spool: Spool, rows: Rows, nodes: Index, form: Banding, look: Look | None = None
 ) -> npt.NDArray[np.uint64]:
-    """The band hashes of the rows `nodes`, (bands, nodes), mapped from `path`; 0: no word."""
+    """The band hashes of the rows `nodes`, (bands, nodes), mapped from `path`; 0: no word.
+
+    `look` is given every row of `nodes` once.
+    """
     shape = (form.bands, len(nodes))
     with path.open("wb") as file:
         # A hole in a mapped file would end the process by a signal once the volume is full.
@@ -60,15 +66,18 @@ def write(
         place[nodes[part]] = np.arange(part.start, part.stop)
         wanted[nodes[part]] = True
 
-    def of_slice(found: Shingles) -> tuple[Index, Hashes]:
+    def of_slice(part: slice, words: Words) -> tuple[Index, Hashes]:
+        if look is not None:
+            look(own[part], words)
+        found = shingles(words, part.stop - part.start)
         filled = np.flatnonzero(found.counts)
         starts = (np.cumsum(found.counts) - found.counts)[filled]
-        return filled, _bands(found.flat, starts, factors)
+        return own[part][filled], _bands(found.flat, starts, factors)
 
     for part in slices(len(rows)):  # texts are fetched as they lie, which reads the spool once
         own = np.flatnonzero(wanted[part]) + part.start
-        for start, (filled, hashes) in of_rows(spool, rows, own, of_slice):
-            mapped[:, place[own[start + filled]]] = hashes
+        for filled, hashes in of_rows(spool, rows, own, of_slice):
+            mapped[:, place[filled]] = hashes
     mapped.flush()
     return mapped
 

@@ -44,11 +44,22 @@ class Near:
     """Of every row of the data, the number of its family: rows of one family share a side."""
 
 
-def find(spool: Spool, rows: Rows, kept: Kept, given_test: Mask, how: Duplicates, at: Path) -> Near:
-    """Compare every input with every other; the bands wait in the file `at`, 256 bytes a row."""
+def find(
+    spool: Spool,
+    rows: Rows,
+    kept: Kept,
+    given_test: Mask,
+    how: Duplicates,
+    at: Path,
+    look: bands.Look | None = None,
+) -> Near:
+    """Compare every input with every other; the bands wait in the file `at`, 256 bytes a row.
+
+    `look` is given one row of each input that stays, with its words.
+    """
     nodes = _nodes(rows, kept, given_test)
     threshold = float(how.similarity)
-    mapped = bands.write(at, spool, rows, nodes, bands.banding(threshold))
+    mapped = bands.write(at, spool, rows, nodes, bands.banding(threshold), look)
     pairs = bands.candidates(mapped)
     del mapped
     at.unlink()

@@ -38,15 +38,15 @@ class Shingles(NamedTuple):
 
 
 def of_rows(
-    spool: Spool, rows: Rows, wanted: Index, work: Callable[[Shingles], R]
-) -> Iterator[tuple[int, R]]:
-    """`work` of the shingles of the rows `wanted`, by slices of them, on every CPU.
+    spool: Spool, rows: Rows, wanted: Index, work: Callable[[slice, Words], R]
+) -> Iterator[R]:
+    """`work` of the words of the rows `wanted`, by slices of them, on every CPU.
 
-    With the place in `wanted` of the first row of each slice.
+    It is given the places in `wanted` of the rows of a slice.
     """
 
-    def of_slice(part: _Slice) -> tuple[int, R]:
-        return part.place, work(_shingles(part.data, part.starts, part.owner, part.rows))
+    def of_slice(part: _Slice) -> R:
+        return work(part.places, part.words())
 
     yield from in_order(of_slice, _all_slices(spool, rows, wanted))
 
@@ -54,11 +54,16 @@ def of_rows(
 class _Slice(NamedTuple):
     """Some neighbouring rows: their bytes, and of each text its first byte and its row."""
 
-    place: int
+    places: slice
+    """Where its rows stand among all that are wanted."""
     data: Bytes
     starts: Index
     owner: Index
-    rows: int
+
+    def words(self) -> Words:
+        begin, end = _words(self.data, self.starts)
+        text = _text_of(begin, self.starts)
+        return Words(_hash(self.data, begin, end), text, self.owner, self.data, begin, end)
 
 
 def _all_slices(spool: Spool, rows: Rows, wanted: Index) -> Iterator[_Slice]:
@@ -172,11 +177,10 @@ def _slices(
         high = min(max(high, low + 1), rows)
         inside = slice(firsts[low], firsts[high])
         yield _Slice(
-            start + low,
+            slice(start + low, start + high),
             data[ends[low] : ends[high]],
             bounds[inside] - ends[low],
             owner[inside] - low,
-            high - low,
         )
         low = high
 
@@ -189,11 +193,9 @@ def _buffers(texts: Any) -> tuple[Index, Bytes]:  # Any: pyarrow is untyped
     return bounds.astype(np.int64), data
 
 
-def _shingles(data: Bytes, starts: Index, owner: Index, rows: int) -> Shingles:
-    """Of one slice: `starts` and `owner` are the first byte and the row of each text."""
-    begin, end = _words(data, starts)
-    words = _hash(data, begin, end)
-    row = owner[_text_of(begin, starts)]
+def shingles(found: Words, rows: int) -> Shingles:
+    """Of the words of so many rows, those of one row one after another."""
+    words, row = found.hashes, found.row[found.text]
     together = row[1:] == row[:-1]
     pairs = mix(words[:-1] * np.uint64(_BASE) + words[1:])[together]
     counts = np.bincount(row, minlength=rows)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..spool import Index, Rows, Spool
-from .shingles import Hashes, Shingles, of_rows
+from .shingles import Hashes, Shingles, Words, of_rows, shingles
 
 PAIRS = 4096
 """Pairs whose shingles are in memory at once, unless their texts are long."""
@@ -48,19 +48,22 @@ def _piece(
 
 def _sets(spool: Spool, rows: Rows, wanted: Index) -> tuple[Hashes, Index]:
     """The shingles of each row, each once: (all of them, where those of a row begin and the end)."""
-    sets = [found for _, found in of_rows(spool, rows, wanted, _each_once)]
+    sets = list(of_rows(spool, rows, wanted, _each_once))
     starts = np.concatenate([[0], np.cumsum(np.concatenate([found.counts for found in sets]))])
     return np.concatenate([found.flat for found in sets]), starts
 
 
-def _each_once(found: Shingles) -> Shingles:
+def _each_once(places: slice, words: Words) -> Shingles:
+    found = shingles(words, places.stop - places.start)
     owner = np.repeat(np.arange(len(found.counts), dtype=np.uint64), found.counts)
     keys = (owner << BITS) | (found.flat >> (np.uint64(64) - BITS))
     keys.sort()
     new = np.ones(len(keys), dtype=bool)
     new[1:] = keys[1:] != keys[:-1]
     keys = keys[new]
-    return Shingles(keys & ((np.uint64(1) << BITS) - np.uint64(1)), _counts(keys, len(found.counts)))
+    return Shingles(
+        keys & ((np.uint64(1) << BITS) - np.uint64(1)), _counts(keys, len(found.counts))
+    )
 
 
 def _counts(keys: Hashes, count: int) -> Index:

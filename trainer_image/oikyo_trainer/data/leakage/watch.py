@@ -1,0 +1,94 @@
+"""Rows that may hold a run of the test or validation side, told while the search for near-duplicates reads them.
+
+The sides are known only after that search. But which rows may come to a side that judges is known before
+it, most often, and they are few: all rows are looked at on their way, and read again only where they may
+hold a run. examine.py opens the watch, near.bands shows it the rows, quoted.py asks it.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+
+from oikyo.api.stages import PrepareSpec
+
+from ..dedup import Kept
+from ..near.shingles import Words
+from ..split import TEST, TRAIN, by_hash
+from ..spool import Index, Mask, Rows, Spool
+from .runs import runs_of
+from .sieve import sieve_of
+
+MOST = 48 << 20
+"""Characters of a side that is watched for: its sieve, of 16 MiB, is in memory beside the search."""
+
+
+class Seen:
+    """The rows that may hold a run of some other rows, `known`; a row that was not shown may."""
+
+    def __init__(self, ngram: int, spool: Spool, rows: Rows, known: Index) -> None:
+        self.sieve = sieve_of(ngram, spool, rows, known)
+        self.left = np.ones(len(rows), dtype=bool)
+        self._known = np.zeros(len(rows), dtype=bool)
+        self._known[known] = True
+
+    def of(self, side: Index) -> Mask | None:
+        """Which rows may hold a run of the rows `side`; None where others than `known` are among them."""
+        return self.left if self._known[side].all() else None
+
+
+class Watch:
+    """What was seen of rows that went by."""
+
+    def __init__(self, test: Seen, validation: Seen) -> None:
+        self.test, self.validation = test, validation
+
+    def look(self, rows: Index, words: Words) -> None:
+        """Look at the rows `rows`, each once; on any thread."""
+        runs = runs_of(words, self.test.sieve.size)
+        for seen in (self.test, self.validation):
+            seen.left[rows] = False
+            seen.left[rows[seen.sieve.rows_of(words, *runs)]] = True
+
+
+def open_watch(
+    spec: PrepareSpec, spool: Spool, rows: Rows, kept: Kept, given_test: Mask, most: int | None
+) -> Watch | None:
+    """A watch for the rows that may come to the sides that judge; None where it would spare no reading.
+
+    Of the validation side `most` characters are to be looked for, those of the least ids; None: all.
+    """
+    if spec.leakage.action == "Ignore" or spec.contamination:  # benchmarks have all rows read
+        return None
+    if spec.split.stratify or rows.members is not None:
+        return None
+    sides = _may_be(spec, rows, given_test)
+    test, held = (np.flatnonzero(kept.mask & may) for may in sides)
+    if most is not None:  # some of them will have gone
+        held = sample(rows, held, 2 * most)
+    if any(rows.lengths[side].sum(dtype=np.int64) > MOST for side in (test, held)):
+        return None
+    ngram = spec.leakage.ngram
+    return Watch(Seen(ngram, spool, rows, test), Seen(ngram, spool, rows, held))
+
+
+def _may_be(spec: PrepareSpec, rows: Rows, given_test: Mask) -> tuple[Mask, Mask]:
+    """The rows that may come to the test side and to the validation side, before families are known.
+
+    A row is placed by the greatest u of its family, which is not below its own: one whose own u is not
+    below the shares of these sides comes to neither.
+    """
+    test, validation = Decimal(spec.split.test), Decimal(spec.split.validation)
+    if given_test.any():
+        low = by_hash(rows.inputs[:, 0], Decimal(0), validation) != TRAIN
+        return given_test, low & ~given_test
+    sides = by_hash(rows.inputs[:, 0], test, validation)
+    return sides == TEST, sides != TRAIN
+
+
+def sample(rows: Rows, side: Index, most: int) -> Index:
+    """Rows of `side` with so many characters: those with the least ids."""
+    order = side[np.lexsort((rows.rows[side, 1], rows.rows[side, 0]))]
+    inside = np.cumsum(rows.lengths[order], dtype=np.int64) <= most
+    return np.sort(order[inside])
