@@ -24,7 +24,7 @@ from .intake import Intake
 from .spool import Index, Mask, Rows, Spool
 from .texts import Texts, of_table
 from .threads import in_order
-from .tokens import Counter, open_counter
+from .tokens import WORTH, Counter, open_counter
 
 LONG, CUT_OFF = "long-row", "answer-cut-off"
 EXACT = 8 << 20
@@ -93,7 +93,8 @@ def check(
     The longest is looked for among the LARGEST rows of each piece, and is at most the limit.
     """
     chat = any(pa.types.is_list(field.type) for field in spool.schema)
-    counter = open_counter(files, spec.model.uri, scratch, chat=chat)
+    worth = WORTH if spec.training is None else 0  # the rows become tokens by gigatoken later
+    counter = open_counter(files, spec.model.uri, scratch, chat=chat, worth=worth)
     truncation = spec.training.truncation if spec.training else "End"
     limit, budget = limit_of(spec.max_length, counter.context, truncation), _Budget()
     longest = 0

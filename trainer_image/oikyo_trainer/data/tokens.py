@@ -74,11 +74,14 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def open_counter(files: Mapping[str, Path], uri: str, scratch: Path, *, chat: bool) -> Counter:
+def open_counter(
+    files: Mapping[str, Path], uri: str, scratch: Path, *, chat: bool, worth: int = WORTH
+) -> Counter:
     """The counter for the base model with these `files`; Refused when its tokenizer cannot be read.
 
     `chat`: whether the rows are chats, and the model's template is to be measured. `scratch` may be
-    written: a tokenizer without tokenizer.json is converted from a folder of links.
+    written: a tokenizer without tokenizer.json is converted from a folder of links. `worth` is how many
+    characters `tokenizers` counts before gigatoken does: none where that is opened in any case.
     """
     try:
         tokenizer = _open(files, scratch)
@@ -92,7 +95,7 @@ def open_counter(files: Mapping[str, Path], uri: str, scratch: Path, *, chat: bo
             next_step="Save it again beside the weights: tokenizer.save_pretrained(FOLDER)",
         ) from None
 
-    encode = _Counting(tokenizer)
+    encode = _Counting(tokenizer, worth)
     start, turn = _chat_tokens(files, uri, encode) if chat else (0, 0)
     return Counter(encode, special, turn, start, _context(files))
 
@@ -100,10 +103,10 @@ def open_counter(files: Mapping[str, Path], uri: str, scratch: Path, *, chat: bo
 class _Counting:
     """Counts the tokens of many texts; by gigatoken once there are so many that it pays to open it."""
 
-    def __init__(self, tokenizer: Any) -> None:  # Any: the library ships no types
+    def __init__(self, tokenizer: Any, worth: int) -> None:  # Any: the library ships no types
         self._tokenizer = tokenizer
         self._quick: Quick | None = None
-        self._left = WORTH
+        self._left = worth
 
     def __call__(self, texts: list[str]) -> Counts:
         self._left -= sum(map(len, texts))
