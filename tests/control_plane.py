@@ -1,18 +1,14 @@
-"""A real API server with controllers and no nodes; a hand that plays the kubelet; the operator as a process."""
+"""A real API server with controllers and no nodes, and a hand that plays the kubelet."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,8 +21,10 @@ from oikyo.api.stages import LastWords, Stage
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 USER_AGENT = "oikyo-controller"
+STAGES: tuple[Stage, ...] = ("prepare", "train", "evaluate")
 T = TypeVar("T")
 Object = dict[str, Any]
+_NUMBERS = count(1)
 MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
@@ -137,6 +135,11 @@ class Place:
             self.run_pod(pod)
             self.end_pod(pod, 0, said.json_line())
 
+    def finish_all(self, job: str) -> None:
+        """Every stage of a job without a deployment ends well."""
+        for stage in STAGES:
+            self.finish(job, stage)
+
     def fail(self, job: str, stage: Stage, attempt: int, code: int, message: str) -> None:
         for pod in self.await_pods(job, stage, attempt):
             self.run_pod(pod)
@@ -189,6 +192,28 @@ class Place:
         return found
 
 
+@contextmanager
+def api_server(folder: Path, *, gangs: bool = False) -> Iterator[Cluster]:
+    """A cluster without nodes that has the project's kinds; `gangs` as in Cluster.up."""
+    made = Cluster.up(folder, node_count=0, controllers=True, gangs=gangs)
+    try:
+        made.kubectl("apply", "--server-side", "--validate=strict", "-f", str(REPOSITORY / "crds"))
+        made.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        yield made
+    finally:
+        made.down()
+
+
+@contextmanager
+def a_place(api: Api) -> Iterator[Place]:
+    """A namespace of its own, with the default account that pods need."""
+    made = Place(api, f"wire-{next(_NUMBERS)}")
+    api.create("/api/v1/namespaces", {"metadata": {"name": made.namespace}})
+    eventually(lambda: api.get(made.path("serviceaccounts", "default")), "the default account")
+    yield made
+    api.delete(f"/api/v1/namespaces/{made.namespace}")
+
+
 @dataclass
 class Audit:
     """What the operator sent, by the API server's own audit log."""
@@ -216,73 +241,3 @@ class Audit:
                 name = about.get("name", "")
                 told.append(" ".join(p for p in parts if p) + f" {name}".rstrip())
         return told
-
-
-class OperatorProcess:
-    """python -m oikyo.controller, as the image starts it."""
-
-    def __init__(self, kubeconfig: Path, log: Path, *arguments: str) -> None:
-        self.port = free_port()
-        self.log = log
-        paths = os.pathsep.join((str(REPOSITORY / "operator"), str(REPOSITORY / "trainer_image")))
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "oikyo.controller", "--metrics-port", str(self.port)),
-                *("--trainer-image", "registry.example/oikyo-trainer:test", *arguments),
-            ],
-            env={**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": paths},
-            stdout=log.open("ab"),
-            stderr=subprocess.STDOUT,
-        )
-
-    def get(self, path: str) -> tuple[int, str]:
-        try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port}{path}", trust_env=False, timeout=5)
-        except httpx.HTTPError:
-            return 0, ""
-        return answer.status_code, answer.text
-
-    def await_ready(self) -> None:
-        def ready() -> bool:
-            assert self._process.poll() is None, self.log.read_text()[-3000:]
-            return self.get("/readyz")[0] == 200
-
-        eventually(ready, "the operator to be ready")
-
-    def metric(self, line: str) -> float | None:
-        found = [row for row in self.get("/metrics")[1].splitlines() if row.startswith(f"{line} ")]
-        return float(found[0].rsplit(" ", 1)[1]) if found else None
-
-    @property
-    def leading(self) -> bool:
-        return self.metric("oikyo_operator_leader") == 1.0
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
-        """Send a signal and wait; the exit code and the seconds that it took."""
-        begun = time.monotonic()
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-        return self._process.wait(timeout=30), time.monotonic() - begun
-
-    def resident_megabytes(self) -> float:
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        line = next(row for row in status.splitlines() if row.startswith("VmRSS:"))
-        return int(line.split()[1]) / 1024
-
-
-@contextmanager
-def operator(
-    kubeconfig: Path, folder: Path, *arguments: str, name: str = "operator"
-) -> Iterator[OperatorProcess]:
-    process = OperatorProcess(kubeconfig, folder / f"{name}.log", "--identity", name, *arguments)
-    try:
-        process.await_ready()
-        yield process
-    finally:
-        process.end(signal.SIGKILL)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

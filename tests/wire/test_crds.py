@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,8 +18,6 @@ from oikyo.admission import check, with_defaults
 from random_manifests import random_manifests
 from refusals import ACCEPTED, RULES, SCALARS, SCHEMA, Row
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-CRDS = REPOSITORY / "crds"
 PLURALS = ("finetunejobs", "modelversions", "modelendpoints")
 STRICT = {"fieldValidation": "Strict", "dryRun": "All"}
 
@@ -37,21 +33,8 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """An API server of this module's own, with the CRDs."""
-    cluster = Cluster.up(tmp_path_factory.mktemp("api"), node_count=0, controllers=False)
-    try:
-        cluster.kubectl("apply", "--server-side", "--validate=strict", "-f", str(CRDS))
-        names = [f"crd/{plural}.oikyo.dev" for plural in PLURALS]
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
-        yield cluster
-    finally:
-        cluster.down()
-
-
-@pytest.fixture(scope="module")
-def http(cluster: Cluster) -> httpx.Client:
-    return Api(cluster).http
+def http(api: Api) -> httpx.Client:
+    return api.http
 
 
 def _path(manifest: dict[str, Any]) -> str:

@@ -7,28 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from itertools import count
 
 import pytest
 
-from control_plane import REPOSITORY, Api, Object, OperatorProcess, Place, eventually, operator
+from control_plane import Api, Object, Place, a_place, api_server, eventually
 from kit.cluster import Cluster
+from operator_process import OperatorProcess, operator
 
 GROUPS = "scheduling.k8s.io/v1beta1"
 PLACES = ("place-1", "place-2", "place-3")
-_NUMBERS = count(1)
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("gangs")
-    made = Cluster.up(folder, node_count=0, controllers=True, gangs=True)
-    try:
-        made.kubectl("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
-        made.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    with api_server(tmp_path_factory.mktemp("gangs"), gangs=True) as made:
         yield made
-    finally:
-        made.down()
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +51,8 @@ def running(
 @pytest.fixture
 def place(api: Api) -> Iterator[Place]:
     """A namespace of its own; what it holds on the nodes is freed at the end."""
-    name = f"gangs-{next(_NUMBERS)}"
-    api.create("/api/v1/namespaces", {"metadata": {"name": name}})
-    made = Place(api, name)
-    eventually(lambda: api.get(made.path("serviceaccounts", "default")), "the default account")
-    yield made
-    api.delete(f"/api/v1/namespaces/{name}")
+    with a_place(api) as made:
+        yield made
     for pod in made.pods(""):
         remove(made, pod)
     eventually(lambda: not made.pods(""), "its pods to go")

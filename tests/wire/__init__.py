@@ -1,0 +1,1 @@
+"""A package, so that its API server is shared by its modules and ends with them."""
