@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from oikyo.api.jobstatus import DataFinding
 
@@ -35,6 +36,16 @@ class StageFailed(Exception):
         self.evidence = evidence
         """File and line, or the log line, that shows it."""
         self.next_step = next_step
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Whole on its way between processes: an Exception is made anew from its message alone."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[StageFailed], said: tuple[str], state: dict[str, Any]) -> StageFailed:
+    error = kind.__new__(kind, *said)
+    error.__dict__.update(state)
+    return error
 
 
 class Refused(StageFailed):

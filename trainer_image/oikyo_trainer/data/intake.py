@@ -18,7 +18,7 @@ from .columns import Columns, Shape, choose
 from .findings import BadRow, Finding, Findings, excerpt
 from .piece import Form, Piece
 from .pieces import pieces
-from .readers import jsonl, read
+from .readers import Parse, in_blocks, read
 from .readers.row import Item, Row
 from .slicing import SliceColumns, check_columns
 from .sources import DataFile, data_files
@@ -121,8 +121,8 @@ def take_in(
             if cleaner is not None:
                 every = cleaner.rows(every, columns, file.name, count.leave_out)
             form, characters = Form(columns, spec.split, is_test, spec.slice_by), 0
-            as_blocks = cleaner is None and file.format == "JSONL"
-            for piece in _of_blocks(file, form, work) if as_blocks else pieces(form, every):
+            found = in_blocks(file) if cleaner is None else None
+            for piece in _of_blocks(found, form, work) if found else pieces(form, every):
                 _take_piece(piece, count, intake)
                 characters += piece.characters
                 tell((done + min(characters, file.size)) / total, intake)
@@ -192,9 +192,11 @@ def _no_rows(file: DataFile, first: list[Item], intake: Intake) -> Refused:
     )
 
 
-def _of_blocks(file: DataFile, form: Form, work: Work) -> Iterator[Piece]:
-    blocks = itertools.starmap(Block, jsonl.read_blocks(file))
-    return itertools.chain.from_iterable(work(form, jsonl.rows, blocks))
+def _of_blocks(
+    found: tuple[Parse, Iterator[tuple[int, bytes]]], form: Form, work: Work
+) -> Iterator[Piece]:
+    parse, blocks = found
+    return itertools.chain.from_iterable(work(form, parse, itertools.starmap(Block, blocks)))
 
 
 def _take_piece(piece: Piece, count: FileCount, intake: Intake) -> None:

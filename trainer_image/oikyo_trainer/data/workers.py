@@ -1,4 +1,4 @@
-"""Processes that turn blocks of lines into pieces, as many as there are CPUs; results keep the order.
+"""Processes that turn blocks of rows into pieces, as many as there are CPUs; results keep the order.
 
 They are forked, which costs milliseconds, run nothing but pieces.py and the reader of one format, and
 end with the pipe to this process, however it ends. Which of them does what changes no result.
@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from ..errors import Retry
+from ..errors import Refused, Retry
 from ..training.distributed import available_cpus
 from .piece import Form, Piece
 from .pieces import pieces
-from .readers.row import Item
+from .readers import Parse
 
 MOST = 8
 """Workers: one reading process feeds no more."""
@@ -29,14 +29,13 @@ WORTH = 16 << 20
 
 
 class Block(NamedTuple):
-    """Whole lines of a file."""
+    """Whole rows of a file."""
 
     number: int
-    """Of the first line."""
+    """Line of the first."""
     data: bytes
 
 
-Parse = Callable[[int, bytes], Iterator[Item]]
 Work = Callable[[Form, Parse, Iterable[Block]], Iterator[list[Piece]]]
 
 
@@ -95,9 +94,11 @@ def _send(pipe: Connection, job: tuple[Form, Parse, Block]) -> None:
 
 def _received(pipe: Connection) -> list[Piece]:
     try:
-        made: list[Piece] | str = pipe.recv()
+        made: list[Piece] | Refused | str = pipe.recv()
     except (EOFError, OSError):
         raise _lost() from None
+    if isinstance(made, Refused):
+        raise made
     if isinstance(made, str):
         raise RuntimeError(f"a process that reads rows failed: {made}")
     return made
@@ -122,6 +123,8 @@ def _serve(pipe: Connection, held: tuple[Connection, ...]) -> None:
             return
         try:
             made: object = list(pieces(form, parse(*block)))
+        except Refused as error:  # the rows of the block are not what the file says
+            made = error
         except Exception as error:
             made = f"{type(error).__name__}: {error}"
         pipe.send(made)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from oikyo.api.sources import Format
 
 from ..sources import DataFile
-from . import array, arrow, delimited, jsonl, parquet, text
+from . import array, arrow, columnar, delimited, jsonl, parquet, text
 from .row import Item
 
 READERS: dict[Format, Callable[[DataFile], Iterator[Item]]] = {
@@ -24,3 +25,20 @@ READERS: dict[Format, Callable[[DataFile], Iterator[Item]]] = {
 def read(file: DataFile) -> Iterator[Item]:
     """Every row of `file` as a Row, or as a BadRow that says why it is none."""
     return READERS[file.format](file)
+
+
+Parse = Callable[[int, bytes], Iterator[Item]]
+"""The rows of a block whose first row has this line; any process can make them."""
+
+
+def in_blocks(file: DataFile) -> tuple[Parse, Iterator[tuple[int, bytes]]] | None:
+    """What reads a block, and the blocks of the file with the line of the first row of each.
+
+    None for a format of which only the whole can be read.
+    """
+    if file.format == "JSONL":
+        return jsonl.rows, jsonl.read_blocks(file)
+    if file.format in ("Parquet", "Arrow"):
+        parse = partial(columnar.rows_of_block, name=file.name, kind=file.format)
+        return parse, (parquet if file.format == "Parquet" else arrow).read_blocks(file)
+    return None

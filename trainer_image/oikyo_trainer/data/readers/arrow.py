@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from ..findings import excerpt
-from ..plain import refuse
 from ..sources import DataFile
-from .columnar import rows
+from .columnar import UNREADABLE, blocks, rows, unreadable
 from .row import Item
 
 FILE_MAGIC = b"ARROW1"
@@ -18,22 +17,24 @@ FILE_MAGIC = b"ARROW1"
 
 def read(file: DataFile) -> Iterator[Item]:
     """Every row; `line` is the number of the row, from 1."""
+    with _opened(file) as (schema, batches):
+        yield from rows(file, schema, batches)
+
+
+def read_blocks(file: DataFile) -> Iterator[tuple[int, bytes]]:
+    """The rows in blocks for `columnar.rows_of_block`."""
+    with _opened(file) as (schema, batches):
+        yield from blocks(file, schema, batches)
+
+
+@contextmanager
+def _opened(file: DataFile) -> Iterator[tuple[Any, Iterator[Any]]]:  # pyarrow is untyped
+    """Schema and record batches; what is wrong with them is told of the file."""
     with file.open() as opened:
         try:
-            schema, batches = _open(opened)
-            yield from rows(file, schema, batches)
-        except (
-            pa.ArrowException,
-            OSError,
-            UnicodeDecodeError,
-            OverflowError,
-            MemoryError,
-        ) as error:
-            raise refuse(
-                "UnreadableFile",
-                f"{file.name} is not a whole Arrow file: {excerpt(str(error))}",
-                "Write or copy it again; it may have been cut off",
-            ) from None
+            yield _open(opened)
+        except (*UNREADABLE, MemoryError) as error:
+            raise unreadable(file.name, "Arrow", error) from None
 
 
 def _open(opened: BinaryIO) -> tuple[Any, Iterator[Any]]:  # Any: pyarrow ships no types

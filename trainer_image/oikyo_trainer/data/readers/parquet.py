@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..findings import excerpt
 from ..plain import refuse
 from ..sources import DataFile
-from .columnar import rows
+from .columnar import UNREADABLE, blocks, rows, unreadable
 from .row import Item
 
 BATCH = 512
@@ -21,18 +20,26 @@ LARGEST_GROUP = 4 << 30
 
 def read(file: DataFile) -> Iterator[Item]:
     """Every row; `line` is the number of the row, from 1."""
+    with _opened(file) as (schema, batches):
+        yield from rows(file, schema, batches)
+
+
+def read_blocks(file: DataFile) -> Iterator[tuple[int, bytes]]:
+    """The rows in blocks for `columnar.rows_of_block`."""
+    with _opened(file) as (schema, batches):
+        yield from blocks(file, schema, batches)
+
+
+@contextmanager
+def _opened(file: DataFile) -> Iterator[tuple[Any, Iterator[Any]]]:  # pyarrow is untyped
+    """Schema and record batches; what is wrong with them is told of the file."""
     with file.open() as opened:
         try:
             reader = pq.ParquetFile(opened, pre_buffer=False)
             _check(file, reader)
-            batches = reader.iter_batches(batch_size=BATCH)
-            yield from rows(file, reader.schema_arrow, batches)
-        except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
-            raise refuse(
-                "UnreadableFile",
-                f"{file.name} is not a whole Parquet file: {excerpt(str(error))}",
-                "Write or copy it again; it may have been cut off",
-            ) from None
+            yield reader.schema_arrow, reader.iter_batches(batch_size=BATCH)
+        except UNREADABLE as error:
+            raise unreadable(file.name, "Parquet", error) from None
 
 
 def _check(file: DataFile, reader: Any) -> None:  # Any: pyarrow ships no types
