@@ -7,9 +7,11 @@ uses it in place of the API server; `oikyo validate` uses it before one is asked
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from . import structure
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from .api.finetunejob import FineTuneJob
 
 Manifest = dict[str, Any]
+COMMAND_LINE = "cel.cli"
 
 
 def check(manifest: Manifest, old: Manifest | None = None) -> list[Violation]:
@@ -144,6 +147,20 @@ def _holds(rule: str, value: Any, old: Any) -> bool:
 
 @cache
 def _compiled(rule: str) -> cel.Program:
-    import cel  # takes a third of a second; only who admits manifests pays for it
+    return _engine().compile(rule)
 
-    return cel.compile(rule)
+
+@cache
+def _engine() -> Any:  # the module cel, whose types are taken as they come
+    """The CEL library; only who admits manifests pays for it.
+
+    Its package imports its command line, and with it a library of terminals: twice the time of all the
+    rest. That module is empty here.
+    """
+    mine = sys.modules.setdefault(COMMAND_LINE, unused := ModuleType(COMMAND_LINE)) is unused
+    try:
+        import cel
+    finally:
+        if mine:
+            del sys.modules[COMMAND_LINE]
+    return cel

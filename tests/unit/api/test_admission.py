@@ -138,3 +138,15 @@ def _objects(value: object) -> object:
         return value
     full = {key: _objects(item) for key, item in value.items() if not isinstance(item, list)}
     return {key: item for key, item in full.items() if item != {}}
+
+
+def test_rules_are_judged_without_the_libraries_of_a_terminal() -> None:
+    code = (
+        "import sys; from oikyo import admission;"
+        "assert not admission._holds('self > 1', 1, None);"
+        "assert admission._holds('self > 1', 2, None);"
+        "print([name for name in ('prompt_toolkit', 'rich', 'cel.cli') if name in sys.modules]);"
+        "import cel.cli; print(callable(cel.cli.main))"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout.splitlines() == ["[]", "True"]
