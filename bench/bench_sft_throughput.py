@@ -205,6 +205,7 @@ def run_oikyo(folder: Path, method: str) -> dict[str, float]:
     from oikyo_trainer.training.checkpoint import Checkpoints
     from oikyo_trainer.training.distributed import World
     from oikyo_trainer.training.hyperparameters import Facts, resolve
+    from oikyo_trainer.training.methods.lowrank import fuse
     from oikyo_trainer.training.microbatch import build
     from oikyo_trainer.training.precision import Precision
     from oikyo_trainer.training.probe import summed_loss
@@ -251,11 +252,13 @@ def run_oikyo(folder: Path, method: str) -> dict[str, float]:
             super().count(tokens=tokens, slots=slots, labels=labels, squares=squares)
 
     arguments = make_arguments(spec, plan, world, folder, cuda=False)
+    live = model(method)
+    fuse(live)  # as training/running.py does on a CPU; nothing in a model without LoRA
     trainer, _ = make_supervised(
         training,
         plan,
         world,
-        model=model(method),
+        model=live,
         arguments=arguments,
         tokenizer=tokenizer(),
         train_rows=open_rows(folder, "train"),

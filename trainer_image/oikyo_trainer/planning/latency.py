@@ -19,11 +19,13 @@ from .shape import ModelShape
 
 PREFILL_TOKENS = 512
 """Tokens of a prompt that the server reads in one turn: a long one stalls other answers only so long."""
-CALLS_OF_A_LAYER, CALLS_AROUND = 520, 270
+CALLS_OF_A_LAYER, CALLS_AROUND = 155, 155
 """What transformers' Python costs for a layer, and around the layers, in calls of a smallest operation of
-torch; fitted on the first models of bench/bench_latency_prediction.py, as the next figure is."""
-PASSES_OF_A_LAYER = 200
-"""What norms, rotations, activations, softmax and copies cost, in sums of two tensors as wide as the model."""
+torch: from a later token of the Llamas of 4 and 12 layers (2 M and 60 M weights) of
+bench/bench_latency_prediction.py on a processor that did nothing else."""
+PASSES_OF_A_LAYER = 150
+"""What norms, rotations, activations, softmax and copies cost, in sums of two tensors as wide as the model;
+from a prompt and a text of its two smallest models."""
 
 
 @dataclass(frozen=True)
