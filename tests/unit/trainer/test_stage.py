@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ from oikyo.api.stages import (
     PrepareSpec,
     Source,
 )
-from oikyo_trainer.__main__ import main
+from oikyo_trainer.__main__ import importing, main
 from oikyo_trainer.context import Context
 from oikyo_trainer.errors import Refused, Retry, Stale
 from oikyo_trainer.progress import Reporter
@@ -325,3 +326,41 @@ def test_who_ran_out_of_memory_is_heard_above_those_that_lost_it(tmp_path: Path)
         told = LastWords.model_validate_json(log.read_bytes()).failure
         assert told is not None
         assert told.reason == OUT_OF_MEMORY
+
+
+def test_a_prepare_stage_that_ends_as_it_stands_has_said_all(tmp_path: Path) -> None:
+    """Its code, its log up to the last line, and its last words."""
+    spec = tmp_path / "spec.json"
+    source = Source(uri="file:///gone", path="/gone")
+    run = PrepareSpec(run="job-00000000", task="TextGeneration", model=source, sources=(source,))
+    spec.write_text(run.json_line(), encoding="utf-8")
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "oikyo_trainer", "prepare", "--spec", str(spec), "--port", "0"]
+    command += ["--workspace", str(tmp_path / "space"), "--termination-log", str(log)]
+    (tmp_path / "space").mkdir()
+    made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    words = LastWords.model_validate_json(log.read_bytes())
+    assert made.returncode == EXIT_REFUSED
+    assert words.failure is not None
+    assert words.failure.message in made.stderr
+    assert made.stderr.endswith("\n")
+
+
+def test_importing_keeps_the_collector_out_and_leaves_it_as_it_was() -> None:
+    def failing() -> None:
+        with importing():
+            assert not gc.isenabled()
+            raise ImportError
+
+    try:
+        with pytest.raises(ImportError):
+            failing()
+        assert gc.isenabled()
+        assert gc.get_freeze_count()
+        gc.disable()
+        with importing():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
