@@ -133,10 +133,16 @@ def _looked_at(form: Columns, rows: Sequence[Row], columns: Mapping[str, Any]) -
 
 def _lengths(columns: Mapping[str, Any]) -> Any:  # an array of numbers
     """Characters of each row, its label apart."""
-    texts = [
-        pc.utf8_length(pc.fill_null(one, "")) for role, one in columns.items() if role != "label"
-    ]
-    return np.sum([np.asarray(one) for one in texts], axis=0, dtype=np.int64)
+    texts = [_characters(one) for role, one in columns.items() if role != "label"]
+    return np.sum(texts, axis=0, dtype=np.int64)
+
+
+def _characters(texts: Any) -> Any:  # an array of numbers
+    ascii_only = pc.all(pc.string_is_ascii(texts), min_count=0).as_py()
+    count = (
+        pc.binary_length if ascii_only else pc.utf8_length
+    )  # the one is known, the other counted
+    return np.asarray(pc.fill_null(count(texts), 0))
 
 
 def _in_order(chunk: Sequence[Item], worse: Mapping[int, BadRow]) -> list[BadRow]:

@@ -16,6 +16,9 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 Index = npt.NDArray[np.int64]
+AT_ONCE = 256 << 10
+"""Bytes that are looked at together: they and what is made of them stay in the processor's cache."""
+BLANK = np.uint8(ord(" "))
 
 
 class Keys(NamedTuple):
@@ -119,16 +122,23 @@ def _not_normal(data: npt.NDArray[np.uint8], ends: Index) -> list[bool]:
     ASCII is in normal form when it has no control character, no two blanks in a row, and none at
     either end of a part.
     """
-    blank = data == ord(" ")
-    edge = blank | (data == 0)
-    odd = data - np.uint8(1) < 31
-    odd |= data > 127
-    odd[1:] |= (blank[1:] & edge[:-1]) | (edge[1:] & blank[:-1])
-    odd[:1] |= blank[:1]
     found = np.zeros(len(ends) + 1, dtype=bool)
-    # A blank before the NUL behind a text is told at that NUL.
-    found[np.searchsorted(ends, np.flatnonzero(odd), side="left")] = True
+    found[0] = bool((data[:1] == BLANK).any())
+    for start in range(0, len(data), AT_ONCE):
+        place = max(start - 1, 0)  # a blank is seen with the byte before it
+        # A blank before the NUL behind a text is told at that NUL.
+        odd = _odd(data[place : start + AT_ONCE]) + place
+        found[np.searchsorted(ends, odd, side="left")] = True
     return _bools(found[: len(ends)])
+
+
+def _odd(data: npt.NDArray[np.uint8]) -> Index:
+    """Places of bytes that are in no text in normal form, and of the second of two that do not meet in one."""
+    strange = np.flatnonzero(data - BLANK > 127 - BLANK)  # control characters, and all beyond ASCII
+    strange = strange[data[strange] != 0]
+    edge = (data & ~BLANK) == 0  # a blank or a NUL
+    two = np.flatnonzero(edge[1:] & edge[:-1]) + 1
+    return np.concatenate([strange, two[(data[two] | data[two - 1]) == BLANK]])
 
 
 def _bools(values: npt.NDArray[np.bool_]) -> list[bool]:

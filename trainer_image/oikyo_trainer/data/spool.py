@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterator
+from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Lock
@@ -24,7 +25,9 @@ from .threads import in_order
 AT_ONCE = 1 << 20
 """Rows whose numbers are worked on at one time, so that what is on the way does not grow with the data."""
 GATHER_ROWS = 16384
-GATHER_CHARACTERS = 16 << 20
+IN_ORDER, SCATTERED = 4 << 20, 16 << 20
+"""Characters of rows that are fetched at once: where they lie in order the processor's caches hold a small
+piece, where they do not each piece goes through the whole file."""
 
 Index = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -121,18 +124,23 @@ class Spool:
         The next pieces are fetched by other threads meanwhile.
         """
         ends, lock = np.array(self._ends, dtype=np.int64), Lock()
-        with pa.memory_map(str(self._path)) as mapped:
-            reader = pa.ipc.open_file(mapped)
+        with self._path.open("rb") as file:
+            mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
+        reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)))
 
-            def batch(number: int) -> Any:  # pyarrow is untyped
-                with lock:  # a reader is for one thread, its batches are for all
-                    return reader.get_batch(number)
+        def batch(number: int) -> Any:  # pyarrow is untyped
+            with lock:  # a reader is for one thread, its batches are for all
+                return reader.get_batch(number)
 
-            def fetch(piece: Index) -> tuple[Index, Any]:
-                batches = np.searchsorted(ends, piece, side="right")
-                return piece, _take(batch, piece, batches, ends)
+        def fetch(piece: Index) -> tuple[Index, Any]:
+            batches = np.searchsorted(ends, piece, side="right")
+            return piece, _take(batch, piece, batches, ends)
 
-            yield from in_order(fetch, pieces(wanted, lengths))
+        for piece in in_order(fetch, pieces(wanted, lengths)):
+            # The rows are copies: of the file nothing need stay in this process. What the next piece
+            # is just reading of it comes back by itself.
+            mapped.madvise(MADV_DONTNEED)
+            yield piece
 
 
 class Rows:
@@ -204,7 +212,9 @@ def _words(hashes: bytes) -> npt.NDArray[np.uint64]:
 def pieces(wanted: Index | Mask, lengths: npt.NDArray[np.int32]) -> Iterator[Index]:
     """Cut by rows and by characters: a column of Arrow strings holds at most 2 GiB."""
     if wanted.dtype != np.bool_:
-        yield from cut(np.asarray(wanted, np.int64), lengths, GATHER_CHARACTERS, GATHER_ROWS)
+        numbers = np.asarray(wanted, np.int64)
+        ordered = bool((numbers[1:] > numbers[:-1]).all())
+        yield from cut(numbers, lengths, IN_ORDER if ordered else SCATTERED, GATHER_ROWS)
         return
     for part in slices(len(wanted)):
         yield from pieces(np.flatnonzero(wanted[part]) + part.start, lengths)

@@ -67,11 +67,13 @@ def of_table(table: Any) -> Texts:  # Any: pyarrow is untyped
     for name in table.column_names:
         column = _one(table, name)
         if pa.types.is_string(column.type):
-            there = np.flatnonzero(np.asarray(pc.is_valid(column)))  # few chats declare tools
-            parts.append(column.drop_null())
-            owners.append(count[there])
-            learnt.append(np.full(len(there), name in ANSWERS))
             answer = column if name in ANSWERS and answer is None else answer
+            there = count
+            if column.null_count:  # few chats declare tools
+                there, column = np.flatnonzero(np.asarray(pc.is_valid(column))), column.drop_null()
+            parts.append(column)
+            owners.append(there)
+            learnt.append(np.full(len(there), name in ANSWERS))
         elif pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type):
             turns, offsets = column.flatten(), np.asarray(column.offsets)
             contents = pc.fill_null(pc.struct_field(turns, "content"), "")
@@ -85,11 +87,15 @@ def of_table(table: Any) -> Texts:  # Any: pyarrow is untyped
     prompt = _one(table, "prompt") if "prompt" in table.column_names and not chat else None
     owner, answers = np.concatenate(owners), np.concatenate(learnt)
     either = "rejected" in table.column_names
-    return Texts(pa.concat_arrays(parts), owner, answer, prompt, answers, either, chat)
+    every = pa.concat_arrays(parts) if len(parts) > 1 else parts[0]
+    return Texts(every, owner, answer, prompt, answers, either, chat)
 
 
 def _one(table: Any, name: str) -> Any:
-    column = table.column(name).combine_chunks()
+    column = table.column(name)
+    if column.num_chunks == 1:  # as gathered pieces have it; combine_chunks would copy it
+        return column.chunk(0)
+    column = column.combine_chunks()
     return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
 

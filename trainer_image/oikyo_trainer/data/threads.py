@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from ..training.distributed import available_cpus
 
@@ -26,3 +26,13 @@ def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             waiting.append(pool.submit(work, item))
         while waiting:
             yield waiting.popleft().result()
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """The items; another thread makes the next one while one is worked on."""
+    left, end = iter(items), object()
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        coming: Future[T | object] = pool.submit(next, left, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, left, end)
+            yield cast("T", item)

@@ -36,6 +36,7 @@ from ..training.tokenfiles import (
 )
 from .columns import Shape
 from .lessons import FOLD, TIMES
+from .threads import ahead
 
 SPLITS = ("train", "validation")
 BESIDE: dict[Shape, Beside] = {"classification": "classes", "regression": "numbers"}
@@ -95,8 +96,10 @@ class Writer:
         self._votes = []
         self._lessons = {name: [] for name in self._told(split)}
         with SplitWriter(folder, split, BESIDE.get(self._shape, "marks")) as file:
-            for batch, labels in self._encoded(split, counted):
+            for rows, (batch, labels) in ahead(self._encoded(split, counted)):
                 file.add(batch.flat, batch.ends, labels)
+                self._done += rows
+                self._tell(self._done / max(1, self._total))
         if self._shape in ("preference", "unpaired"):
             write_votes(folder, split, [vote for part in self._votes for vote in part])
         lessons = {name: np.concatenate(parts or [EMPTY]) for name, parts in self._lessons.items()}
@@ -129,14 +132,13 @@ class Writer:
         names = pq.read_schema(path).names if path.exists() else []
         return [name for name in (TIMES, FOLD) if name in names]
 
-    def _encoded(self, split: str, counted: Counted) -> Iterator[Labelled]:
+    def _encoded(self, split: str, counted: Counted) -> Iterator[tuple[int, Labelled]]:
+        """Pieces of a split as tokens, each with the number of rows that it was."""
         if not self._path(split).exists():
             return
         in_columns = self._shape in IN_COLUMNS
-        for part in self._tables(split) if in_columns else pieces(self._rows(split)):
-            yield self._piece(part, split, counted)
-            self._done += len(part)
-            self._tell(self._done / max(1, self._total))
+        for part in ahead(self._tables(split) if in_columns else pieces(self._rows(split))):
+            yield len(part), self._piece(part, split, counted)
 
     def _tables(self, split: str) -> Iterator[Any]:
         """The rows of a split as columns, in pieces that memory has room for."""
