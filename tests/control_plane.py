@@ -224,6 +224,14 @@ class Audit:
     def mark(self) -> None:
         self.start = self.log.stat().st_size
 
+    def refused(self) -> int:
+        """Requests since the mark that the server took for nobody's."""
+        time.sleep(0.3)
+        with self.log.open("rb") as log:
+            log.seek(self.start)
+            entries = map(json.loads, log)
+            return sum(one.get("responseStatus", {}).get("code") == 401 for one in entries)
+
     def writes(self, namespace: str) -> list[str]:
         """Mutating requests since the mark, leases left out: "create jobs prep-1"."""
         time.sleep(0.3)  # the log is written behind the answer

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from pathlib import Path
 
 from control_plane import Audit, Place, eventually
 from kit.cluster import Cluster
+from oikyo.controller.cluster import Credentials
+from oikyo.controller.handlers import REFUSED_SECONDS, watch
+from oikyo.controller.kinds import WATCHED
 from operator_process import OperatorProcess, operator
+
+NO_CERTIFICATE = {"certificate_path": None, "key_path": None}
 
 
 def test_a_job_goes_from_data_to_a_version_in_at_most_25_writes(
@@ -147,3 +153,21 @@ def test_a_hundred_jobs_start_within_seconds(
         lambda: all(place.phase(f"many-{n}") == "Preparing" for n in (0, 50, 99)), "their reports"
     )
     print(f"resident memory {running.resident_megabytes():.0f} MB")
+
+
+async def test_a_token_that_is_refused_is_shown_again_at_a_walk(
+    cluster: Cluster, place: Place, audit: Audit
+) -> None:
+    """After a long outage the pod's token has ended, and the kubelet takes minutes to bring another."""
+    begun, server = time.monotonic(), str(place.api.http.base_url)
+    authority = str(cluster.state / "pki" / "ca.crt")
+    ended = Credentials(server, authority, insecure=False, token="ended", **NO_CERTIFICATE)
+    watching = asyncio.create_task(
+        watch(lambda *_: None, lambda: ended, (place.namespace,), asyncio.Event())
+    )
+    await asyncio.sleep(2.5 * REFUSED_SECONDS)
+    assert not watching.done(), "whoever gives up is started anew, with a longer wait each time"
+    watching.cancel()
+    await asyncio.wait([watching])
+    rounds = 1 + (time.monotonic() - begun) / REFUSED_SECONDS
+    assert 2 <= audit.refused() <= rounds * len(WATCHED)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +24,8 @@ Feed = Callable[[Kind, bool, Object], None]
 """Takes in an object; the flag says whether it is gone."""
 
 CREDENTIALS_LIFE = timedelta(minutes=10)
+REFUSED_SECONDS = 5.0
+"""Between two looks at a token that the API server refuses; kopf alone would ask without a pause."""
 _LONGEST_BACKOFF = 30.0
 
 
@@ -74,8 +78,17 @@ def _handler(kind: Kind, feed: Feed) -> Callable[..., Any]:
 
 
 def _login(credentials: Callable[[], Credentials]) -> Callable[..., Any]:
+    looked = -math.inf  # by the monotonic clock
+
     async def login(**_: Any) -> kopf.ConnectionInfo:
-        """Asked again every ten minutes: a projected token is replaced every hour."""
+        """Asked again every ten minutes, and as soon as the API server refuses what was given.
+
+        A pod's token is replaced before it ends, but not while no API server is there to give one:
+        after a long outage the old one is refused until the kubelet has asked again.
+        """
+        nonlocal looked
+        await asyncio.sleep(max(0.0, looked + REFUSED_SECONDS - time.monotonic()))
+        looked = time.monotonic()
         given = credentials()
         return kopf.ConnectionInfo(
             server=given.server,

@@ -72,9 +72,10 @@ def finish(
 def _steering(run: Run, setting: Setting) -> Steering | None:
     """What the weights are taken back to the base's by; None: they stay as they were trained."""
     general = setting.general
-    if general is None or general.asked.interpolation == "Never":
+    rows = run.trainer.eval_dataset  # of a fold, none where it holds every validation row
+    if general is None or general.asked.interpolation == "Never" or rows is None:
         return None
-    bound, rows = float(general.asked.max_increase), run.trainer.eval_dataset
+    bound = float(general.asked.max_increase)
     return Steering(rows, general.measured, bound, general.asked.max_rows)
 
 

@@ -207,10 +207,11 @@ def run_to_end(
     # A validation that was due when the earlier attempt had to stop is made up for first.
     due = newest is not None and newest.step % setting.plan.every_steps == 0
     last = newest is not None and newest.step >= setting.plan.total_steps
-    if newest is not None and newest.eval_loss is None and (due or last):
-        trainer.args.eval_on_start = trainer.eval_dataset is not None
-    if newest is None and setting.general is not None:
-        trainer.args.eval_on_start = True  # what the base knew, before anything is learned
+    missed = newest is not None and newest.eval_loss is None and (due or last)
+    # And what the base knew is measured before anything is learned.
+    first = newest is None and setting.general is not None
+    # A fold may hold every validation row, and its training has none.
+    trainer.args.eval_on_start = (missed or first) and trainer.eval_dataset is not None
     resume = str(checkpoints.path(newest.step)) if newest else None
     trainer.committing.committed = newest.step if newest else 0
     pulse = trainer.pulse.watching()
