@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +18,7 @@ from oikyo.api import workspace as layout
 from oikyo.api.stages import TrainResult, TrainSpec
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.context import Context
+from oikyo_trainer.numbers import scale_of
 from oikyo_trainer.progress import Reporter
 
 WORDS = ("red", "green", "blue", "one", "two", "three", "sun", "moon", "star")
@@ -114,8 +118,12 @@ def write_dataset(
     for split, part in (("validation", rows[:validation]), ("train", rows[validation:])):
         schema = None if part else pa.Table.from_pylist(rows).schema
         pq.write_table(pa.Table.from_pylist(part, schema=schema), folder / f"{split}.parquet")
-    labels = list(LABELS) if shape == "classification" else []
-    (folder / layout.MANIFEST).write_text(json.dumps({"shape": shape, "labels": labels}))
+    manifest: dict[str, Any] = {"shape": shape, "labels": []}
+    if shape == "classification":
+        manifest["labels"] = list(LABELS)
+    if shape == "regression":
+        manifest["scale"] = asdict(scale_of(np.array([row["label"] for row in rows[validation:]])))
+    (folder / layout.MANIFEST).write_text(json.dumps(manifest))
     return digest(name)
 
 
@@ -141,6 +149,24 @@ def pair_rows(number: int) -> list[dict[str, Any]]:
     return rows
 
 
+def number_rows(number: int) -> list[dict[str, Any]]:
+    """One to four words; the number is the sum of their places in WORDS."""
+    rows = []
+    for row in range(number):
+        places = [(row * 5 + i * (2 + row % 3)) % len(WORDS) for i in range(1 + row % 4)]
+        text = " ".join(WORDS[place] for place in places)
+        rows.append({"text": text, "label": float(sum(places))})
+    return rows
+
+
+DATA: dict[str, tuple[str, str, Any, Any]] = {
+    "TextClassification": ("classes", "classification", classification_rows, bert_base),
+    "TextRegression": ("numbers", "regression", number_rows, bert_base),
+    "TextGeneration": ("pairs", "prompt-completion", pair_rows, llama_base),
+}
+"""For each task the name, shape and maker of its tiny rows, and the maker of its base."""
+
+
 class Lab:
     """One workspace, and trainings in it."""
 
@@ -148,24 +174,25 @@ class Lab:
         self.workspace = workspace
 
     def spec(
-        self, task: str, *, run: str = "run-1", attempt: int = 1, **training: Any
+        self,
+        task: str,
+        *,
+        run: str = "run-1",
+        attempt: int = 1,
+        base: Callable[[Path], str] | None = None,
+        **training: Any,
     ) -> TrainSpec:
         """A training of the task on tiny data; the data and base are made when they are missing."""
-        classify = task == "TextClassification"
-        name = "classes" if classify else "pairs"
+        name, shape, rows, usual = DATA[task]
         if not (self.workspace / layout.dataset(digest(name))).exists():
-            rows = classification_rows(112) if classify else pair_rows(112)
-            write_dataset(
-                self.workspace, name, "classification" if classify else "prompt-completion", rows
-            )
-        base = bert_base(self.workspace) if classify else llama_base(self.workspace)
+            write_dataset(self.workspace, name, shape, rows(112))
         settings = {"precision": "Float32", "max_length": 16, "batch_size": 8, **training}
         return TrainSpec(
             run=run,
             attempt=attempt,
             task=task,
             dataset_digest=digest(name),
-            model_digest=base,
+            model_digest=(base or usual)(self.workspace),
             training=TrainingSpec(**settings),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def rates(lab: Any) -> list[tuple[int, float]]:
 def test_a_poisoned_gradient_costs_the_steps_since_the_checkpoint_and_half_the_rate(
     lab: Any, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oikyo_trainer.training.running._model", poisoned(8))
+    monkeypatch.setattr("accelerate.Accelerator.backward", poisoned(8))
     spec = lab.spec(task, **SETTINGS)
     context = lab.context(spec)
     from oikyo_trainer.training.train import train
@@ -62,7 +63,7 @@ def test_a_poisoned_gradient_costs_the_steps_since_the_checkpoint_and_half_the_r
 def test_before_the_first_checkpoint_it_begins_again(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oikyo_trainer.training.running._model", poisoned(2, times=1))
+    monkeypatch.setattr("accelerate.Accelerator.backward", poisoned(2, times=1))
     result = lab.train(lab.spec("TextClassification", **SETTINGS))
     assert any("rolled back to the beginning" in note for note in result.notes)
     assert {rate for _, rate in rates(lab)} == {0.002}
@@ -80,7 +81,7 @@ def test_after_a_kill_the_next_attempt_keeps_the_smaller_rate(
         if state.global_step == 12:
             raise Killed
 
-    monkeypatch.setattr("oikyo_trainer.training.running._model", poisoned(8))
+    monkeypatch.setattr("accelerate.Accelerator.backward", poisoned(8))
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.Rhythm, "on_step_begin", killed)
         with pytest.raises(Killed):
@@ -97,7 +98,7 @@ def test_after_a_kill_the_next_attempt_keeps_the_smaller_rate(
 def test_what_diverges_at_every_rate_is_refused_after_three_rollbacks(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oikyo_trainer.training.running._model", poisoned(8, times=1000))
+    monkeypatch.setattr("accelerate.Accelerator.backward", poisoned(8, times=1000))
     with pytest.raises(Refused) as refused:
         lab.train(lab.spec("TextClassification", **SETTINGS))
     assert refused.value.reason == "Diverged"
@@ -106,12 +107,23 @@ def test_what_diverges_at_every_rate_is_refused_after_three_rollbacks(
     assert len(Rollbacks(lab.workspace / layout.stage("run-1", "train")).done) == 3
 
 
-def test_a_gang_agrees_though_one_process_alone_met_it(lab: Any) -> None:
+STRATEGIES = ["DDP", "FSDP", *(["ZeRO2"] if find_spec("deepspeed") else [])]
+"""DeepSpeed has no wheel: the trainer image holds it, the unit environment need not."""
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_gang_agrees_though_one_process_alone_met_it(lab: Any, strategy: str) -> None:
     script = Path(__file__).with_name("poison.py")
-    result = torchrun(lab, lab.spec("TextClassification", **SETTINGS), script=script)
-    assert any(note.startswith("diverged at step 7") for note in result.notes)
-    assert result.steps == result.total_steps
-    assert {rate for step, rate in rates(lab) if step > 5} == {0.002}
+    spec = lab.spec("TextClassification", strategy=strategy, **SETTINGS | {"max_steps": 9})
+    result = torchrun(lab, spec, script=script)
+    assert any(
+        note.startswith("diverged at step 7")
+        and note.endswith("learning rate 0.004 -> 0.002 (1 of at most 3 times)")
+        and "rolled back to the checkpoint of step 5" in note
+        for note in result.notes
+    )
+    assert result.steps == result.total_steps == 9
+    assert rates(lab) == [(n, 0.004 if n <= 5 else 0.002) for n in range(1, 10)]
 
 
 def test_a_replaced_attempt_writes_no_rollback(tmp_path: Path) -> None:

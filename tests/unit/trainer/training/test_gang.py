@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from oikyo.api import workspace as layout
-from oikyo.api.stages import LastWords, TrainResult
+from oikyo.api.stages import LastWords, TrainResult, TrainSpec
+from unit.trainer.training.conftest import llama_base
+from unit.trainer.training.general import with_general
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 ROOT = Path(__file__).resolve().parents[4]
@@ -46,56 +49,71 @@ def torchrun(lab: Any, spec: Any, processes: int = 2, script: Path | None = None
     return result
 
 
+def of(task: str, base: Callable[[Path], str] | None = None) -> Callable[..., TrainSpec]:
+    """What makes a training of the task, of its usual base or of another."""
+    return lambda lab, run, **settings: lab.spec(task, run=run, base=base, **settings)
+
+
 @pytest.mark.parametrize(
-    ("task", "method", "strategy"),
+    ("make", "method", "strategy"),
     [
-        ("TextClassification", "Full", "DDP"),
-        ("TextGeneration", "LoRA", "DDP"),
-        ("TextClassification", "LoRA", "FSDP"),
-        ("TextGeneration", "Full", "FSDP"),
+        (of("TextClassification"), "Full", "DDP"),
+        (with_general, "LoRA", "DDP"),
+        (of("TextClassification"), "LoRA", "FSDP"),
+        (of("TextGeneration"), "Full", "FSDP"),
+        (of("TextRegression", llama_base), "LoRA", "FSDP"),
     ],
+    ids=["classes", "texts with general ones", "classes", "texts", "numbers of a decoder"],
 )
 def test_two_processes_reach_the_loss_of_one(
-    lab: Any, task: str, method: str, strategy: str
+    lab: Any, make: Callable[..., TrainSpec], method: str, strategy: str
 ) -> None:
     import torch
 
     # Dropout draws differently on two ranks: without it the two must agree to rounding.
     settings = {**SETTINGS, "method": method, "lora": {"dropout": "0"}}
-    one = lab.spec(task, run="one", **settings)
+    one = make(lab, "one", **settings)
     without_dropout(lab, one.model_digest)
     alone = lab.train(one)
-    gang = torchrun(lab, lab.spec(task, run="two", strategy=strategy, **settings))
+    gang = torchrun(lab, make(lab, "two", strategy=strategy, **settings))
     assert {choice.name: choice.value for choice in gang.resolved}["training.strategy"] == strategy
     assert {choice.name: choice.value for choice in gang.resolved}["training.microBatchSize"] == "4"
-    assert values(gang)["eval_loss"] == pytest.approx(values(alone)["eval_loss"], abs=1e-4)
+    assert losses(gang) == pytest.approx(losses(alone), abs=1e-4)
+    assert gang.levers[:1] == alone.levers[:1]  # as many general rows in an epoch
     left, right = lab.weights(alone), lab.weights(gang)
     # Softmax takes no notice of a key's bias: its gradient is rounding alone, which Adam enlarges.
     for name, value in ((n, v) for n, v in left.items() if not n.endswith("key.bias")):
         assert torch.allclose(value, right[name], atol=1e-4), name
 
 
-@pytest.mark.parametrize(("strategy", "others"), [("DDP", ()), ("FSDP", ((1, 8), (2, 16)))])
+@pytest.mark.parametrize(("strategy", "others"), [("DDP", ((1, 16),)), ("FSDP", ((1, 8), (2, 16)))])
 def test_a_gang_goes_on_as_if_nothing_had_happened(
     lab: Any, strategy: str, others: tuple[tuple[int, int], ...]
 ) -> None:
-    """Bit for bit with as many processes, within an epoch; with `others`, to rounding."""
+    """Bit for bit with as many processes, within an epoch; with `others`, to rounding.
+
+    General rows are mixed in, and whoever goes on must find the same mixture.
+    """
     import torch
 
     settings = {**SETTINGS, "method": "Full", "gradient_checkpointing": "Always"}
-    spec = lab.spec("TextGeneration", run="parts", strategy=strategy, **settings)
+    settings["checkpoints"] = {"every_steps": 8, "keep": 4}
+    mixed = {"replay": "0.2"}  # 24 rows beside 96: 15 steps an epoch
+    spec = with_general(lab, "parts", strategy=strategy, general=mixed, **settings)
     without_dropout(lab, spec.model_digest)
     whole = torchrun(lab, spec)
+    assert whole.steps == 30
     weights = lab.weights(whole)
 
     def again(processes: int, step: int) -> dict[str, torch.Tensor]:
         """The training from the checkpoint of `step` on, by so many processes."""
-        for later in range(step + 8, 25, 8):
-            shutil.rmtree(lab.workspace / layout.checkpoints("parts") / f"checkpoint-{later}")
+        for place in (lab.workspace / layout.checkpoints("parts")).glob("checkpoint-*"):
+            if int(place.name.rpartition("-")[2]) > step:
+                shutil.rmtree(place)
         (lab.workspace / layout.stage("parts", "train") / layout.RESULT).unlink(missing_ok=True)
         result = torchrun(lab, spec, processes) if processes > 1 else lab.train(spec)
         assert values(result)["resumed_from_step"] == step
-        assert values(result)["eval_loss"] == pytest.approx(values(whole)["eval_loss"], abs=1e-4)
+        assert losses(result) == pytest.approx(losses(whole), abs=1e-4)
         return dict(lab.weights(result))
 
     for name, value in again(2, 16).items():
@@ -117,18 +135,23 @@ if find_spec(
     "deepspeed"
 ):  # it has no wheel: the trainer image holds it, the unit environment need not
 
-    @pytest.mark.parametrize("stage", [1, 2, 3])
-    def test_zero_reaches_the_loss_of_one_process(lab: Any, stage: int) -> None:
+    @pytest.mark.parametrize(
+        ("task", "stage"), [*(("TextClassification", n) for n in (1, 2, 3)), ("TextRegression", 2)]
+    )
+    def test_zero_reaches_the_loss_of_one_process(lab: Any, task: str, stage: int) -> None:
         settings = {**SETTINGS, "method": "LoRA", "lora": {"dropout": "0"}}
         # Classes: ZeRO-3 pads texts, and other rows meet in a step than in a packed training.
-        one = lab.spec("TextClassification", run="one", **settings)
+        one = lab.spec(task, run="one", **settings)
         without_dropout(lab, one.model_digest)
         alone = lab.train(one)
-        spec = lab.spec(
-            "TextClassification", run=f"zero{stage}", strategy=f"ZeRO{stage}", **settings
-        )
+        spec = lab.spec(task, run=f"zero{stage}", strategy=f"ZeRO{stage}", **settings)
         gang = torchrun(lab, spec)
         assert values(gang)["eval_loss"] == pytest.approx(values(alone)["eval_loss"], abs=1e-4)
+
+
+def losses(result: TrainResult) -> dict[str, float]:
+    """Of the validation rows, and of the general ones where there are any."""
+    return {name: value for name, value in values(result).items() if name.startswith("eval_")}
 
 
 def values(result: TrainResult) -> dict[str, float]:
