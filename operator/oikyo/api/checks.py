@@ -102,6 +102,26 @@ _ALL = (
         "five or two of eight (a swap of neighbours counts as one) and has fifty times the rows.",
     ),
     Check(
+        code="probable-label-error",
+        action="Warn",
+        max="0.1",
+        description="have a label that is probably wrong",
+        next_step="Rank and decide them: oikyo data review DATA -o review.csv",
+        details="TextClassification with one label a row: the words fit another class better, told by a model "
+        "that did not see the row (docs/explanation/data-statistics.md). Of more than 5,000 rows a sample is "
+        "looked at, and what it holds is counted. With this check come the topics, outliers and edge cases of "
+        "the job's report; Ignore leaves them out.",
+    ),
+    Check(
+        code="outlier",
+        action="Ignore",
+        max="0.05",
+        description="share hardly a word with any other row",
+        next_step="Look whether they belong: noise, another language, or a rare question",
+        details="Of the same sample. Set to Warn or Fail it brings topics, outliers and edge cases to the report "
+        "of a job without classes as well, for some two seconds of a CPU.",
+    ),
+    Check(
         code="number-outlier",
         action="Warn",
         max="0",

@@ -199,7 +199,7 @@ class DataSpec(Model):
     leakage: Annotated[
         Leakage,
         Field(
-            description="What is done with rows that share a long run of words with the test side. "
+            description="What is done with rows that share a long run of words with rows that judge them. "
             "Default: runs of 13 words are looked for and told."
         ),
     ] = Leakage()

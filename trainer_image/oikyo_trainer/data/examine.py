@@ -33,6 +33,7 @@ from .checks import check_bad_rows, check_rows, check_split
 from .clean import repeats
 from .columns import Shape
 from .dedup import Kept, dedup
+from .insight.asked import asked
 from .intake import Intake, Tell, take_in
 from .leakage import leaks
 from .leakage.watch import Watch
@@ -168,6 +169,10 @@ def _look_into(read: _Read, kept: Kept, sides: Sides) -> None:
 
         sliced = groups.of_rows(read.intake, read.rows, sides, read.spool)
         read.told["slices"] = groups.check(read.intake, sliced)
+    if asked(read.intake, read.rows):
+        from .insight import job  # scikit-learn, a second that only these statistics need
+
+        read.told["insight"] = job.check(read.intake, read.rows, sides, read.spool)
     kinds = judge.personal_kinds(read.spec)
     texts.check(read.intake, read.rows, kept.mask, read.spool, kinds)
 

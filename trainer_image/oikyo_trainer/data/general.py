@@ -7,7 +7,7 @@ row never comes from the rows that judge.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from oikyo.api.checks import in_force
+from oikyo.api.checks import DataCheck, in_force
 from oikyo.api.general import FEWEST, JUDGING, STEERING, General
 from oikyo.api.jobstatus import Resolved
 from oikyo.api.leakage import Leakage
@@ -23,11 +23,12 @@ from oikyo.api.split import Split
 from oikyo.api.stages import GeneralRows, PrepareSpec
 
 from ..errors import Refused
-from . import models, remote, version
+from . import remote, version
 from .clean import log as cleaning
 from .dedup import group
 from .examine import Examined, examine
 from .findings import FILE, Findings
+from .insight.asked import LABEL_ERROR, OUTLIER
 from .intake import Intake
 from .leakage.quoted import known_of
 from .leakage.search import Found, search
@@ -36,6 +37,8 @@ from .spool import Mask
 from .tokenise import Request, tokenise
 
 FIELD = "training.general"
+QUIET = tuple(DataCheck(code=code, action="Ignore") for code in (LABEL_ERROR, OUTLIER))
+"""What is not looked for: the general rows are to be what they are."""
 TOO_FEW = frozenset({"NoTrainingRows", "ValidationTooSmall", "TestSplitTooSmall"})
 """Reasons of examine.py that say of general rows that they are too few."""
 
@@ -58,9 +61,9 @@ class Prepared:
 
 
 def read_general(
-    spec: PrepareSpec, task: Examined, staging: Path, base: models.BaseModel
+    spec: PrepareSpec, task: Examined, staging: Path, model: Mapping[str, Path] | None
 ) -> Prepared | None:
-    """The rows of training.general; None where none are asked for."""
+    """The rows of training.general; None where none are asked for. `model` as for examine."""
     asked = spec.training.general if spec.training is not None else None
     if asked is None:
         return None
@@ -68,7 +71,7 @@ def read_general(
     with _named():
         sources, pinned = remote.local((spec.general, ()), staging)
         own = _spec_of(spec, asked)
-        intake, told = Intake(Findings(in_force(()))), dict[str, Any]()
+        intake, told = Intake(Findings(in_force(QUIET))), dict[str, Any]()
         with (
             intake.findings.written(staging / FILE),
             intake.cleaned.written(staging / cleaning.FILE),
@@ -80,7 +83,7 @@ def read_general(
                 intake=intake,
                 told=told,
                 tell=lambda share, so_far: None,
-                model=base.files,
+                model=model,
             )
         data, foreign = _apart(data, task, spec.leakage)
     counts = {name: int((data.sides == side).sum()) for side, name in enumerate(SIDES)}

@@ -56,7 +56,7 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             tell=_tell_rows(context),
             model=base.files,
         )
-        general = read_general(spec, data, staging / "general", base)
+        general = read_general(spec, data, staging / "general", base.files)
         if spec.augment is not None:
             from .augment.augment import augment  # asyncio, which no other row needs
 

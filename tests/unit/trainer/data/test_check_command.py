@@ -15,7 +15,9 @@ from oikyo_trainer.data.guess import by_columns
 
 
 def rows(count: int = 300) -> list[dict[str, Any]]:
-    return [{"text": f"question {i}", "label": ("refund", "delivery")[i % 2]} for i in range(count)]
+    asks = ("money back", "parcel late")
+    labels = ("refund", "delivery")
+    return [{"text": f"question {i}: {asks[i % 2]}", "label": labels[i % 2]} for i in range(count)]
 
 
 @pytest.fixture

@@ -22,10 +22,14 @@ from oikyo_trainer.data.texts import of_table
 from oikyo_trainer.errors import Refused
 from oikyo_trainer.words import failure_of, shorten
 
+STATISTICS = ("probable-label-error", "outlier")
+"""Checks of test_job_insight.py: labels that follow no word would be among them."""
 LENIENT = tuple(
-    DataCheck(code=code, action="Warn", max="0") for code in CHECKS if code != "class-imbalance"
+    DataCheck(code=code, action="Ignore" if code in STATISTICS else "Warn", max="0")
+    for code in CHECKS
+    if code != "class-imbalance"
 )
-"""Everything is told and nothing is refused."""
+"""Everything else is told and nothing is refused."""
 
 
 def classified(label: Callable[[int], str], count: int = 120) -> list[dict[str, str]]:

@@ -204,4 +204,4 @@ def test_prepare_leaves_the_page_also_when_the_data_is_refused(desk: Any) -> Non
     page = desk.workspace / layout.stage("job-00000000", "prepare") / "report.html"
     assert "Mend first" in page.read_text(encoding="utf-8")
     desk.prepare(data, max_bad_rows=1)
-    assert "oikyo data report DATA" in page.read_text(encoding="utf-8")
+    assert "Statistics over 121 of 121 kept rows" in page.read_text(encoding="utf-8")

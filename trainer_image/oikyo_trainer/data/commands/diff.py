@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _table(path: Path, arguments: argparse.Namespace) -> Table:
     fields = Fields(text=arguments.text, label=arguments.label)
-    table = open_data(path, arguments.task, fields, MOST).table
+    table = open_data(path, arguments.task, fields, MOST, made=True).table
     if table.sampled:
         raise Refused(
             "TooManyRows",

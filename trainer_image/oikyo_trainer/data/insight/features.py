@@ -40,11 +40,11 @@ class Features:
     """Characters of each text that were read."""
 
 
-def features(texts: list[str], seed: int = 0) -> Features | None:
+def features(texts: list[str], seed: int = 0, characters: int = CHARACTERS) -> Features | None:
     """Points of the texts; None when they are too few or have no term in common."""
     if len(texts) < FEW:
         return None
-    cut = max(LEAST_CUT, CHARACTERS // len(texts))
+    cut = max(LEAST_CUT, characters // len(texts))
     short = [text[:cut] for text in texts]
     words, names = _fitted(word_features(), short)
     letters, _ = _fitted(_letters(), short)
@@ -53,7 +53,11 @@ def features(texts: list[str], seed: int = 0) -> Features | None:
     if axes < 2:
         return None
     svd = TruncatedSVD(axes, n_iter=2, random_state=seed)
-    return Features(np.asarray(svd.fit_transform(table), dtype=np.float64), words, names, cut)
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # its shares of no variance: texts all alike
+        points = np.asarray(svd.fit_transform(table), dtype=np.float64)
+    return Features(points, words, names, cut)
 
 
 def word_features() -> TfidfVectorizer:

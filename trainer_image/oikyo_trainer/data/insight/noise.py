@@ -22,6 +22,8 @@ RIDGE = 10.0
 """L2 penalty, with points scaled to length one."""
 LEAST_OF_CLASS = 5
 """Rows that a class needs before it can be suggested or its rows be suspected."""
+DEVIATIONS = 2.0
+"""A class is told apart when its rows stand out by so many standard errors."""
 COMPARED = 2000
 """Rows of its class that a row is compared with at most."""
 FAR = 0.25
@@ -66,8 +68,8 @@ def label_errors(table: Table, points: Floats) -> Suspects:
     places = np.arange(len(table))
     own = confidence[places, table.codes]
     mean = np.bincount(table.codes, own, minlength=len(table.labels)) / np.maximum(counts, 1)
-    # A class of few rows teaches the model too little to contradict anybody.
-    able = counts >= LEAST_OF_CLASS
+    # A class of few rows, or one that words do not tell, teaches too little to contradict anybody.
+    able = (counts >= LEAST_OF_CLASS) & _told_apart(confidence, counts, mean)
     other = np.where(able, confidence, -np.inf)
     other[places, table.codes] = -np.inf
     suggested = other.argmax(axis=1)
@@ -81,6 +83,18 @@ def label_errors(table: Table, points: Floats) -> Suspects:
         np.clip(best[rows], 0.0, 1.0),
         np.clip(own[rows], 0.0, 1.0),
     )
+
+
+def _told_apart(
+    confidence: Floats, counts: npt.NDArray[np.int64], mean: Floats
+) -> npt.NDArray[np.bool_]:
+    """Which classes have more confidence in their own rows (`mean`) than in others, beyond chance."""
+    others = confidence.sum(axis=0) - mean * counts
+    beyond = mean - others / np.maximum(len(confidence) - counts, 1)
+    told: npt.NDArray[np.bool_] = beyond > DEVIATIONS * confidence.std(axis=0) / np.sqrt(
+        np.maximum(counts, 1)
+    )
+    return told
 
 
 @dataclass(frozen=True)

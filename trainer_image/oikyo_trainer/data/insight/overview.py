@@ -6,9 +6,10 @@ from typing import Any
 
 from ..findings import excerpt
 from . import slices
+from .asked import CONFLICT, LABEL_ERROR, OUTLIER
 from .balance import classes, lengths
 from .edges import edges
-from .suspects import CONFLICT, LABEL_ERROR, OUTLIER, Suspect, noise, ranked
+from .suspects import Noise, Suspect, noise, ranked
 from .table import CUT, Table
 from .topics import topics
 
@@ -19,9 +20,14 @@ EXAMPLES = 30
 
 
 def section(table: Table) -> dict[str, Any]:
-    """The statistics as JSON: what `insight` holds in report.json."""
+    """The statistics as JSON, those of slices too: what `insight` holds in a report."""
     found = noise(table)
-    suspects = ranked(table, found)
+    told = statistics(table, found, ranked(table, found))
+    return {**told, "slices": slices.section(table)}
+
+
+def statistics(table: Table, found: Noise, suspects: list[Suspect]) -> dict[str, Any]:
+    """All but the slices, as JSON."""
     read = min(found.features.cut, CUT) if found.features else 0
     return {
         "rows": len(table),
@@ -35,7 +41,6 @@ def section(table: Table) -> dict[str, Any]:
         "lengths": lengths(table),
         "topics": topics(table, found.features) if found.features else [],
         "edges": edges(table),
-        "slices": slices.section(table),
     }
 
 

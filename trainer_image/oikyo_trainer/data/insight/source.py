@@ -59,10 +59,15 @@ def open_data(
     task: Task | None = None,
     fields: Fields | None = None,
     limit: int = ROWS,
+    *,
+    made: bool = False,
 ) -> Opened:
-    """Open `path`; without a task, the one whose columns it has. Raises Refused."""
+    """Open `path`; without a task, the one whose columns it has. Raises Refused.
+
+    With `made`, synthetic rows of a version are among its rows.
+    """
     if is_version(path):
-        return _version(path, limit)
+        return _version(path, limit, made=made)
     refused: Refused | None = None
     for one in (task,) if task else likely(plain(path), fields or Fields()):
         try:
@@ -75,10 +80,10 @@ def open_data(
     raise refused
 
 
-def _version(folder: Path, limit: int) -> Opened:
+def _version(folder: Path, limit: int, *, made: bool) -> Opened:
     manifest = json.loads((folder / layout.MANIFEST).read_bytes())
     told = json.loads((folder / "report.json").read_bytes())
-    return Opened(folder.name, of_version(folder, limit), told, manifest)
+    return Opened(folder.name, of_version(folder, limit, made=made), told, manifest)
 
 
 def _spec(path: Path, task: Task, fields: Fields) -> PrepareSpec:

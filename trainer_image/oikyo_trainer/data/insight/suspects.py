@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..keys import normalise
-from .features import Features, features
+from .asked import CONFLICT, LABEL_ERROR, OUTLIER
+from .features import CHARACTERS, Features, features
 from .noise import Outliers, Suspects, label_errors, outliers
 from .table import CUT, Table
-
-CONFLICT, LABEL_ERROR, OUTLIER = "conflicting-answers", "probable-label-error", "outlier"
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Noise:
     features: Features | None
     """None: too few rows, or no common term."""
     errors: Suspects | None
-    """None: rows have no labels, or no features."""
+    """None: rows have no labels or sets of them, or no features."""
     outliers: Outliers | None
     conflicts: tuple[tuple[int, ...], ...]
     """Places of rows that share their input and differ in their answer."""
@@ -43,10 +42,11 @@ class Suspect:
     """Out-of-sample confidence in `suggested`, 0 to 1."""
 
 
-def noise(table: Table) -> Noise:
-    """Look for conflicts, probable label errors and outliers."""
-    seen = features(table.texts)
-    errors = label_errors(table, seen.points) if seen and len(table.labels) > 1 else None
+def noise(table: Table, characters: int = CHARACTERS) -> Noise:
+    """Look for conflicts, probable label errors and outliers; `characters` are looked at in all."""
+    seen = features(table.texts, characters=characters)
+    judged = len(table.labels) > 1 and not table.several
+    errors = label_errors(table, seen.points) if seen and judged else None
     far = outliers(table, seen.points) if seen else None
     return Noise(seen, errors, far, conflicts(table))
 

@@ -27,6 +27,7 @@ from ..report import where
 from ..slicing import META
 from ..split import SIDES, Sides
 from ..spool import Index, Rows, Spool
+from ..version import SYNTHETIC
 
 CUT = 2000
 """Characters of a text that the statistics see."""
@@ -53,6 +54,8 @@ class Table:
     meta: dict[str, list[str | None]] = field(default_factory=dict)
     total: int = 0
     """Rows that the table was chosen from."""
+    several: bool = False
+    """Whether each label is a set of names (labelset)."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,22 +70,25 @@ class Table:
         return self.total > len(self)
 
 
-def of_version(folder: Path, limit: int) -> Table:
-    """The rows of a prepared version."""
+def of_version(folder: Path, limit: int, *, made: bool = False) -> Table:
+    """The rows of a prepared version; with `made` those that data.augment made of them as well."""
     manifest = json.loads((folder / layout.MANIFEST).read_bytes())
     parts = []
     for side, name in enumerate(SIDES):
         table = pq.read_table(folder / f"{name}.parquet")
         parts.append(table.append_column("side", pa.array([side] * len(table), pa.int8())))
     together = pa.concat_tables(parts)
+    if not made and SYNTHETIC in together.column_names:
+        together = together.filter(pc.is_null(together[SYNTHETIC]))
     order = pc.sort_indices(together["id"])[:limit]
-    return _table(manifest["shape"], together.take(order), len(together))
+    table = _table(manifest["shape"], together.take(order), len(together))
+    return replace(table, several=bool(manifest.get("several")))
 
 
 def of_rows(intake: Intake, rows: Rows, sides: Sides, spool: Spool, limit: int) -> Table:
     """The kept rows of a running prepare."""
     kept = np.flatnonzero(sides >= 0)
-    order: Index = kept[np.lexsort((rows.rows[kept, 1], rows.rows[kept, 0]))][:limit]
+    order = least(rows, kept, limit)
     parts = [
         _with_names(intake, rows, sides, piece, texts)
         for piece, texts in spool.gather(order, rows.lengths)
@@ -92,7 +98,18 @@ def of_rows(intake: Intake, rows: Rows, sides: Sides, spool: Spool, limit: int) 
         if parts
         else _with_names(intake, rows, sides, order, spool.schema.empty_table())
     )
-    return _table(spool.shape, together, len(kept))
+    table = _table(spool.shape, together, len(kept))
+    return replace(table, several=intake.columns is not None and bool(intake.columns.separator))
+
+
+def least(rows: Rows, kept: Index, limit: int) -> Index:
+    """The `limit` rows of `kept` with the least ids, in their order."""
+    share = 2 * limit / max(1, len(kept))
+    near = kept[rows.rows[kept, 0] < np.uint64(share * 2**64)] if share < 1 else kept
+    if len(near) < limit:  # ids are hashes: twice as many were to be expected
+        near = kept
+    order: Index = near[np.lexsort((rows.rows[near, 1], rows.rows[near, 0]))][:limit]
+    return order
 
 
 def _with_names(intake: Intake, rows: Rows, sides: Sides, piece: Index, texts: Any) -> Any:

@@ -23,7 +23,8 @@ class Advice:
 def advice(report: Report) -> list[Advice]:
     """Errors, then warnings, then what is only worth knowing."""
     insight = report.get("insight") or {}
-    found = [*_refused(report), *_bad(report), *_checks(report), *_insight(insight)]
+    checked = {one["code"] for one in report.get("findings", [])}
+    found = [*_refused(report), *_bad(report), *_checks(report), *_insight(insight, checked)]
     if "slices" not in report:  # else the checks small-slice and outcome-skew say it
         found += _slices(slices_of(report) or {})
     return sorted(found, key=lambda one: list(TONES).index(one.severity))
@@ -74,10 +75,11 @@ def sentence(found: Report) -> str:
     return told
 
 
-def _insight(insight: Report) -> list[Advice]:
+def _insight(insight: Report, checked: set[str]) -> list[Advice]:
+    """What the statistics say and no check in `checked` did."""
     found = []
     errors = insight.get("suspects", {}).get("probable-label-error", {}).get("count", 0)
-    if errors:
+    if errors and "probable-label-error" not in checked:
         step = "Rank and decide them: oikyo data review DATA -o review.csv"
         found.append(
             Advice("Warning", f"{_rows(errors)} with a label that is probably wrong", step)
@@ -88,7 +90,7 @@ def _insight(insight: Report) -> list[Advice]:
         what = f"{len(few)} classes have fewer than 10 rows: {names}"
         found.append(Advice("Warning", what, "Add rows of them, or merge them with others"))
     far = insight.get("suspects", {}).get("outlier", {}).get("count", 0)
-    if far:
+    if far and "outlier" not in checked:
         found.append(Advice("Info", f"{_rows(far)} near no other row", "Look whether they belong"))
     return found
 

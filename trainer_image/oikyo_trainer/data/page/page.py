@@ -15,6 +15,8 @@ CLASSES = 100
 """Classes that the page lists."""
 SLICED = ("small-slice", "outcome-skew")
 """Checks whose findings stand in the section of the slices."""
+SUSPECTED = ("probable-label-error", "outlier")
+"""The same in the sections of the statistics."""
 EXAMPLES = 10
 """Rows of each finding that the page lists."""
 DROPPED = (
@@ -36,18 +38,19 @@ def render(name: str, report: Report, manifest: Report) -> str:
     )
     splits = {side: report["splits"][side] for side in SPLITS if side in report.get("splits", {})}
     found = advice.advice(report)
+    insight, groups = report.get("insight"), slices_of(report)
     return environment.get_template("data.html.j2").render(
         name=name,
         report=report,
         manifest=manifest,
-        insight=report.get("insight"),
-        slices=slices_of(report),
+        insight=insight,
+        slices=groups,
         splits=splits,
         verdict=_verdict(found),
         advice=found,
         tones=advice.TONES,
         sentence=advice.sentence,
-        sliced=SLICED,
+        told_below=(*(SLICED if groups else ()), *(SUSPECTED if insight else ())),
         dropped=_dropped(report),
         cleaned=_cleaned(report),
         findings=report.get("findings", []),
