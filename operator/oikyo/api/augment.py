@@ -175,6 +175,11 @@ class Endpoint(Model):
         int, Field(ge=1, le=3600, description="Longest wait for one answer. Default: 60.")
     ] = 60
 
+    @property
+    def requests_a_row(self) -> int:
+        """There and back, or one."""
+        return 2 if self.through else 1
+
 
 class Augment(Model):
     """Synthetic rows: made of training rows, marked as such, and never of rows that judge."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -258,3 +260,62 @@ def test_the_job_that_is_compared_with_keeps_a_name_and_versions_of_its_own() ->
     assert other.spec.deployment is None
     assert other.spec.data.augment is None
     assert other.spec.data.split == augmented.spec.data.split
+
+
+def check_job(here: Path, spec: str, *options: str) -> int:
+    """`oikyo data check` of a job with this spec, whose base model is not on this machine."""
+    manifest = MANIFEST.partition("spec:")[0] + f"spec:\n  model: {{base: hf://org/base}}\n{spec}"
+    (here / "job.yaml").write_text(manifest, encoding="utf-8")
+    return run_command(["data", "check", "job.yaml", *options])
+
+
+def test_the_data_of_a_job_is_checked_and_its_endpoint_is_not_asked(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"text": f"{'my card' if n % 2 else 'a loan'} {n}", "label": n % 2} for n in range(400)]
+    (here / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    augment = "perRow: 2, endpoint: {url: 'http://127.0.0.1:9/v1', model: gemma, maxRequests: 30}"
+    spec = (
+        "  task: TextClassification\n  data: {sources: [{uri: 'file://rows.jsonl'}], augment: {%s}}"
+    )
+    assert check_job(here, spec % augment) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "TextClassification: the job says so"
+    train = int(re.findall(r"(\d+) train", lines[1])[0])
+    assert any(f"{2 * train} by endpoint, of {train} training rows" in line for line in lines)
+    (asked,) = [line for line in lines if "127.0.0.1:9" in line]
+    assert f"30 requests for gemma; {2 * train - 30} more are over its budget" in asked
+    assert lines[-2:] == [
+        "lengths were not checked: name the base model with --model DIR",
+        "nothing refuses a training on this data",
+    ]
+    assert check_job(here, spec % "balance: '0.5'", "--json") == 0
+    assert json.loads(capfd.readouterr().out)["augment"] == {"asked": {}, "of": 0}
+    assert check_job(here, spec % "templates: ['ask: {text}']", "--near", "Warn") == 64
+    assert "JOB.yaml knows no --near: the job says what" in capfd.readouterr().err
+    assert check_job(here, spec % "templates: ['no place']") == 64
+    assert "write {text} where the text of the row belongs" in capfd.readouterr().err
+
+
+def test_the_general_rows_of_a_job_are_checked_too(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def write(name: str, word: str, count: int) -> None:
+        pairs = [{"prompt": f"{word} {n}?", "completion": f"It is {n}."} for n in range(count)]
+        (here / name).write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+
+    write("rows.jsonl", "task", 400)
+    write("general.jsonl", "world", 400)
+    spec = (
+        "  task: TextGeneration\n  data: {sources: [{uri: 'file://rows.jsonl'}]}\n"
+        "  training: {general: {sources: [{uri: 'file://general.jsonl'}]}}"
+    )
+    assert check_job(here, spec, "--json") == 0
+    assert sum(json.loads(capfd.readouterr().out)["general"]["parts"].values()) == 400
+    write("general.jsonl", "world", 12)
+    assert check_job(here, spec) == 64
+    shown = capfd.readouterr()
+    assert "training.general has 12 rows to use" in shown.err
+    write("general.jsonl", "task", 400)
+    assert check_job(here, spec) == 64
+    assert "400 more are the task's own rows" in capfd.readouterr().err

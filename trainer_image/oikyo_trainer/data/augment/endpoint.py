@@ -81,7 +81,7 @@ class Paraphraser:
 
     def answers(self, texts: Sequence[str], copies: Sequence[int]) -> list[Answer]:
         """For each text another wording, in this order; Retry when the endpoint is away."""
-        steps = 2 if self._how.through else 1
+        steps = self._how.requests_a_row
         count = min(len(texts), self._left // steps)
         self._left -= count * steps
         found: list[Answer] = [Answer("", "over-budget")] * len(texts)

@@ -5,7 +5,10 @@
   oikyo data check train.jsonl --against gsm8k=benchmarks/gsm8k.jsonl
   oikyo data check chats/ --json -o findings.jsonl
   oikyo data check s3://bucket/tickets/*.jsonl
+  oikyo data check job.yaml --claim datasets=./data
 
+A job says itself what to read and what to check; then data.augment is planned and the rows of training.general
+are read too, and no endpoint is asked. Of the options below count --model, --examples, --json and -o.
 Prints what is wrong, the worst first, each with file, line and what to do. Exit code 0: a training may
 start; 64: the data would be refused. Writes nothing but FINDINGS; the rows wait in $TMPDIR.
 """
@@ -41,6 +44,7 @@ from ..guess import Guess, guess
 from ..intake import Intake
 from ..listing import Group, groups, page
 from ..model_files import check_model
+from . import beyond
 
 EVERY = 1_000_000
 """Bad rows that are read over, so that all are told; --max-bad-rows judges them at the end."""
@@ -48,8 +52,9 @@ EVERY = 1_000_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="file or folder of files; also s3:// and hf://"
+        "files", nargs="*", metavar="FILE", help="file or folder of files; also s3:// and hf://"
     )
+    parser.add_argument("--spec", type=Path, help=argparse.SUPPRESS)  # of a job, by `oikyo data`
     parser.add_argument(
         "--test", nargs="+", default=[], metavar="FILE", help="the hold-out test set"
     )
@@ -108,17 +113,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if bool(arguments.files) == bool(arguments.spec):
+        raise _usage("what to check is not said; name a FILE or a JOB.yaml")
     with tempfile.TemporaryDirectory(prefix="oikyo-") as scratch:
-        return _run(arguments, Path(scratch))
+        asked = _of_job if arguments.spec else _of_files
+        return _run(arguments, *asked(arguments, Path(scratch)), Path(scratch))
 
 
-def _run(arguments: argparse.Namespace, staging: Path) -> int:
-    named = tuple(_source(name) for name in arguments.files)
-    tests = tuple(_source(name) for name in arguments.test)
+def _of_job(arguments: argparse.Namespace, staging: Path) -> tuple[Guess, PrepareSpec]:
+    """What the prepare stage of a job would be told, its sources fetched."""
+    spec = PrepareSpec.model_validate_json(arguments.spec.read_bytes())
+    (sources, tests), pinned = remote.local((spec.sources, spec.test_sources), staging)
+    spec = spec.model_copy(update={"sources": sources, "test_sources": tests})
+    guessed = Guess(spec.task, "the job says so", spec.fields, spec.objective)
+    return guessed, remote.with_benchmarks(spec, staging, pinned)
+
+
+def _of_files(arguments: argparse.Namespace, staging: Path) -> tuple[Guess, PrepareSpec]:
+    named = tuple(source_of(name) for name in arguments.files)
+    tests = tuple(source_of(name) for name in arguments.test)
     (sources, tests), pinned = remote.local((named, tests), staging)
     guessed = guess(sources[0], arguments.task, fields_of(arguments.column), arguments.objective)
     spec = _spec(arguments, sources, tests, guessed)
-    spec = remote.with_benchmarks(spec, staging, pinned)
+    return guessed, remote.with_benchmarks(spec, staging, pinned)
+
+
+def _run(arguments: argparse.Namespace, guessed: Guess, spec: PrepareSpec, staging: Path) -> int:
     intake = Intake(Findings(judge.checks(spec)))
     told: dict[str, Any] = {}
     refused = _examine(arguments, spec, staging, intake, told)
@@ -129,7 +149,8 @@ def _run(arguments: argparse.Namespace, staging: Path) -> int:
         return EXIT_REFUSED if refused else EXIT_DONE
     if refused is None or intake.rows:
         print(page(guessed, intake, told, found, arguments.examples), end="")
-    if refused is None and arguments.model is None:
+    print("".join(f"{line}\n" for line in beyond.lines(spec, told)), end="")
+    if refused is None and _model(arguments, spec) is None:
         print("lengths were not checked: name the base model with --model DIR")
     if refused is not None:
         sys.stdout.flush()
@@ -146,15 +167,11 @@ def _examine(
     told: dict[str, Any],
 ) -> Refused | None:
     """Why the data would be refused, if it would; `intake` and `told` have all that was found."""
-    files = None
-    if arguments.model is not None:
-        folder = arguments.model.resolve()
-        if not folder.is_dir():
-            raise Refused("InvalidModel", f"{arguments.model} is no folder", next_step="Name one")
-        files = check_model(folder, str(arguments.model))
+    folder = _model(arguments, spec)
+    files = None if folder is None else check_model(folder.resolve(), str(folder))
     try:
         with intake.findings.written(staging / FILE):
-            examine(
+            data = examine(
                 spec.model_copy(update={"max_bad_rows": EVERY}),
                 (spec.sources, spec.test_sources),
                 staging=staging,
@@ -164,6 +181,7 @@ def _examine(
                 model=files,
             )
             check_bad_rows(intake.findings, spec.max_bad_rows)
+            beyond.check(spec, data, staging, files, told)
     except Refused as error:
         return error
     finally:
@@ -172,13 +190,22 @@ def _examine(
     return None
 
 
+def _model(arguments: argparse.Namespace, spec: PrepareSpec) -> Path | None:
+    """The folder of the base model, where it is on this machine."""
+    given: Path | None = arguments.model or (Path(spec.model.path) if spec.model.path else None)
+    if given is not None and not given.is_dir():
+        raise Refused("InvalidModel", f"{given} is no folder", next_step="Name one with --model")
+    return given
+
+
 def _tell(share: float, intake: Intake) -> None:
     if sys.stderr.isatty():
         end = "\r" if share < 1 else "\r\033[K"
         print(f"{share:4.0%} read, {intake.rows} rows", end=end, file=sys.stderr, flush=True)
 
 
-def _source(name: str) -> Source:
+def source_of(name: str) -> Source:
+    """A file or folder here, or what is fetched: s3://, gs://, abfs:// and hf://."""
     given = Source(uri=name)
     return given if remote.is_remote(given) else Source(uri=name, path=str(Path(name).absolute()))
 
@@ -240,7 +267,7 @@ def _leakage(ngram: int | None, action: str | None) -> Leakage:
 
 def _benchmarks(given: list[str]) -> tuple[BenchmarkSource, ...]:
     pairs = [_pair(item, "--against", "NAME=FILE") for item in given]
-    return tuple(BenchmarkSource(name=name, **_source(file).model_dump()) for name, file in pairs)
+    return tuple(BenchmarkSource(name=name, **source_of(file).model_dump()) for name, file in pairs)
 
 
 def _pair(item: str, option: str, form: str) -> tuple[str, str]:
@@ -306,5 +333,7 @@ def _report(
         "validationLeaks": told.get("validation_leaks"),
         "contamination": told.get("contamination", []),
         "splits": {name: side["rows"] for name, side in told.get("splits", {}).items()},
+        "augment": told.get("augment"),
+        "general": told.get("general"),
         "refused": why,
     }
