@@ -18,6 +18,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from object_store import KEY, KEY_ID, ObjectStore, cutting_proxy, object_store
 from oikyo.api.stages import Source
 from oikyo_trainer.data import buckets, remote
+from oikyo_trainer.data.__main__ import main
 from oikyo_trainer.errors import Refused, Retry
 
 AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
@@ -264,18 +265,41 @@ def test_an_fsspec_file_system_is_read_the_same_way(tmp_path: Path) -> None:
     assert tag.startswith(f"{len(rows())}-")
 
 
-def test_data_check_reads_a_bucket_with_the_keys_of_the_environment(
-    store: ObjectStore, tmp_path: Path
-) -> None:
-    store.put("checked/rows.jsonl", rows(count=400))
+def with_keys(store: ObjectStore, folder: Path, *given: str) -> subprocess.CompletedProcess[str]:
+    """`oikyo data` in `folder`, with the keys of the store in the environment."""
     environment = {
         **os.environ,
         "AWS_ACCESS_KEY_ID": KEY_ID,
         "AWS_SECRET_ACCESS_KEY": KEY,
         "AWS_ENDPOINT_URL": store.url,
     }
-    command = [sys.executable, "-m", "oikyo_trainer.data", "check", "s3://checked/*.jsonl"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    command = [sys.executable, "-m", "oikyo_trainer.data", *given]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
+
+
+def test_data_clean_reads_a_bucket_and_leaves_only_its_two_files(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    for part in range(2):
+        lines = [{"text": f"<b>question</b> {part}{n}", "label": "ab"[n % 2]} for n in range(30)]
+        store.put(f"dirty/{part}.jsonl", "".join(json.dumps(x) + "\n" for x in lines).encode())
+    given = ["clean", "s3://dirty/*.jsonl", "clean.jsonl", "--steps", "html"]
+    done = with_keys(store, tmp_path, *given)
+    assert done.returncode == 0, done.stderr
+    read = [json.loads(line) for line in (tmp_path / "clean.jsonl").open()]
+    assert [row["text"] for row in read] == [
+        f"question {part}{n}" for part in range(2) for n in range(30)
+    ]
+    changes = [json.loads(line) for line in (tmp_path / "clean.jsonl.cleaned.jsonl").open()]
+    assert {change["file"] for change in changes} == {"s3://dirty/0.jsonl", "s3://dirty/1.jsonl"}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_data_check_reads_a_bucket_with_the_keys_of_the_environment(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    store.put("checked/rows.jsonl", rows(count=400))
+    done = with_keys(store, tmp_path, "check", "s3://checked/*.jsonl")
     assert done.returncode == 0, done.stderr
     assert "nothing refuses a training" in done.stdout
     assert KEY not in done.stdout + done.stderr

@@ -3,7 +3,7 @@
   oikyo data clean tickets.csv clean.csv --steps unicode whitespace invisible html
   oikyo data clean chats/ clean.jsonl --steps languages=en quality personalData=Mask --log why.jsonl
 
-IN is a file or a folder of files. OUT's ending says the format; columns that are not cleaned stay as they
+IN is a file or a folder of files; also s3:// and hf://. OUT's ending says the format; columns that are not cleaned stay as they
 are, labels too. Steps mean what they mean in spec.data.clean of a job. Rows that stand twice stay: a job
 drops them anyway, `oikyo data check` tells them. Exit code 0: written; 64: refused.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from oikyo.api.stages import EXIT_DONE, PrepareSpec, Source
 from oikyo.api.tasks import TASKS
 
 from ...errors import Refused
+from .. import remote
 from ..clean.cleaner import Cleaner, open_cleaner
 from ..clean.log import CleanLog
 from ..clean.settings import add_steps, settings
@@ -31,12 +33,12 @@ from ..intake import LOOK_AHEAD
 from ..listing import cleaned
 from ..readers import read
 from ..sources import DataFile, data_files
-from .check import fields_of
+from .check import fields_of, source_of
 from .convert import good
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", type=Path, metavar="IN", help="file or folder of files")
+    parser.add_argument("data", metavar="IN", help="file or folder of files; also s3:// and hf://")
     parser.add_argument("output", type=Path, metavar="OUT", help="its ending says the format")
     add_steps(parser, "--steps", required=True)
     parser.add_argument(
@@ -49,22 +51,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    format_of(arguments.output)
+    with tempfile.TemporaryDirectory(prefix="oikyo-") as scratch:
+        (sources, _), _ = remote.local(((source_of(arguments.data),), ()), Path(scratch))
+        return _run(arguments, sources)
+
+
+def _run(arguments: argparse.Namespace, sources: tuple[Source, ...]) -> int:
     output: Path = arguments.output
-    format_of(output)
-    source = Source(uri=str(arguments.data), path=str(arguments.data.absolute()))
-    files = data_files(source)
+    files = tuple(file for source in sources for file in data_files(source))
     log_file: Path = arguments.log or output.with_name(output.name + ".cleaned.jsonl")
     for path in (output, log_file):
         if path.resolve() in {file.path for file in files}:
             raise Refused("SameFile", f"{path} is IN itself", next_step="Name another file")
-    work = _Work(files, _spec(arguments, source), log_file)
+    work = _Work(files, _spec(arguments, sources), log_file)
     count = write(output, work.rows)
     print("\n".join([*cleaned(work.log), f"{output}: {count} rows; {log_file} has every change"]))
     sys.stdout.flush()
     return EXIT_DONE
 
 
-def _spec(arguments: argparse.Namespace, source: Source) -> PrepareSpec:
+def _spec(arguments: argparse.Namespace, sources: tuple[Source, ...]) -> PrepareSpec:
     asked = settings(arguments.steps, "--steps")
     if asked.personal_data is not None and asked.personal_data.action == "Fail":
         raise Refused(
@@ -76,14 +83,14 @@ def _spec(arguments: argparse.Namespace, source: Source) -> PrepareSpec:
         raise Refused(
             "InvalidUsage", "--steps name no step that does anything", next_step="Add one"
         )
-    guessed = guess(source, arguments.task, fields_of(arguments.column))
+    guessed = guess(sources[0], arguments.task, fields_of(arguments.column))
     return PrepareSpec(
         run="clean",
         task=guessed.task,
         objective=guessed.objective,
         fields=guessed.fields,
         model=Source(uri=""),
-        sources=(source,),
+        sources=sources,
         clean=asked,
     )
 
