@@ -18,7 +18,6 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from object_store import KEY, KEY_ID, ObjectStore, cutting_proxy, object_store
 from oikyo.api.stages import Source
 from oikyo_trainer.data import buckets, remote
-from oikyo_trainer.data.__main__ import main
 from oikyo_trainer.errors import Refused, Retry
 
 AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
