@@ -54,6 +54,7 @@ def _data(*uris: str, **more: Any) -> Manifest:
     }
 
 
+_TENSOR = {"method": "Full", "strategy": "FSDP", "processesPerNode": 2, "tensorParallelSize": 2}
 _GENERAL = {"sources": [{"uri": "pvc://a/general.jsonl"}]}
 
 
@@ -163,6 +164,23 @@ RULES = (
          training={"strategy": "FSDP", "offload": "Optimizer", "resources": {"gpus": 1}}),
     _job("weights that ZeRO2 cannot offload", "spec.training.offload", "FSDP and ZeRO3",
          training={"strategy": "ZeRO2", "offload": "Parameters", "resources": {"gpus": 1}}),
+    _job("a tensor group over several pods", "spec.training.tensorParallelSize", "as a multiple of it",
+         task="TextGeneration", training={**_TENSOR, "processesPerNode": 1}),
+    _job("a tensor group that parts the GPUs of a pod", "spec.training.tensorParallelSize",
+         "as a multiple of it", task="TextGeneration",
+         training={"method": "Full", "strategy": "FSDP", "tensorParallelSize": 4, "resources": {"gpus": 6}}),
+    _job("a tensor group under DDP", "spec.training.tensorParallelSize", "strategy: FSDP",
+         task="TextGeneration", training={**_TENSOR, "strategy": "DDP"}),
+    _job("LoRA in a tensor group", "spec.training.tensorParallelSize", "method: Full",
+         task="TextGeneration", training={**_TENSOR, "method": "LoRA"}),
+    _job("a tensor group that offloads", "spec.training.tensorParallelSize", "offload: None",
+         task="TextGeneration", training={**_TENSOR, "offload": "Parameters", "resources": {"gpus": 2}}),
+    _job("dropout in a tensor group", "spec.training.tensorParallelSize", 'dropout: "0"',
+         task="TextGeneration", training={**_TENSOR, "dropout": "0.1"}),
+    _job("noise in a tensor group", "spec.training.tensorParallelSize", "no neftuneAlpha",
+         task="TextGeneration", training={**_TENSOR, "neftuneAlpha": "5"}),
+    _job("classes in a tensor group", "spec.training.tensorParallelSize", "task: TextGeneration",
+         training=_TENSOR),
     _job("a gate of answers for preferences", "spec.evaluation", "preference_margin",
          task="TextGeneration", training={"objective": "KTO"},
          **_gates({"metric": "preference_accuracy", "min": "0.5"})),

@@ -261,6 +261,12 @@ class FineTuneJobSpec(Model):
             ".training.objective",
         ),
         Rule(
+            "self.training.tensorParallelSize == 1 || self.task == 'TextGeneration'",
+            "only language models are computed by tensor groups: write task: TextGeneration, or leave "
+            "training.tensorParallelSize out",
+            ".training.tensorParallelSize",
+        ),
+        Rule(
             "!has(self.data.fewShot) || (self.task == 'TextGeneration'"
             " && self.training.objective == 'Supervised')",
             "examples in a prompt are for models that write answers: leave data.fewShot out, or write task: "

@@ -115,4 +115,39 @@ TOGETHER: tuple[Rule, ...] = (
         "weights are offloaded by FSDP and ZeRO3 only: write one of them as strategy, or offload: None",
         ".offload",
     ),
+    *(
+        Rule(
+            f"self.tensorParallelSize == 1 || {allowed}",
+            f"{why}: {change}, or leave tensorParallelSize out",
+            ".tensorParallelSize",
+        )
+        for allowed, why, change in (
+            (
+                "(has(self.processesPerNode) ? self.processesPerNode : "
+                "self.resources.gpus > 0 ? self.resources.gpus : 1) % self.tensorParallelSize == 0",
+                "a worker pod has no whole number of tensor groups",
+                "write processesPerNode (or resources.gpus) as a multiple of it",
+            ),
+            (
+                "self.strategy == 'FSDP'",
+                "only FSDP parts the layers of a tensor group",
+                "write strategy: FSDP",
+            ),
+            (
+                "self.method == 'Full'",
+                "adapters do not stand beside a layer in parts",
+                "write method: Full",
+            ),
+            (
+                "self.offload == 'None'",
+                "a tensor group keeps its weights on the GPUs",
+                "write offload: None",
+            ),
+            (
+                "(!has(self.dropout) || double(self.dropout) == 0.0) && !has(self.neftuneAlpha)",
+                "each process of a tensor group would draw another noise",
+                'write dropout: "0" and no neftuneAlpha',
+            ),
+        )
+    ),
 )

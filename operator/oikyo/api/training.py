@@ -285,6 +285,17 @@ class TrainingSpec(Model):
             "processes. ZeRO1 to ZeRO3: DeepSpeed's stages. Default: DDP."
         ),
     ] = "DDP"
+    tensor_parallel_size: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=64,
+            description="Processes of a worker pod that compute each layer together, every one with a "
+            "part of its matrices, for layers that are too large or too slow for one GPU (strategy FSDP, "
+            "method Full, TextGeneration). They learn the same rows: rows are dealt to processes / "
+            "tensorParallelSize groups. Default: 1.",
+        ),
+    ] = 1
     offload: Annotated[
         Literal["None", "Optimizer", "Parameters"],
         Field(

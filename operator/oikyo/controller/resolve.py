@@ -259,3 +259,8 @@ def _number(version: ModelVersion) -> int:
 def processes_per_node(spec: FineTuneJobSpec) -> int:
     """A process for each GPU of a worker, or one."""
     return spec.training.processes_per_node or max(1, spec.training.resources.gpus)
+
+
+def groups_per_node(spec: FineTuneJobSpec) -> int:
+    """Groups of a worker's processes that learn different rows."""
+    return processes_per_node(spec) // spec.training.tensor_parallel_size

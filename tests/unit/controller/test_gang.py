@@ -16,6 +16,7 @@ from oikyo.controller.observed import StageRun, Worker
 from oikyo.controller.policies import gang
 from scenes import NOW, World, done, failed, job, seen
 
+TENSOR = {"method": "Full", "strategy": "FSDP", "processesPerNode": 2, "tensorParallelSize": 2}
 LATER = NOW + timedelta(seconds=121)
 NODES = "0/3 nodes are available: 3 Insufficient cpu."
 
@@ -43,6 +44,7 @@ def partly(placed: int, nodes: int, attempt: int = 1, **fields) -> StageRun:
     [
         ({}, 3, 2),  # 32 rows are no multiple of 3
         ({}, 2, 2),
+        ({"batchSize": 6, **TENSOR}, 3, 3),  # a node is one group
         ({}, 1, 1),
         ({}, 0, None),
         ({"least": 2}, 1, None),

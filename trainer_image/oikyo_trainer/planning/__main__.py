@@ -18,6 +18,7 @@ from .latency import predict_latency, prompt_of, smallest_change, too_slow
 from .road import plan_training, processes_of, quantity, server_of, why_unknown
 from .serving import CONCURRENCY, adapter_bytes, serving_need
 from .shape import ModelShape, read_shape
+from .tensor import check_tensor
 
 MEMINFO = Path("/proc/meminfo")
 
@@ -34,8 +35,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         job = FineTuneJob.model_validate_json(given.job.read_bytes())
         shape = read_shape(given.model)
+        training = job.spec.training
+        check_tensor(training, given.model, processes=processes_of(training)[0])
         memory, source = memory_of(job, given.memory, given.gpu_memory)
-        choice = plan_training(job.spec.training, job.spec.task, shape, memory)
+        choice = plan_training(training, job.spec.task, shape, memory)
         body = as_json(job, shape, choice, source)
     except Refused as error:
         print(f"error: {error.message}\n       {error.next_step}", file=sys.stderr)
@@ -97,6 +100,7 @@ def as_json(job: FineTuneJob, shape: ModelShape, choice: Choice, source: str) ->
         "method": setup.method,
         "strategy": setup.strategy,
         "processes": setup.processes,
+        "tensorParallelSize": setup.tensor,
         "microBatchSize": setup.rows,
         "gradientCheckpointing": setup.checkpointing,
         "gradientAccumulation": choice.accumulation,
@@ -161,7 +165,7 @@ def table(body: dict[str, Any]) -> str:
     lines = [f"{name:<16} {_size(size):>10}  {source}" for name, size, source in rows]
     lines += [
         "",
-        f"{body['method']}, {body['strategy']}, {body['processes']} process(es), "
+        f"{body['method']}, {body['strategy']}, {body['processes']} process(es){_groups(body)}, "
         f"{body['precision']}, maxLength {body['maxLength']}"
         f"{', gradient checkpointing' if body['gradientCheckpointing'] else ''}",
         f"microBatchSize {body['microBatchSize']} ({body['reason']}), "
@@ -179,6 +183,11 @@ def table(body: dict[str, Any]) -> str:
     lines += [_latency_line(item) for item in serving["latency"]]
     lines.append("it fits" if body["fits"] else f"it does not fit: {body['change']}")
     return "\n".join(lines)
+
+
+def _groups(body: dict[str, Any]) -> str:
+    size = body["tensorParallelSize"]
+    return "" if size == 1 else f" in tensor groups of {size}"
 
 
 def _latency_line(item: dict[str, Any]) -> str:

@@ -56,16 +56,19 @@ def setup_of(
     """
     strategy: Strategy = training.strategy if processes > 1 else "Single"
     length = min(training.max_length, shape.context)
+    tensor = training.tensor_parallel_size if strategy == "FSDP" else 1
+    groups = processes // tensor
     compares = training.objective != "Supervised"
     prompted = training.method == "PromptTuning"
     return Setup(
         method=training.method,
-        rows=training.micro_batch_size or next(_rows(training.batch_size // processes or 1)),
+        rows=training.micro_batch_size or next(_rows(training.batch_size // groups or 1)),
         length=min(length, longest or length),
         bf16=bf16,
         cuda=training.resources.gpus > 0,
         strategy=strategy,
         processes=processes,
+        tensor=tensor,
         checkpointing=training.gradient_checkpointing == "Always",
         loss=_loss_of(task, compares=compares or prompted),
         sequences=2 if compares else 1,
@@ -103,7 +106,7 @@ def choose(shape: ModelShape, asked: Setup, training: TrainingSpec, memory: int)
 
     Activations are computed again only where not one row fits otherwise, and where the job allows it.
     """
-    share = max(1, training.batch_size // asked.processes)
+    share = max(1, training.batch_size // asked.groups)
     fixed = training.micro_batch_size is not None
     candidates = [asked.rows] if fixed else list(_rows(share, most_rows(asked)))
     again = [False, True] if training.gradient_checkpointing == "Auto" else [asked.checkpointing]
@@ -147,13 +150,13 @@ def _changes(setup: Setup, share: int) -> Iterator[tuple[Setup, str]]:
     if not setup.checkpointing:
         words = "write training.gradientCheckpointing: Auto"
         yield replace(setup, checkpointing=True), words
-    if setup.processes > 1:
+    if setup.processes > 1 and setup.tensor == 1:  # groups are for FSDP and whole models
         for strategy in STRATEGIES:
             yield replace(setup, strategy=strategy), f"write training.strategy: {strategy}"
     for length in LENGTHS:
         if setup.length // 2 <= length < setup.length:
             yield replace(setup, length=length), f"write training.maxLength: {length}"
-    if setup.method == "Full":
+    if setup.method == "Full" and setup.tensor == 1:
         yield replace(setup, method="LoRA"), "write training.method: LoRA"
-    if setup.method in ("Full", "LoRA") and setup.cuda:
+    if setup.method in ("Full", "LoRA") and setup.cuda and setup.tensor == 1:
         yield replace(setup, method="QLoRA"), "write training.method: QLoRA"

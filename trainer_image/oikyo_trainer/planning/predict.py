@@ -8,6 +8,7 @@ keeps; the framework's base: measured (bench/bench_memory_prediction.py).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 from .activations import (
     CLOSING,
@@ -144,7 +145,7 @@ def _gathered(shape: ModelShape, setup: Setup) -> int:
     """Whole weights that a process of FSDP holds at once: two layers, and what is in no layer."""
     if setup.strategy != "FSDP":
         return 0
-    layer = shape.linear_parameters / max(1, shape.layers)
+    layer = shape.linear_parameters / max(1, shape.layers) / setup.tensor
     around = shape.parameters - shape.linear_parameters
     return int((2 if setup.bf16 and setup.cuda else FULL) * (2 * layer + around))
 
@@ -203,7 +204,11 @@ def _held(shape: ModelShape, setup: Setup) -> float:
     alive += _layer_again(shape, setup)
     if in_one_step(setup):
         most = 1 + LAYERS_AGAIN if setup.checkpointing else shape.layers
-        whole = min(most, shape.layers) * setup.tokens * matrix_bytes(shape, length=setup.length)
+        whole = (
+            min(most, shape.layers)
+            * setup.tokens
+            * matrix_bytes(_own(shape, setup), length=setup.length)
+        )
         return whole + HEAP_RETENTION_LORA * (alive - whole)
     return alive * (HEAP_RETENTION_ADAPTERS if is_adapter(setup) else HEAP_RETENTION)
 
@@ -233,7 +238,7 @@ def _layer(shape: ModelShape, setup: Setup) -> float:
     """Bytes that one layer keeps, its adapters with it."""
     half = 2 if setup.bf16 else FULL
     layer = layer_bytes(
-        shape,
+        _own(shape, setup),
         length=setup.length,
         half=half,
         frozen=is_adapter(setup),
@@ -253,6 +258,16 @@ def _layer(shape: ModelShape, setup: Setup) -> float:
     return layer * setup.tokens
 
 
+def _own(shape: ModelShape, setup: Setup) -> ModelShape:
+    """The layers as one process of a tensor group computes them: its heads and its part of the middle."""
+    return replace(
+        shape,
+        heads=shape.heads // setup.tensor,
+        kv_heads=shape.kv_heads // setup.tensor,
+        feed_forward=shape.feed_forward // setup.tensor,
+    )
+
+
 def _layer_again(shape: ModelShape, setup: Setup) -> float:
     """Room of the layers that were computed again before, which the next one's blocks do not fit.
 
@@ -270,14 +285,14 @@ def _casts(shape: ModelShape, setup: Setup) -> int:
     exact = exact or (
         in_one_step(setup) and not setup.targets
     )  # it casts again in the backward pass
-    return 2 * shape.linear_parameters if setup.bf16 and not exact else 0
+    return 2 * shape.linear_parameters // setup.tensor if setup.bf16 and not exact else 0
 
 
 def _loss(shape: ModelShape, setup: Setup) -> int:
     return loss_bytes(
         shape,
         setup.loss,
-        tokens=setup.tokens,
+        tokens=ceil(setup.tokens / setup.tensor),  # a tensor group deals its labels
         half=2 if setup.bf16 else FULL,
         frozen=is_adapter(setup),
         heap=not setup.cuda,

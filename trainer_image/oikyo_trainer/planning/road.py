@@ -13,7 +13,7 @@ from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 
 from ..errors import Refused
-from ..training.hyperparameters import Plan, memory_plan
+from ..training.hyperparameters import Plan, groups_of, memory_plan
 from ..training.precision import CPUINFO, Processor, choose_precision, cpu_flags
 from .choose import Choice, choose, most_rows, setup_of
 from .latency import Machine, predict_latency, prompt_of, smallest_change, too_slow
@@ -21,6 +21,7 @@ from .machines import known_gpu, this_processor
 from .predict import predict
 from .serving import CONCURRENCY, serving_need
 from .shape import ModelShape, read_shape
+from .tensor import check_tensor
 
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("KMGTP", 1)}
@@ -67,7 +68,10 @@ def fit(training: TrainingSpec, task: Task, model: Path, longest: int) -> Memory
     against a memory says why in its reason.
     """
     local, processes = processes_of(training)
-    plain = memory_plan(training, processes).model_copy(update={"longest": longest})
+    check_tensor(training, model, processes=local)
+    plain = memory_plan(training, groups_of(training, processes)).model_copy(
+        update={"longest": longest}
+    )
     limit = training.resources.memory
     if training.resources.gpus:
         return _unchecked(plain, "the memory of the GPU is not known here")

@@ -23,6 +23,8 @@ class Setup:
     cuda: bool = False
     strategy: Strategy = "Single"
     processes: int = 1
+    tensor: int = 1
+    """Processes of a tensor group, which compute a layer together."""
     accumulates: bool = False
     checkpointing: bool = False
     loss: Loss = "LabelledTokens"
@@ -41,6 +43,11 @@ class Setup:
     optimizer: str = "AdamW"
     copies_checkpoint: bool = False
     """Whether a checkpoint is copied into a buffer and written behind the training."""
+
+    @property
+    def groups(self) -> int:
+        """Groups of processes that learn different rows."""
+        return self.processes // self.tensor
 
     @property
     def tokens(self) -> int:

@@ -24,18 +24,36 @@ class World:
     size: int = 1
     local_size: int = 1
     """Processes on this node, which share its CPUs."""
+    tensor: int = 1
+    """Processes of a tensor group, which learn the same rows; neighbours by rank."""
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
+    @property
+    def data_size(self) -> int:
+        """Groups that learn different rows."""
+        return self.size // self.tensor
 
-def read_world(environment: Mapping[str, str]) -> World:
+    @property
+    def data_rank(self) -> int:
+        """Which of these this process belongs to."""
+        return self.rank // self.tensor
+
+    @property
+    def tensor_rank(self) -> int:
+        """The place of this process in its tensor group."""
+        return self.rank % self.tensor
+
+
+def read_world(environment: Mapping[str, str], tensor: int = 1) -> World:
     """What torchrun said in the environment; a world of one without it."""
     return World(
         rank=int(environment.get("RANK", "0")),
         size=int(environment.get("WORLD_SIZE", "1")),
         local_size=int(environment.get("LOCAL_WORLD_SIZE", "1")),
+        tensor=tensor,
     )
 
 

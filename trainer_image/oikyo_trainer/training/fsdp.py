@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from .distributed import World
+from .tensor import part_layers
 from .writebehind import weights_of, write_weights
 
 MOMENTS = "optimizer"
@@ -23,16 +24,24 @@ FALLBACK = torch.nn.ModuleList
 """Where a model does not name the layers that belong together, each item of its lists is one."""
 
 
-def shard(model: Any, *, bf16: bool, offload: bool, device: torch.device) -> None:
+def shard(model: Any, *, bf16: bool, offload: bool, device: torch.device, tensor: int = 1) -> None:
     """Part the weights of `model` among all processes, layer by layer, in place.
 
-    `offload` keeps the parts of a GPU in the host's memory between the steps.
+    Groups of `tensor` processes compute a layer together, and it is parted among the groups; what is
+    in no layer is parted among all. `offload` keeps the parts of a GPU in the host's memory between the steps.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 
     size = torch.distributed.get_world_size()
-    options: dict[str, Any] = {"mesh": init_device_mesh(device.type, (size,))}
+    every = groups = init_device_mesh(device.type, (size,))
+    if tensor > 1:
+        axes = ("data", "tensor")
+        grid = init_device_mesh(device.type, (size // tensor, tensor), mesh_dim_names=axes)
+        grid._flatten()  # the norm of gradients is summed over both axes in one step
+        part_layers(model, grid["tensor"])
+        groups = grid["data"]
+    options: dict[str, Any] = {}
     if bf16:
         # The parts stay float32; what travels to the others is half as much.
         options["mp_policy"] = MixedPrecisionPolicy(
@@ -41,8 +50,8 @@ def shard(model: Any, *, bf16: bool, offload: bool, device: torch.device) -> Non
     if offload:
         options["offload_policy"] = CPUOffloadPolicy()
     for layer in layers(model):
-        fully_shard(layer, **options)
-    fully_shard(model, **options)
+        fully_shard(layer, mesh=groups, **options)
+    fully_shard(model, mesh=every, **options)
     _tell_transformers(model)
 
 
@@ -64,12 +73,15 @@ def _tell_transformers(model: Any) -> None:
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """The whole of a parted tensor, on its mesh's device. Every process has to come here."""
-    from torch.distributed.tensor import DTensor
+    from torch.distributed.tensor import DTensor, Replicate
 
     part: Any = tensor.detach()
     if isinstance(part, DTensor):
         # What is offloaded is gathered where the collectives are.
         moved: Any = part.to(part.device_mesh.device_type)
+        for axis in range(moved.device_mesh.ndim - 1):  # one axis after the other, the finest first
+            placements = [*[Replicate()] * (axis + 1), *moved.placements[axis + 1 :]]
+            moved = moved.redistribute(placements=placements)
         part = moved.full_tensor()
     gathered: torch.Tensor = part
     return gathered

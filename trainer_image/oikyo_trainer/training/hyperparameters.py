@@ -49,6 +49,7 @@ class Facts:
     context_length: int
     """Most tokens that the base model can take."""
     processes: int
+    """Of the gang; training.tensorParallelSize of them learn the same rows."""
     precision: Precision
     memory: MemoryPlan | None = None
     """What was chosen to fit when the data was prepared."""
@@ -83,8 +84,9 @@ class Plan:
 def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
     """Choose what the spec left open; raises Refused for what cannot be met."""
     _check_rows(training, facts)
+    groups = groups_of(training, facts.processes)
     rate, rate_reason = _learning_rate(training, task, facts)
-    memory = memory_plan(training, facts.processes, facts.memory)
+    memory = memory_plan(training, groups, facts.memory)
     micro = memory.micro_batch_size
     length, length_reason = _max_length(training, facts)
     per_epoch = math.ceil(facts.train_rows / training.batch_size)
@@ -92,7 +94,7 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
     warmup, warmup_reason = _warmup(training, total)
     every, every_reason = _every_steps(training, total)
     stage, stage_reason = _zero_stage(training, facts.processes)
-    accumulation = training.batch_size // (micro * facts.processes)
+    accumulation = training.batch_size // (micro * groups)
     return Plan(
         learning_rate=rate,
         micro_batch=micro,
@@ -114,8 +116,8 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
             _resolved(
                 "gradientAccumulation",
                 str(accumulation),
-                f"batchSize {training.batch_size} = {micro} rows x {facts.processes} "
-                f"{_plural('process', facts.processes)} x {accumulation}",
+                f"batchSize {training.batch_size} = {micro} rows x {_told(training, groups)} x "
+                f"{accumulation}",
             ),
             _resolved("maxLength", str(length), length_reason),
             _resolved("precision", facts.precision.name, facts.precision.reason),
@@ -125,6 +127,7 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
             _resolved(
                 "strategy", training.strategy if facts.processes > 1 else "DDP", stage_reason
             ),
+            *_tensor_choice(training, groups),
         ),
     )
 
@@ -135,6 +138,37 @@ def _resolved(name: str, value: str, reason: str) -> Resolved:
 
 def _plural(word: str, number: int) -> str:
     return word if number == 1 else f"{word}es"
+
+
+def groups_of(training: TrainingSpec, processes: int) -> int:
+    """Groups of processes that learn different rows; each of one process without tensor parallelism."""
+    size = training.tensor_parallel_size
+    if processes % size:
+        raise Refused(
+            "ImpossibleGroups",
+            f"training.tensorParallelSize is {size} and {processes} "
+            f"{_plural('process', processes)} train: they must be a multiple of it",
+            next_step="Write training.processesPerNode (or resources.gpus) as a multiple of "
+            f"{size}, or leave tensorParallelSize out.",
+        )
+    return processes // size
+
+
+def _told(training: TrainingSpec, groups: int) -> str:
+    """What shares the batch, in words."""
+    size = training.tensor_parallel_size
+    if size == 1:
+        return f"{groups} {_plural('process', groups)}"
+    return f"{groups} group{'s' if groups > 1 else ''} of {size} processes"
+
+
+def _tensor_choice(training: TrainingSpec, groups: int) -> tuple[Resolved, ...]:
+    """How processes compute a layer together, as a person reads it; nothing where each does alone."""
+    size = training.tensor_parallel_size
+    if size == 1:
+        return ()
+    reason = f"{size} processes compute each layer together, and rows are dealt to {groups} of such groups"
+    return (_resolved("tensorParallelSize", str(size), reason),)
 
 
 def _check_rows(training: TrainingSpec, facts: Facts) -> None:
@@ -175,14 +209,14 @@ def _learning_rate(training: TrainingSpec, task: Task, facts: Facts) -> tuple[fl
 
 
 def memory_plan(
-    training: TrainingSpec, processes: int, chosen: MemoryPlan | None = None
+    training: TrainingSpec, groups: int, chosen: MemoryPlan | None = None
 ) -> MemoryPlan:
-    """What was `chosen` where it fits the processes that are here, else what the spec says itself."""
-    micro, reason = _micro_batch(training, processes)
-    if chosen is not None and training.batch_size // processes % chosen.micro_batch_size == 0:
+    """What was `chosen` where it fits the groups that are here, else what the spec says itself."""
+    micro, reason = _micro_batch(training, groups)
+    if chosen is not None and training.batch_size // groups % chosen.micro_batch_size == 0:
         return chosen
     if chosen is not None:  # an elastic gang of another size than was planned for
-        micro = _largest_divisor(training.batch_size // processes, chosen.micro_batch_size)
+        micro = _largest_divisor(training.batch_size // groups, chosen.micro_batch_size)
         reason = f"at most the {chosen.micro_batch_size} rows that were planned"
         return chosen.model_copy(update={"micro_batch_size": micro, "reason": reason})
     always = training.gradient_checkpointing == "Always"
@@ -204,30 +238,31 @@ def memory_choices(memory: MemoryPlan) -> tuple[Resolved, ...]:
     )
 
 
-def _micro_batch(training: TrainingSpec, processes: int) -> tuple[int, str]:
-    """Rows of one forward pass, so that micro x processes x accumulation is the batch exactly."""
+def _micro_batch(training: TrainingSpec, groups: int) -> tuple[int, str]:
+    """Rows of one forward pass, so that micro x groups x accumulation is the batch exactly."""
     batch = training.batch_size
-    if batch % processes:
-        below, above = batch // processes * processes, -(-batch // processes) * processes
+    if batch % groups:
+        below, above = batch // groups * groups, -(-batch // groups) * groups
         choice = f"{above}" if below == 0 else f"{below} or {above}"
         raise Refused(
             "ImpossibleBatch",
-            f"training.batchSize is {batch} and {processes} processes train: it must be a multiple "
-            f"of {processes}",
+            f"training.batchSize is {batch} and {_told(training, groups)} train: it must be a multiple "
+            f"of {groups}",
             next_step=f"Write training.batchSize: {choice}.",
         )
-    share = batch // processes
+    share = batch // groups
+    one = "process" if training.tensor_parallel_size == 1 else "tensor group"
     if training.micro_batch_size is None:
         micro = _largest_divisor(share, MOST_MICRO_ROWS)
-        return micro, f"the share of one process is {share}, at most {MOST_MICRO_ROWS} at once"
+        return micro, f"the share of one {one} is {share}, at most {MOST_MICRO_ROWS} at once"
     micro = training.micro_batch_size
     if share % micro:
         fitting = [size for size in range(1, share + 1) if share % size == 0]
         nearest = min(fitting, key=lambda size: (abs(size - micro), size))
         raise Refused(
             "ImpossibleBatch",
-            f"training.microBatchSize is {micro}, and the share of one process, batchSize {batch} / "
-            f"{processes} {_plural('process', processes)} = {share}, is no multiple of it",
+            f"training.microBatchSize is {micro}, and the share of one {one}, batchSize {batch} / "
+            f"{_told(training, groups)} = {share}, is no multiple of it",
             next_step=f"Write training.microBatchSize: {nearest}, or leave it out.",
         )
     return micro, "as training.microBatchSize says"

@@ -11,6 +11,7 @@ import heapq
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Shape:
     batch: int
     """Rows of a step, over all processes."""
     processes: int
+    """Processes, or tensor groups, that learn different rows."""
     packed: bool
     micro_tokens: int
     """Most tokens of a packed micro-batch, unless one row alone has more."""
@@ -89,11 +91,15 @@ def _padded(lengths: Lengths, rows: Any, shape: Shape) -> Bins:
 class StepSampler(Sampler[Share]):
     """One Share for each process of each step, in the order of the ranks: accelerate deals them so."""
 
-    def __init__(self, lengths: Lengths, labels: Lengths, shape: Shape, *, seed: int) -> None:
+    def __init__(
+        self, lengths: Lengths, labels: Lengths, shape: Shape, *, seed: int, copies: int = 1
+    ) -> None:
+        """`copies`: processes, neighbours by rank, that learn the same rows."""
         self._lengths = lengths
         self._labels = labels
         self._shape = shape
         self._seed = seed
+        self._copies = copies
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -101,7 +107,9 @@ class StepSampler(Sampler[Share]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(len(self._lengths) / self._shape.batch) * self._shape.processes
+        return (
+            math.ceil(len(self._lengths) / self._shape.batch) * self._shape.processes * self._copies
+        )
 
     def __iter__(self) -> Iterator[Share]:
         order = np.asarray(self._order())
@@ -109,7 +117,7 @@ class StepSampler(Sampler[Share]):
             rows = order[start : start + self._shape.batch]
             labels = int(self._labels[rows].sum())
             for bins in deal(self._lengths, rows, self._shape):
-                yield Share(tuple(bins), labels)
+                yield from repeat(Share(tuple(bins), labels), self._copies)
 
     def _order(self) -> list[int]:
         if self._shape.packed:  # nothing is padded: steps are plain random samples of the rows

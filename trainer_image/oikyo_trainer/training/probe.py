@@ -14,9 +14,12 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from ..errors import Refused
 from .attention import SEGMENTED, Unpackable, register
+from .distributed import World
 from .loss import full_loss, fuse_loss
 from .microbatch import Layout, MicroBatch, build
+from .tensor import own_labels
 
 LENGTHS = (7, 3, 12, 5)
 TOLERANCE = 1e-3
@@ -154,6 +157,39 @@ def _difference(model: Any, rows: Any, alone: list[float], layout: Layout, *, fu
         if not abs(found - mean) <= allowed * max(1.0, abs(mean)):
             return f"a row has loss {mean:.5g} alone and {found:.5g} among others"
     return ""
+
+
+@torch.no_grad()
+def tried(model: Any, choice: Choice, world: World, device: torch.device) -> float:
+    """Mean loss of the tried rows as they are going to be learned; all processes come here together."""
+    rows = _rows(innermost(model).config.get_text_config().vocab_size)
+    part = build(rows, range(len(rows)), choice.layout).to(device)
+    was_training = model.training
+    model.eval()
+    total = summed_loss(model, own_labels(part, world), fused=choice.fused).double()
+    model.train(was_training)
+    if world.tensor > 1:  # every group has the same rows here
+        torch.distributed.all_reduce(total)
+        total /= world.data_size
+    return float(total) / part.labels
+
+
+def check_parted(
+    model: Any, whole: float, choice: Choice, world: World, *, device: torch.device, bf16: bool
+) -> None:
+    """Refuse a model that in tensor groups does not compute the loss that it had `whole`."""
+    found = tried(model, choice, world, device)
+    model.reshard()  # what is in no layer stays whole after a forward pass, and is not to be learned so
+    if abs(found - whole) <= (HALF_TOLERANCE if bf16 else TOLERANCE) * max(1.0, abs(whole)):
+        return
+    name = type(innermost(model)).__name__
+    raise Refused(
+        "TensorGroupsDiffer",
+        f"training.tensorParallelSize is {world.tensor}, and {name} does not compute the same in tensor "
+        f"groups: its loss of a few rows is {found:.5g} so, and {whole:.5g} on one process",
+        next_step="In a job with a new name leave tensorParallelSize out: strategy FSDP alone parts the "
+        "weights of any model.",
+    )
 
 
 def summed_loss(

@@ -25,7 +25,8 @@ from .hyperparameters import Plan
 from .kernels import fuse
 from .microbatch import Steps, build, only
 from .packing import Shape, StepSampler, deal
-from .probe import Choice, choose, summed_loss
+from .probe import Choice, check_parted, choose, summed_loss, tried
+from .tensor import own_labels
 from .tokenfiles import TokenRows
 from .trainers import Steady, silence
 
@@ -60,7 +61,8 @@ class Supervised(Steady):
         scale = self.world.size / max(
             1, inputs.labels
         )  # DDP and DeepSpeed take means over processes
-        for number, part in enumerate(inputs.parts, 1):
+        for number, whole in enumerate(inputs.parts, 1):
+            part = own_labels(whole, self.world)
             last = number == len(inputs.parts)
             self.accelerator.gradient_state._set_sync_gradients(last)
             with nullcontext() if last else self.accelerator.no_sync(model):
@@ -95,9 +97,9 @@ class Supervised(Steady):
         model = self.model_wrapped if self.is_deepspeed_enabled else self.model
         model.eval()
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, labels
-        for bin_ in deal(rows.lengths, np.arange(len(rows)), self.shape)[self.world.rank]:
-            part = build(rows, bin_, self.choice.layout).to(self.args.device)
-            total[0] += self._summed(model, part)
+        for bin_ in deal(rows.lengths, np.arange(len(rows)), self.shape)[self.world.data_rank]:
+            part = own_labels(build(rows, bin_, self.choice.layout), self.world)
+            total[0] += self._summed(model, part.to(self.args.device))
             total[1] += part.labels
         if self.world.size > 1:
             torch.distributed.all_reduce(total)
@@ -135,9 +137,9 @@ def make_supervised(
         noisy=training.neftune_alpha is not None,
     )
     if plan.fsdp:
-        shard(model, bf16=plan.bf16, offload=training.offload != "None", device=arguments.device)
+        _part(model, training, plan, world, choice=choice, device=arguments.device)
     tokens, reason = micro_tokens(training, plan, cuda=cuda)
-    shape = Shape(plan.batch, world.size, choice.layout.packed, tokens, plan.micro_batch)
+    shape = Shape(plan.batch, world.data_size, choice.layout.packed, tokens, plan.micro_batch)
     trainer: Any = type("SupervisedTrainer", (Supervised, Trainer), {})(
         model=model,
         args=arguments,
@@ -148,9 +150,28 @@ def make_supervised(
         callbacks=callbacks,
     )
     trainer.choice, trainer.shape = choice, shape
-    trainer.order = StepSampler(train_rows.lengths, train_rows.labelled, shape, seed=training.seed)
+    trainer.order = StepSampler(
+        train_rows.lengths, train_rows.labelled, shape, seed=training.seed, copies=world.tensor
+    )
     silence(trainer)
     return trainer, (*kernels, *_resolved(choice, tokens, reason))
+
+
+def _part(
+    model: Any,
+    training: TrainingSpec,
+    plan: Plan,
+    world: World,
+    *,
+    choice: Choice,
+    device: torch.device,
+) -> None:
+    """Part the model among the processes; where layers are parted too, it must compute as before."""
+    before = tried(model, choice, World(), model.device) if world.tensor > 1 else 0.0
+    offload = training.offload != "None"
+    shard(model, bf16=plan.bf16, offload=offload, device=device, tensor=world.tensor)
+    if world.tensor > 1:
+        check_parted(model, before, choice, world, device=device, bf16=plan.bf16)
 
 
 def micro_tokens(training: TrainingSpec, plan: Plan, *, cuda: bool) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from oikyo.api.stages import TrainResult, TrainSpec
 
 from ..context import Context
 from ..errors import Refused
+from ..planning.tensor import check_tensor
 from . import folds
 from .checkpoint import Checkpoints, Manifest
 from .deepspeed import join_deepspeed, prepare_deepspeed
@@ -42,7 +43,7 @@ LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "
 
 def train(spec: TrainSpec, context: Context) -> TrainResult:
     """Train as the spec says, the folds of a cross-validation before the model that is released."""
-    world = read_world(os.environ)
+    world = read_world(os.environ, tensor=spec.training.tensor_parallel_size)
     threads = prepare_process(world)
     quiet()
     processor = read_processor()
@@ -132,6 +133,7 @@ def _tokens(spec: TrainSpec, workspace: Path, source: Source) -> tuple[Tokens, A
 
 
 def _plan(spec: TrainSpec, tokens: Any, base: Base, world: World, processor: Processor) -> Plan:
+    check_tensor(spec.training, base.folder, processes=world.local_size)
     sharded = spec.training.strategy.startswith("ZeRO") and world.size > 1
     facts = Facts(
         train_rows=len(tokens.train),

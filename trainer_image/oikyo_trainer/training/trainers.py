@@ -200,7 +200,7 @@ class Steady:
             return
         fsdp.load_moments(self.model, self.optimizer.optimizer, Path(checkpoint))
         schedule = torch.load(Path(checkpoint) / SCHEDULER, weights_only=True)
-        self.lr_scheduler.load_state_dict(schedule)
+        self.lr_scheduler.load_state_dict(_for_groups(schedule, len(self.optimizer.param_groups)))
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:
         norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[misc]
@@ -209,6 +209,17 @@ class Steady:
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The model card belongs to the release, not to a checkpoint."""
+
+
+def _for_groups(schedule: dict[str, Any], groups: int) -> dict[str, Any]:
+    """The state of a schedule for so many groups of weights, all of one rate.
+
+    The Trainer makes a group for each mesh: a tensor group more or less changes their number.
+    """
+    return {
+        name: value[:1] * groups if isinstance(value, list) else value
+        for name, value in schedule.items()
+    }
 
 
 def quiet() -> None:

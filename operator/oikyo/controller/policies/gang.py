@@ -16,7 +16,7 @@ from oikyo.api.stages import PORT, RENDEZVOUS_PORT
 
 from ..conditions import timestamp
 from ..observed import Observed, StageRun, Worker
-from ..resolve import processes_per_node
+from ..resolve import groups_per_node
 from .attempts import BLOCKING
 
 ELASTIC_PATIENCE = timedelta(minutes=2)
@@ -75,8 +75,8 @@ def fewer(job: FineTuneJob, run: StageRun) -> int | None:
 
 def divides(job: FineTuneJob, nodes: int) -> bool:
     """Whether so many nodes share the effective batch evenly: it stays what the job says."""
-    training, processes = job.spec.training, nodes * processes_per_node(job.spec)
-    share, rest = divmod(training.batch_size, processes)
+    training, groups = job.spec.training, nodes * groups_per_node(job.spec)
+    share, rest = divmod(training.batch_size, groups)
     return not rest and (training.micro_batch_size is None or not share % training.micro_batch_size)
 
 
@@ -85,13 +85,14 @@ def refusal(job: FineTuneJob) -> Diagnosis | None:
     training, nodes = job.spec.training, least(job)
     if nodes == training.nodes or divides(job, nodes):
         return None
-    local = processes_per_node(job.spec)
-    micro = training.micro_batch_size
+    local = groups_per_node(job.spec)
+    size, micro = training.tensor_parallel_size, training.micro_batch_size
+    who = "processes" if size == 1 else f"groups of {size} processes"
     rows = "" if micro is None else f" of microBatchSize {micro}"
     sizes = [str(size) for size in range(1, training.nodes) if divides(job, size)]
     change = f"write training.minNodes: {' or '.join(sizes)}" if sizes else "drop training.minNodes"
     return Diagnosis(
-        cause=f"training.minNodes is {nodes}, and {nodes * local} processes{rows} do not divide "
+        cause=f"training.minNodes is {nodes}, and {nodes * local} {who}{rows} do not divide "
         f"batchSize {training.batch_size}",
         evidence="spec.training.minNodes",
         next_step=f"{change}, or another batchSize, in a job with a new name",

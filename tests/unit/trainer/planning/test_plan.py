@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from oikyo.api.training import TrainingSpec
+from oikyo_trainer.planning.activations import layer_bytes
 from oikyo_trainer.planning.choose import HEADROOM, choose, setup_of, smallest_change
 from oikyo_trainer.planning.predict import predict
 from oikyo_trainer.planning.serving import (
@@ -78,6 +79,32 @@ def test_fsdp_shares_what_zero_3_does_and_gathers_two_layers_and_what_is_in_none
     gathered = 4 * (shape.linear_parameters + around)  # of two layers both
     assert parted["weights"] == alone["weights"] // 4 + gathered
     assert parted["optimizer state"] == alone["optimizer state"] // 4
+
+
+def test_a_tensor_group_shares_a_layer_and_deals_its_labels() -> None:
+    alone = Setup("Full", rows=2, length=64, strategy="FSDP", processes=4, cuda=True)
+    group = replace(alone, tensor=2)
+    shape, own = a_shape(), replace(a_shape(), heads=4, kv_heads=2, feed_forward=704)
+    gathered = 4 * shape.linear_parameters / shape.layers  # half of each of two layers, float32
+    assert terms(alone)["weights"] - terms(group)["weights"] == gathered
+    assert terms(group)["optimizer state"] == terms(alone)["optimizer state"]
+    per_token = layer_bytes(own, length=64, half=4, frozen=False, fused_attention=True)
+    around = 3 * shape.width * 4 * group.tokens
+    assert terms(group)["activations"] == shape.layers * per_token * group.tokens + around
+    assert terms(group)["activations"] < terms(alone)["activations"]
+    assert terms(group)["loss"] < terms(alone)["loss"]
+
+
+def test_rows_are_shared_by_groups_and_no_change_breaks_them_up() -> None:
+    asked = TrainingSpec(
+        method="Full", strategy="FSDP", tensor_parallel_size=2, batch_size=8, processes_per_node=4
+    )
+    setup = setup_of(asked, "TextGeneration", a_shape(), processes=4, bf16=False)
+    assert (setup.groups, setup.rows) == (2, 4)
+    assert choose(a_shape(), setup, asked, 1 << 40).accumulation == 1
+    change = choose(a_shape(), setup, asked, 1 << 30).change
+    assert "strategy" not in change
+    assert "method" not in change
 
 
 def test_a_model_is_loaded_whole_before_fsdp_parts_it() -> None:

@@ -14,6 +14,7 @@ from oikyo_trainer.errors import Refused
 from oikyo_trainer.training.hyperparameters import Facts, Plan, resolve
 from oikyo_trainer.training.precision import Precision, Processor, choose_precision
 
+TENSOR = {"method": "Full", "strategy": "FSDP", "tensor_parallel_size": 4}
 FLOAT32 = Precision(False, "because")
 
 
@@ -108,6 +109,20 @@ def chosen(plan: Plan, name: str) -> tuple[str, str]:
             "ZeRO2 shares state among processes, and there is one process",
         ),
         ({"strategy": "ZeRO2"}, {"processes": 2}, "strategy", "ZeRO2", "as training.strategy says"),
+        (
+            TENSOR,
+            {"processes": 8},
+            "tensorParallelSize",
+            "4",
+            "4 processes compute each layer together, and rows are dealt to 2 of such groups",
+        ),
+        (
+            {**TENSOR, "batch_size": 8, "micro_batch_size": 2},
+            {"processes": 8},
+            "gradientAccumulation",
+            "2",
+            "batchSize 8 = 2 rows x 2 groups of 4 processes x 2",
+        ),
     ],
 )
 def test_each_choice_is_told_with_its_reason(
@@ -141,6 +156,21 @@ def test_each_choice_is_told_with_its_reason(
             "training.microBatchSize is 12, and the share of one process, batchSize 32 / 1 process "
             "= 32, is no multiple of it",
             "Write training.microBatchSize: 8, or leave it out.",
+        ),
+        (
+            {**TENSOR, "batch_size": 5},
+            {"processes": 8},
+            "ImpossibleBatch",
+            "training.batchSize is 5 and 2 groups of 4 processes train: it must be a multiple of 2",
+            "Write training.batchSize: 4 or 6.",
+        ),
+        (
+            TENSOR,
+            {"processes": 6},
+            "ImpossibleGroups",
+            "training.tensorParallelSize is 4 and 6 processes train: they must be a multiple of it",
+            "Write training.processesPerNode (or resources.gpus) as a multiple of 4, or leave "
+            "tensorParallelSize out.",
         ),
         (
             {},

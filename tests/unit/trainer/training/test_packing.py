@@ -125,6 +125,25 @@ def test_gradients_of_the_chunked_loss_are_those_of_the_whole_matrix(
         torch.testing.assert_close(chunked, plain, rtol=1e-4, atol=1e-5)
 
 
+def test_a_tensor_group_learns_the_same_rows_and_each_of_it_other_labels() -> None:
+    from oikyo_trainer.training.distributed import World
+    from oikyo_trainer.training.microbatch import Layout, build
+    from oikyo_trainer.training.packing import Shape, StepSampler
+    from oikyo_trainer.training.tensor import own_labels
+
+    lengths, shape = np.arange(1, 9), Shape(4, 2, True, 16, 4)
+    order = list(StepSampler(lengths, lengths, shape, seed=1, copies=2))
+    assert order[::2] == order[1::2], "neighbours by rank are dealt the same"
+    assert order[::2] == list(StepSampler(lengths, lengths, shape, seed=1))
+    assert [World(rank, 4, tensor=2).data_rank for rank in range(4)] == [0, 0, 1, 1]
+    whole = build(some_rows(), range(5), Layout(True, 0))
+    own = [own_labels(whole, World(rank, 4, tensor=2)) for rank in (2, 3)]
+    found = sorted(int(place) for part in own for place in part.positions)
+    assert found == whole.positions.tolist()
+    assert sum(part.labels for part in own) == whole.labels
+    assert [part.tokens for part in own] == [whole.tokens, 0], "a group is counted once"
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_every_row_is_learned_once_an_epoch_in_an_order_that_the_seed_decides(
     processes: int,
