@@ -132,7 +132,7 @@ def _away(kept: Kept) -> str:
 
 def _check_unseen(rows: Rows, sides: Sides, intake: Intake, *, given: bool) -> None:
     learnt = np.unique(rows.label_codes[sides == TRAIN])
-    if intake.columns is not None and intake.columns.separator:
+    if intake.several:
         _check_unseen_names(rows, sides, intake, learnt)
         return
     if len(learnt) == 1:

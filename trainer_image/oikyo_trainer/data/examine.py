@@ -135,7 +135,7 @@ def _placed(read: _Read, kept: Kept) -> tuple[Kept, Sides]:
     split, rows, given_test = read.spec.split, read.rows, read.given_test
     if split.group_by:
         kept = grouping.by_group(rows, kept, given_test)
-    sides = assign(rows, kept, given_test, split)
+    sides = assign(rows, kept, given_test, split, several=read.intake.several)
     if split.group_by:
         kept, sides = grouping.apart(kept, sides)
     if split.time_by and rows.members is not None:

@@ -67,6 +67,11 @@ class Intake:
     """The columns of data.sliceBy; None without them."""
 
     @property
+    def several(self) -> bool:
+        """Whether the label of a row is a set of names (labelset)."""
+        return self.columns is not None and bool(self.columns.separator)
+
+    @property
     def rows(self) -> int:
         return sum(file.rows for file in self.files)
 

@@ -46,7 +46,7 @@ def check(intake: Intake, rows: Rows, sides: Sides) -> None:
     """Findings about the labels of the rows that stay; none for generation."""
     if not rows.labels:
         return
-    if intake.columns is not None and intake.columns.separator:
+    if intake.several:
         return  # two sets that share a name are no typing error, and most sets are small
     kept = np.flatnonzero(sides >= 0)
     counts = np.bincount(rows.label_codes[kept], minlength=len(rows.labels))

@@ -75,7 +75,7 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             sides,
             intake.slices,
             data.lessons,
-            several=intake.columns is not None and bool(intake.columns.separator),
+            several=intake.several,
         )
         check_attempt(spec, context)
         version.write(

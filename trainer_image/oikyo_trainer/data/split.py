@@ -1,8 +1,8 @@
 """The side of a row: from SHA-256 over seed and input alone, so that it stays when the data grows.
 
 The first 64 bits of the hash are a uniform number u in [0, 1): test below the test share, then
-validation, then train. One exception keeps every class trainable: of each class the row with the
-greatest u is always train. With split.stratify u orders the rows of each class, which are then cut at
+validation, then train. One exception keeps every class trainable: of each class (of each label, where
+rows have several) the row with the greatest u is always train. With split.stratify u orders the rows of each class, which are then cut at
 the shares; with split.timeBy the age of a row stands for u. See docs/explanation/splits.md.
 """
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from oikyo.api.split import Split
 
+from .. import labelset
 from . import stratified, times
 from .dedup import Kept
 from .spool import Index, Mask, Rows, slices
@@ -25,8 +26,13 @@ DROPPED = -1
 Sides = npt.NDArray[np.int8]
 
 
-def assign(rows: Rows, kept: Kept, given_test: Mask, split: Split) -> Sides:
-    """The side of every row; DROPPED for those that `kept` left out."""
+def assign(
+    rows: Rows, kept: Kept, given_test: Mask, split: Split, *, several: bool = False
+) -> Sides:
+    """The side of every row; DROPPED for those that `kept` left out.
+
+    With `several`, labels are sets of names (labelset), and the names are the classes.
+    """
     test_share = Decimal(0) if given_test.any() else Decimal(split.test)
     validation_share = Decimal(split.validation)
     uniform = placed_by(rows, kept, given_test, split)
@@ -36,12 +42,14 @@ def assign(rows: Rows, kept: Kept, given_test: Mask, split: Split) -> Sides:
         sides = _sides(uniform < cuts.test, uniform < cuts.validation)
     elif split.stratify:
         shares = (test_share, test_share + validation_share)
-        sides = _sides(*stratified.below(rows, kept.families, uniform, own, shares))
+        classes = stratified.rarest(rows, own) if several else None
+        sides = _sides(*stratified.below(rows, kept.families, uniform, own, shares, classes))
     else:
         sides = by_hash(uniform, test_share, validation_share)
     # The whole family moves: a text with two labels must not stand on two sides.
     moved = np.zeros(len(rows) + 1, dtype=bool)
-    moved[kept.families[_greatest(rows, uniform, own)]] = True
+    last = _greatest(rows, uniform, own)
+    moved[kept.families[_of_each_name(rows, uniform, last) if several else last]] = True
     sides[moved[kept.families]] = TRAIN
     sides[given_test] = TEST
     sides[~kept.mask] = DROPPED
@@ -93,6 +101,15 @@ def _greatest(rows: Rows, uniform: npt.NDArray[np.uint64], own: Mask) -> Index:
     parts = [np.flatnonzero(own[part]) + part.start for part in slices(len(own))]
     last = [_last(rows, uniform, part) for part in parts]
     return _last(rows, uniform, np.concatenate([np.zeros(0, dtype=np.int64), *last]))
+
+
+def _of_each_name(rows: Rows, uniform: npt.NDArray[np.uint64], index: Index) -> Index:
+    """Of `index`, a row for each set, the row with the greatest u for each name in any of them."""
+    greatest: dict[str, int] = {}
+    for row in index[np.lexsort((rows.inputs[index, 1], uniform[index]))].tolist():
+        for name in labelset.names_of(rows.labels[rows.label_codes[row]]):
+            greatest[name] = row
+    return np.array(sorted(set(greatest.values())), dtype=np.int64)
 
 
 def _last(rows: Rows, uniform: npt.NDArray[np.uint64], index: Index) -> Index:

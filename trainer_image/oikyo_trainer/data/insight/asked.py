@@ -10,6 +10,5 @@ CONFLICT, LABEL_ERROR, OUTLIER = "conflicting-answers", "probable-label-error", 
 
 def asked(intake: Intake, rows: Rows) -> bool:
     """Whether a check in force needs the statistics of these rows."""
-    several = intake.columns is not None and bool(intake.columns.separator)
-    judged = bool(rows.labels) and not several and intake.findings.wants(LABEL_ERROR)
+    judged = bool(rows.labels) and not intake.several and intake.findings.wants(LABEL_ERROR)
     return judged or intake.findings.wants(OUTLIER)

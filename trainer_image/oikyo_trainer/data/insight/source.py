@@ -111,7 +111,7 @@ def _file(path: Path, spec: PrepareSpec, limit: int) -> Opened:
         check_rows(intake, rows)
         given_test = np.zeros(len(rows), dtype=bool)
         kept = dedup(rows, given_test)
-        sides = assign(rows, kept, given_test, spec.split)
+        sides = assign(rows, kept, given_test, spec.split, several=intake.several)
         conflicts.check(intake, rows, kept)
         judged = judge.judge(intake.findings, len(rows))
         told = report.of_rows(intake, rows, kept, sides, judged)

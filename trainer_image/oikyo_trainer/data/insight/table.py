@@ -99,7 +99,7 @@ def of_rows(intake: Intake, rows: Rows, sides: Sides, spool: Spool, limit: int) 
         else _with_names(intake, rows, sides, order, spool.schema.empty_table())
     )
     table = _table(spool.shape, together, len(kept))
-    return replace(table, several=intake.columns is not None and bool(intake.columns.separator))
+    return replace(table, several=intake.several)
 
 
 def least(rows: Rows, kept: Index, limit: int) -> Index:
