@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,15 +46,20 @@ def model_of(family: str) -> Any:
     return kind(config(**sizes, num_key_value_heads=2, **more))
 
 
+def local(tensor: Any) -> Any:
+    """This process's part of a tensor in parts; else the tensor."""
+    return getattr(tensor, "_local_tensor", tensor)
+
+
 def kept_bytes(model: Any, *, bf16: bool) -> int:
     """Bytes that autograd keeps for the backward pass, parameters left out, each storage once."""
     import torch
 
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    own = {local(parameter.data).untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 
     def pack(tensor: Any) -> Any:
-        storage = tensor.untyped_storage()
+        storage = local(tensor).untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
@@ -89,6 +95,36 @@ def test_the_formula_says_what_autograd_keeps(
     setup = Setup(method, ROWS, LENGTH, bf16=bf16, loss="Classes")
     predicted = _activations(read_shape(tmp_path), setup)
     assert predicted == pytest.approx(kept_bytes(model, bf16=bf16), rel=0.12)
+
+
+@pytest.fixture
+def pair() -> Iterator[Any]:
+    """A mesh of two processes of which this is the first, and the other answers nothing."""
+    import torch.distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    yield init_device_mesh("cpu", (2,))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_process_of_a_tensor_group_keeps_what_the_formula_says(
+    family: str, bf16: bool, pair: Any, tmp_path: Path
+) -> None:
+    from oikyo_trainer.training.tensor import part_layers
+
+    model = model_of(family).train()
+    model.save_pretrained(tmp_path)
+    whole = kept_bytes(model, bf16=bf16)
+    part_layers(model, pair)
+    part = kept_bytes(model, bf16=bf16)
+    assert part < 0.75 * whole
+    alone = Setup("Full", ROWS, LENGTH, bf16=bf16, loss="Classes", strategy="FSDP", processes=2)
+    predicted = _activations(read_shape(tmp_path), replace(alone, tensor=2))
+    assert predicted == pytest.approx(part, rel=0.05)
 
 
 def test_checkpointing_keeps_one_layer_and_the_inputs_of_all(tmp_path: Path) -> None:
