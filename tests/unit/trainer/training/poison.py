@@ -1,9 +1,8 @@
-"""The train stage with gradients that are poisoned: run as a script in each process of a gang."""
+"""Gradients that are poisoned."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -31,9 +30,7 @@ def poisoned(at: int, times: int = 1) -> Callable[..., None]:
     return poison
 
 
-if __name__ == "__main__":
-    from oikyo_trainer.__main__ import main
-
-    if os.environ["RANK"] == "1":  # one process alone: all must agree
+def poison_one() -> None:
+    """In a gang one process alone meets a poisoned gradient: all must agree."""
+    if os.environ["RANK"] == "1":
         Accelerator.backward = poisoned(7)  # type: ignore[method-assign]
-    sys.exit(main())

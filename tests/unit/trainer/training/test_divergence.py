@@ -12,8 +12,8 @@ import pytest
 from oikyo.api import workspace as layout
 from oikyo_trainer.errors import Refused, Retry
 from oikyo_trainer.training.divergence import NAME, Rollback, Rollbacks
-from unit.trainer.training.poison import poisoned
-from unit.trainer.training.test_gang import torchrun
+from unit.trainer.training.poison import poison_one, poisoned
+from unit.trainer.training.processes import gang
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 SETTINGS: dict[str, Any] = {
@@ -113,9 +113,8 @@ STRATEGIES = ["DDP", "FSDP", *(["ZeRO2"] if find_spec("deepspeed") else [])]
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_gang_agrees_though_one_process_alone_met_it(lab: Any, strategy: str) -> None:
-    script = Path(__file__).with_name("poison.py")
     spec = lab.spec("TextClassification", strategy=strategy, **SETTINGS | {"max_steps": 9})
-    result = torchrun(lab, spec, script=script)
+    result = gang(lab, spec, first=poison_one)
     assert any(
         note.startswith("diverged at step 7")
         and note.endswith("learning rate 0.004 -> 0.002 (1 of at most 3 times)")

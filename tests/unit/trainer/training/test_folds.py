@@ -21,8 +21,7 @@ from unit.trainer.training.conftest import (
     pair_rows,
     write_dataset,
 )
-from unit.trainer.training.test_gang import torchrun
-from unit.trainer.training.test_kills import in_child
+from unit.trainer.training.processes import gang, in_child
 
 SETTINGS: dict[str, Any] = {"method": "Full", "epochs": 1, "learning_rate": "3e-3"}
 HELD = 16
@@ -152,7 +151,7 @@ def test_a_kill_resumes_in_the_fold_it_was_in(lab: Lab) -> None:
 @pytest.mark.timeout(180)
 def test_a_gang_trains_the_folds(lab: Lab) -> None:
     write_dataset(lab.workspace, "gang", "classification", told(classification_rows(112)))
-    result = torchrun(lab, of_data(lab, "TextClassification", "gang", wanted=2))
+    result = gang(lab, of_data(lab, "TextClassification", "gang", wanted=2))
     assert metrics(result)["folds_trained"] == 2
     stage = lab.workspace / layout.stage("gang", "train")
     assert all((folds.folder_of(stage, fold) / "model/config.json").exists() for fold in (0, 1))

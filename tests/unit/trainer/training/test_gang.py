@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from oikyo.api import workspace as layout
-from oikyo.api.stages import LastWords, TrainResult, TrainSpec
+from oikyo.api.stages import TrainResult, TrainSpec
 from unit.trainer.training.conftest import llama_base
 from unit.trainer.training.general import with_general
+from unit.trainer.training.processes import gang, result_of, words_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 ROOT = Path(__file__).resolve().parents[4]
@@ -28,14 +29,10 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def torchrun(lab: Any, spec: Any, processes: int = 2, script: Path | None = None) -> TrainResult:
+def torchrun(lab: Any, spec: Any) -> TrainResult:
     """Run the train stage in a gang on loopback, as a worker pod does."""
-    path = lab.workspace / f"{spec.run}.json"
-    path.write_text(lab.tokenised(spec).json_line())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    program = ["-m", "oikyo_trainer"] if script is None else [str(script)]
-    command += ["--nproc-per-node", str(processes), *program, "train"]
-    command += ["--spec", str(path), "--workspace", str(lab.workspace), "--port", "0"]
+    command += ["--nproc-per-node", "2", "-m", "oikyo_trainer", *words_of(lab, spec)]
     source = os.pathsep.join([str(ROOT / "operator"), str(ROOT / "trainer_image")])
     path_of = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
     environment = {**os.environ, "PYTHONPATH": path_of, "OMP_NUM_THREADS": "1"}
@@ -43,10 +40,7 @@ def torchrun(lab: Any, spec: Any, processes: int = 2, script: Path | None = None
         command, env=environment, capture_output=True, text=True, timeout=170, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    words = (lab.workspace / layout.stage(spec.run, "train") / layout.RESULT).read_bytes()
-    result = LastWords.model_validate_json(words).result
-    assert isinstance(result, TrainResult)
-    return result
+    return result_of(lab, spec)
 
 
 def of(task: str, base: Callable[[Path], str] | None = None) -> Callable[..., TrainSpec]:
@@ -55,18 +49,22 @@ def of(task: str, base: Callable[[Path], str] | None = None) -> Callable[..., Tr
 
 
 @pytest.mark.parametrize(
-    ("make", "method", "strategy"),
+    ("make", "method", "strategy", "run"),
     [
-        (of("TextClassification"), "Full", "DDP"),
-        (with_general, "LoRA", "DDP"),
-        (of("TextClassification"), "LoRA", "FSDP"),
-        (of("TextGeneration"), "Full", "FSDP"),
-        (of("TextRegression", llama_base), "LoRA", "FSDP"),
+        (of("TextClassification"), "Full", "DDP", torchrun),
+        (with_general, "LoRA", "DDP", gang),
+        (of("TextClassification"), "LoRA", "FSDP", gang),
+        (of("TextGeneration"), "Full", "FSDP", gang),
+        (of("TextRegression", llama_base), "LoRA", "FSDP", gang),
     ],
     ids=["classes", "texts with general ones", "classes", "texts", "numbers of a decoder"],
 )
 def test_two_processes_reach_the_loss_of_one(
-    lab: Any, make: Callable[..., TrainSpec], method: str, strategy: str
+    lab: Any,
+    make: Callable[..., TrainSpec],
+    method: str,
+    strategy: str,
+    run: Callable[[Any, TrainSpec], TrainResult],
 ) -> None:
     import torch
 
@@ -75,12 +73,12 @@ def test_two_processes_reach_the_loss_of_one(
     one = make(lab, "one", **settings)
     without_dropout(lab, one.model_digest)
     alone = lab.train(one)
-    gang = torchrun(lab, make(lab, "two", strategy=strategy, **settings))
-    assert {choice.name: choice.value for choice in gang.resolved}["training.strategy"] == strategy
-    assert {choice.name: choice.value for choice in gang.resolved}["training.microBatchSize"] == "4"
-    assert losses(gang) == pytest.approx(losses(alone), abs=1e-4)
-    assert gang.levers[:1] == alone.levers[:1]  # as many general rows in an epoch
-    left, right = lab.weights(alone), lab.weights(gang)
+    two = run(lab, make(lab, "two", strategy=strategy, **settings))
+    assert {choice.name: choice.value for choice in two.resolved}["training.strategy"] == strategy
+    assert {choice.name: choice.value for choice in two.resolved}["training.microBatchSize"] == "4"
+    assert losses(two) == pytest.approx(losses(alone), abs=1e-4)
+    assert two.levers[:1] == alone.levers[:1]  # as many general rows in an epoch
+    left, right = lab.weights(alone), lab.weights(two)
     # Softmax takes no notice of a key's bias: its gradient is rounding alone, which Adam enlarges.
     for name, value in ((n, v) for n, v in left.items() if not n.endswith("key.bias")):
         assert torch.allclose(value, right[name], atol=1e-4), name
@@ -101,7 +99,7 @@ def test_a_gang_goes_on_as_if_nothing_had_happened(
     mixed = {"replay": "0.2"}  # 24 rows beside 96: 15 steps an epoch
     spec = with_general(lab, "parts", strategy=strategy, general=mixed, **settings)
     without_dropout(lab, spec.model_digest)
-    whole = torchrun(lab, spec)
+    whole = gang(lab, spec)
     assert whole.steps == 30
     weights = lab.weights(whole)
 
@@ -111,7 +109,7 @@ def test_a_gang_goes_on_as_if_nothing_had_happened(
             if int(place.name.rpartition("-")[2]) > step:
                 shutil.rmtree(place)
         (lab.workspace / layout.stage("parts", "train") / layout.RESULT).unlink(missing_ok=True)
-        result = torchrun(lab, spec, processes) if processes > 1 else lab.train(spec)
+        result = gang(lab, spec, processes) if processes > 1 else lab.train(spec)
         assert values(result)["resumed_from_step"] == step
         assert losses(result) == pytest.approx(losses(whole), abs=1e-4)
         return dict(lab.weights(result))
@@ -145,8 +143,9 @@ if find_spec(
         without_dropout(lab, one.model_digest)
         alone = lab.train(one)
         spec = lab.spec(task, run=f"zero{stage}", strategy=f"ZeRO{stage}", **settings)
-        gang = torchrun(lab, spec)
-        assert values(gang)["eval_loss"] == pytest.approx(values(alone)["eval_loss"], abs=1e-4)
+        assert values(gang(lab, spec))["eval_loss"] == pytest.approx(
+            values(alone)["eval_loss"], abs=1e-4
+        )
 
 
 def losses(result: TrainResult) -> dict[str, float]:

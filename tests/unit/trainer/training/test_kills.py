@@ -5,7 +5,6 @@ OIKYO_KILLS says how many times; the suite's few are the same code as the hundre
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import time
@@ -17,6 +16,7 @@ import pytest
 
 from oikyo.api import workspace as layout
 from oikyo_trainer.training.checkpoint import Damaged, verify
+from unit.trainer.training.processes import in_child
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KILLS = int(os.environ.get("OIKYO_KILLS", "20"))
@@ -26,37 +26,6 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": "3e-3",
     "checkpoints": {"every_steps": 2, "keep": 2},
 }
-
-
-def stage_process(lab: Any, spec: Any) -> Any:
-    """The train stage as a process, forked from one that has imported everything and done nothing.
-
-    Not from this one: other tests have used its compute threads, which a fork leaves behind dead.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["oikyo_trainer.training.train", "transformers.trainer"])
-    path = lab.workspace / "spec.json"
-    path.write_text(lab.tokenised(spec).json_line())
-    words = ["train", "--spec", str(path), "--workspace", str(lab.workspace), "--port", "0"]
-    return context.Process(target=end_as_the_stage, args=(words,))
-
-
-def end_as_the_stage(words: list[str]) -> None:
-    from oikyo_trainer.__main__ import main
-
-    raise SystemExit(main(words))
-
-
-def in_child(lab: Any, spec: Any, killed: Callable[[], bool] = lambda: False) -> bool:
-    """Train in a process; SIGKILL it once `killed` says so. Whether it came to its end."""
-    child = stage_process(lab, spec)
-    child.start()
-    while child.is_alive() and not killed():
-        time.sleep(0.002)
-    if child.is_alive():
-        child.kill()
-    child.join()
-    return (lab.workspace / layout.stage(spec.run, "train") / layout.RESULT).exists()
 
 
 def random_moment(folder: Path, after: int, dice: random.Random) -> Callable[[], bool]:

@@ -17,7 +17,7 @@ from oikyo_trainer.training.replay import Mixed, replayed
 from oikyo_trainer.training.tokenfiles import SplitWriter, TokenRows, open_rows
 from unit.trainer.training.conftest import Lab
 from unit.trainer.training.general import a_base_that_knows, with_general
-from unit.trainer.training.test_kills import in_child
+from unit.trainer.training.processes import in_child
 
 pytestmark = pytest.mark.timeout(300)
 RATES = {"Full": "5e-3", "LoRA": "4e-3"}

@@ -13,7 +13,7 @@ import pytest
 
 from oikyo.api import workspace as layout
 from oikyo.api.stages import EXIT_RETRY
-from unit.trainer.training.test_kills import in_child, stage_process
+from unit.trainer.training.processes import in_child, stage_process
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SETTINGS: dict[str, Any] = {

@@ -1,0 +1,116 @@
+"""The train stage as processes of their own: alone, or as the gang that torchrun makes.
+
+They are forked from one that has imported everything and done nothing: a gang by torchrun spends three
+quarters of its time on imports. One test starts torchrun itself, and so do those of tests/cluster.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from oikyo.api import workspace as layout
+from oikyo.api.stages import LastWords, TrainResult
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["oikyo_trainer.training.train", "transformers.trainer"])
+LONGEST = 170
+"""Seconds for a gang to end."""
+
+
+def nothing() -> None:
+    """To be done in a process before its stage: nothing."""
+
+
+def words_of(lab: Any, spec: Any) -> list[str]:
+    """The command line of the stage, with the spec in a file."""
+    path: Path = lab.workspace / f"{spec.run}.json"
+    path.write_text(lab.tokenised(spec).json_line())
+    return ["train", "--spec", str(path), "--workspace", str(lab.workspace), "--port", "0"]
+
+
+def stage_process(
+    lab: Any, spec: Any, environment: dict[str, str] | None = None, first: Any = nothing
+) -> Any:
+    """The train stage as a process, not from this one: its compute threads would be dead after a fork."""
+    return FORKS.Process(
+        target=end_as_the_stage, args=(words_of(lab, spec), environment or {}, first)
+    )
+
+
+def end_as_the_stage(
+    words: list[str], environment: dict[str, str], first: Callable[[], None]
+) -> None:
+    from oikyo_trainer.__main__ import main
+
+    os.environ.update(environment)
+    first()
+    raise SystemExit(main(words))
+
+
+def in_child(lab: Any, spec: Any, killed: Callable[[], bool] = lambda: False) -> bool:
+    """Train in a process; SIGKILL it once `killed` says so. Whether it came to its end."""
+    child = stage_process(lab, spec)
+    child.start()
+    while child.is_alive() and not killed():
+        time.sleep(0.002)
+    if child.is_alive():
+        child.kill()
+    child.join()
+    return (lab.workspace / layout.stage(spec.run, "train") / layout.RESULT).exists()
+
+
+def gang(
+    lab: Any, spec: Any, processes: int = 2, first: Callable[[], None] = nothing
+) -> TrainResult:
+    """Train on loopback by so many processes, with the environment that torchrun gives them."""
+    port = str(free_port())
+    ranks = [
+        stage_process(lab, spec, environment(rank, processes, port), first)
+        for rank in range(processes)
+    ]
+    for rank in ranks:
+        rank.start()
+    try:
+        end = time.monotonic() + LONGEST
+        while any(rank.is_alive() for rank in ranks):
+            assert time.monotonic() < end, f"the gang did not end within {LONGEST} s"
+            assert not any(rank.exitcode for rank in ranks), [rank.exitcode for rank in ranks]
+            time.sleep(0.02)
+        assert [rank.exitcode for rank in ranks] == [0] * processes
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.join()
+    return result_of(lab, spec)
+
+
+def environment(rank: int, processes: int, port: str) -> dict[str, str]:
+    place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    size = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    return {
+        **place,
+        **size,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def result_of(lab: Any, spec: Any) -> TrainResult:
+    """What the stage left behind."""
+    path = lab.workspace / layout.stage(spec.run, "train") / layout.RESULT
+    result = LastWords.model_validate_json(path.read_bytes()).result
+    assert isinstance(result, TrainResult)
+    return result
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
