@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from tokenizers import Tokenizer
@@ -64,6 +65,24 @@ def test_a_training_that_cannot_fit_is_refused_before_anything_is_kept(desk: Des
     assert refused.value.reason == "MemoryTooSmall"
     assert "give each process" in refused.value.next_step
     assert not (desk.workspace / "models").exists()
+
+
+def test_a_version_and_tokens_that_were_deleted_are_made_again(desk: Desk) -> None:
+    path = desk.rows("rows.jsonl", ROWS)
+    first = desk.prepare(path, training=training(None))
+    assert first.tokens_digest is not None
+    tokens = desk.workspace / layout.tokens(first.tokens_digest)
+    dataset = desk.workspace / layout.dataset(first.dataset_digest)
+    assert json.loads((tokens / layout.MANIFEST).read_text())["dataset"] == first.dataset_digest
+    before = {file.name: file.read_bytes() for file in (*tokens.iterdir(), *dataset.iterdir())}
+    for folder in ("tokens", "datasets", "models"):
+        shutil.rmtree(desk.workspace / folder)
+    again = desk.prepare(path, training=training(None))
+    assert (again.tokens_digest, again.dataset_digest) == (
+        first.tokens_digest,
+        first.dataset_digest,
+    )
+    assert {f.name: f.read_bytes() for f in (*tokens.iterdir(), *dataset.iterdir())} == before
 
 
 def test_the_rows_are_tokens_before_a_gpu_is_asked_for(desk: Desk) -> None:
