@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from .columns import Columns
 from .example import Example, converter, label_of
 from .findings import BadRow, RowFault
-from .keys import keys_of_columns
+from .keys import Index, keys_of_columns
 from .piece import PIECE_CHARACTERS, PIECE_ROWS, SCHEMAS, Form, Piece
 from .readers.row import LONGEST_ROW, Item, Row
 
@@ -55,14 +55,16 @@ def pieces(form: Form, items: Iterable[Item]) -> Iterator[Piece]:
 def _piece(form: Form, chunk: Sequence[Item]) -> Piece:
     rows = [item for item in chunk if type(item) is Row]
     columns = _columns(form.columns, [row.values for row in rows])
-    looked = _looked_at(form.columns, rows, columns)
+    lengths = _lengths(columns)
+    looked = _looked_at(form.columns, rows, columns, lengths)
     bad = [item for item in chunk if isinstance(item, BadRow)]
     if looked:
         worse = {place: one for place, one in looked.items() if isinstance(one, BadRow)}
         bad = _in_order(chunk, worse)
         columns = _mended(columns, looked)
         rows = [row for place, row in enumerate(rows) if place not in worse]
-    return _of_columns(form, len(chunk), bad, rows, columns)
+        lengths = _lengths(columns)
+    return _of_columns(form, len(chunk), bad, rows, columns, lengths)
 
 
 def _columns(form: Columns, values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -121,9 +123,11 @@ def _is_unicode(value: str | None) -> bool:
         return False
 
 
-def _looked_at(form: Columns, rows: Sequence[Row], columns: Mapping[str, Any]) -> Looked:
+def _looked_at(
+    form: Columns, rows: Sequence[Row], columns: Mapping[str, Any], lengths: Index
+) -> Looked:
     """The rows that are not clean, as the converter sees them."""
-    odd = _lengths(columns) > LONGEST_ROW
+    odd = lengths > LONGEST_ROW
     for column in columns.values():
         if column.null_count:
             odd |= np.asarray(pc.is_null(column))
@@ -131,10 +135,10 @@ def _looked_at(form: Columns, rows: Sequence[Row], columns: Mapping[str, Any]) -
     return {place: convert(rows[place]) for place in np.flatnonzero(odd).tolist()}
 
 
-def _lengths(columns: Mapping[str, Any]) -> Any:  # an array of numbers
+def _lengths(columns: Mapping[str, Any]) -> Index:
     """Characters of each row, its label apart."""
     texts = [_characters(one) for role, one in columns.items() if role != "label"]
-    return np.sum(texts, axis=0, dtype=np.int64)
+    return np.asarray(np.sum(texts, axis=0, dtype=np.int64))
 
 
 def _characters(texts: Any) -> Any:  # an array of numbers
@@ -173,7 +177,12 @@ def _mended(columns: Mapping[str, Any], looked: Looked) -> dict[str, Any]:
 
 
 def _of_columns(
-    form: Form, count: int, bad: Sequence[BadRow], rows: Sequence[Row], columns: Mapping[str, Any]
+    form: Form,
+    count: int,
+    bad: Sequence[BadRow],
+    rows: Sequence[Row],
+    columns: Mapping[str, Any],
+    lengths: Index,
 ) -> Piece:
     shape = form.columns.shape
     asked, answer = (*columns.values(), pa.array([""] * len(rows), pa.string()))[:2]
@@ -186,7 +195,7 @@ def _of_columns(
         keys=keys_of_columns(form.split.seed, asked, answer),
         marks=b"",
         lines=array("q", [row.line for row in rows]),
-        lengths=array("i", _lengths(columns).astype(np.int32).tobytes()),
+        lengths=array("i", lengths.astype(np.int32).tobytes()),
         labels=labels,
         codes=array("i", codes),
         sliced=tuple(sliced) if form.slice_by else (),

@@ -241,7 +241,9 @@ def _take(batch: Batch, piece: Index, batches: Index, ends: Index) -> Any:  # py
     for number, places in zip(numbers.tolist(), np.split(ordered, begins[1:]), strict=True):
         first = int(ends[number - 1]) if number else 0
         parts.append(batch(number).take(pa.array(places - first, type=pa.int64())))
-    table = pa.Table.from_batches(parts).combine_chunks()
+    table = pa.Table.from_batches(parts)
+    parts.clear()  # each step copies: what it was made of is to go first
+    table = table.combine_chunks()
     if (order[1:] > order[:-1]).all():
         return table
     back = np.empty(len(piece), dtype=np.int64)

@@ -38,7 +38,7 @@ from .lessons import Lessons
 from .slicing import SliceColumns
 from .split import SIDES, TRAIN, Sides
 from .spool import Index, Rows, Spool
-from .threads import in_order
+from .threads import ahead
 
 log = logging.getLogger("oikyo.data")
 
@@ -180,7 +180,7 @@ def _tables(
         columns = [ids(rows.rows[piece]), names, *texts.columns, *beside]
         return pa.Table.from_arrays(columns, schema=schema)
 
-    return in_order(table, spool.gather(index, rows.lengths))
+    return ahead(map(table, spool.gather(index, rows.lengths)))  # one piece is compressed meanwhile
 
 
 def ids(keys: npt.NDArray[np.uint64]) -> Any:  # pyarrow is untyped

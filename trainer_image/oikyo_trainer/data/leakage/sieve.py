@@ -92,9 +92,9 @@ def sieve_of(ngram: int, spool: Spool, rows: Rows, side: Index) -> Sieve:
 def _in_a_row(held: Mask, first: Index, count: int) -> Mask:
     """Of the runs that begin at the words `first`, those that are `held` with the `count` - 1 after them."""
     found = np.zeros(len(held), dtype=bool)
-    last = len(held) - count + 1
-    if last > 0:
-        sums = np.concatenate([[0], np.cumsum(held)])
-        beside = first[count - 1 :] - first[:last] == count - 1
-        found[:last] = beside & (sums[count:] - sums[:last] == count)
+    at = np.flatnonzero(held)  # few are
+    if len(at) >= count:
+        begin, end = at[: len(at) - count + 1], at[count - 1 :]
+        beside = (end - begin == count - 1) & (first[end] - first[begin] == count - 1)
+        found[begin[beside]] = True
     return found
