@@ -28,6 +28,14 @@ FAMILIES = ("bert", "gpt2", "llama", "qwen3")
 OTHERS = ("OFT", "LayerNorm", "PromptTuning", "IA3")
 """Methods beside Full and LoRA."""
 LIMIT = 0.15
+INTRO = """# Memory: predicted and measured
+
+Two optimizer steps on a CPU, one thread, each case in its own process, all of them in one run of
+`python bench/bench_memory_prediction.py --workers 4 --write bench/memory-prediction.md`. What autograd keeps is counted;
+what the holes of the heap add are shares that were set on earlier runs of this grid and stayed as they were for this one
+([how memory is predicted](../docs/explanation/memory.md)). A forked process counts of the libraries only the pages that it touches,
+so its base is lower than the 960 MiB of a trainer.
+"""
 Case = dict[str, Any]  # one line of the grid, as JSON
 
 
@@ -227,7 +235,7 @@ def main() -> int:
     text = table(lines)
     print(text)
     if given.write:
-        given.write.write_text(f"# Memory: predicted and measured\n\n{text}\n", encoding="utf-8")
+        given.write.write_text(f"{INTRO}\n{text}\n", encoding="utf-8")
     return 0
 
 
