@@ -18,8 +18,17 @@ from oikyo.api import workspace as layout
 from oikyo.api.stages import LastWords, TrainResult
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["oikyo_trainer.training.train", "transformers.trainer"])
-LONGEST = 170
+FORKS.set_forkserver_preload(
+    [
+        "oikyo_trainer.training.train",
+        "torch.distributed.checkpoint.state_dict",
+        "torch.distributed.fsdp",
+        "torch.distributed.tensor.parallel",
+        "transformers.models.llama.modeling_llama",
+        "transformers.trainer",
+    ]
+)
+LONGEST = 300
 """Seconds for a gang to end."""
 
 

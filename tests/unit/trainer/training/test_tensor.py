@@ -11,7 +11,7 @@ import pytest
 from oikyo.api import workspace as layout
 from oikyo.api.stages import TrainResult, TrainSpec
 from unit.trainer.training.conftest import WORDS, digest, metrics, tokenizer
-from unit.trainer.training.forked import forked
+from unit.trainer.training.processes import gang
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SETTINGS: dict[str, Any] = {
@@ -81,12 +81,12 @@ def test_tensor_groups_reach_the_loss_of_one_process(
     base = a_base(lab, kind, tied=tied)
     alone = lab.train(a_spec(lab, base, "alone", label_smoothing="0.1", micro_batch_size=2))
     settings = {**GROUPS, "label_smoothing": "0.1", "micro_batch_size": 2}
-    gang = forked(lab, a_spec(lab, base, "gang", **settings), processes)
-    told = {choice.name: choice.value for choice in gang.resolved}
+    several = gang(lab, a_spec(lab, base, "gang", **settings), processes)
+    told = {choice.name: choice.value for choice in several.resolved}
     assert told["training.tensorParallelSize"] == "2"
-    assert metrics(gang)["eval_loss"] == pytest.approx(metrics(alone)["eval_loss"], abs=1e-4)
+    assert metrics(several)["eval_loss"] == pytest.approx(metrics(alone)["eval_loss"], abs=1e-4)
     _same_steps(history(lab, "alone"), history(lab, "gang"))
-    left, right = lab.weights(alone), lab.weights(gang)
+    left, right = lab.weights(alone), lab.weights(several)
     assert left.keys() == right.keys()
     # Softmax takes no notice of a key's bias: its gradient is rounding alone, which Adam enlarges.
     for name, value in ((n, v) for n, v in left.items() if not n.endswith("k_proj.bias")):
@@ -109,7 +109,7 @@ def test_a_checkpoint_of_groups_is_gone_on_from_by_any_number_of_processes(lab: 
 
     base = a_base(lab, "Qwen3", tied=True)
     spec = a_spec(lab, base, "parts", **GROUPS, gradient_checkpointing="Always")
-    whole = forked(lab, spec, 4)
+    whole = gang(lab, spec, 4)
     weights = lab.weights(whole)
     folder = lab.workspace / layout.checkpoints("parts")
 
@@ -119,7 +119,7 @@ def test_a_checkpoint_of_groups_is_gone_on_from_by_any_number_of_processes(lab: 
         (lab.workspace / layout.stage("parts", "train") / layout.RESULT).unlink(missing_ok=True)
         changed = spec.training.model_copy(update={"tensor_parallel_size": size})
         asked = spec.model_copy(update={"training": changed})
-        result: TrainResult = forked(lab, asked, processes)
+        result: TrainResult = gang(lab, asked, processes)
         assert metrics(result)["resumed_from_step"] == 6
         assert metrics(result)["eval_loss"] == pytest.approx(metrics(whole)["eval_loss"], abs=1e-4)
         return dict(lab.weights(result))
