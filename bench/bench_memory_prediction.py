@@ -1,11 +1,13 @@
 """Predicted against measured peak memory of training steps, each case in its own process.
 
-    python bench/bench_memory_prediction.py [--only OFT,IA3] [--write bench/memory-prediction.md]
+    python bench/bench_memory_prediction.py [--only OFT,IA3] [--workers 4] [--write bench/memory-prediction.md]
 
 Models are built from configs with random weights. A case first trains a model of nothing, which gives the
 base; then two optimizer steps of the model itself. Measured: the peak of resident memory above the base
 (Linux: VmHWM, reset through clear_refs). Predicted: the terms of oikyo_trainer.planning above the base.
 The loop is the forward, loss, backward and AdamW of the trainer; checkpoints and data are not part of it.
+The processes are forked from one that has loaded the libraries and computed nothing: a peak is a process's own,
+so several may run at once.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -23,7 +25,6 @@ from typing import Any
 from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 
-ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = ("bert", "gpt2", "llama", "qwen3")
 OTHERS = ("OFT", "LayerNorm", "PromptTuning", "IA3")
 """Methods beside Full and LoRA."""
@@ -180,16 +181,57 @@ def run_case(case: Case) -> dict[str, int]:
     return {"base": base, "measured": status("VmHWM") - base, "predicted": predicted}
 
 
-def measure(case: Case) -> dict[str, int]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": _paths()}
-    command = [sys.executable, __file__, "--case", json.dumps(case)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    found: dict[str, int] = json.loads(ended.stdout.splitlines()[-1])
-    return found
+def load_libraries() -> None:
+    """What every case would import, before the first of them is forked; starts no thread."""
+    import torch
+    import transformers.models.bert.modeling_bert
+    import transformers.models.gpt2.modeling_gpt2
+    import transformers.models.llama.modeling_llama
+    import transformers.models.qwen3.modeling_qwen3  # noqa: F401
+
+    import oikyo_trainer.planning.predict
+    import oikyo_trainer.training.dropout
+    import oikyo_trainer.training.gelu
+    import oikyo_trainer.training.methods.adapters
+    import oikyo_trainer.training.methods.lowrank  # noqa: F401
+
+    torch.set_num_threads(1)
 
 
-def _paths() -> str:
-    return os.pathsep.join(str(ROOT / name) for name in ("operator", "trainer_image"))
+def start(case: Case) -> tuple[int, int]:
+    """Process that runs the case, and the end of the pipe where it will tell what it found."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writer)
+        return child, reader
+    code = 1
+    try:
+        os.write(writer, json.dumps(run_case(case)).encode())
+        code = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def measured(cases: list[Case], workers: int) -> list[tuple[Case, dict[str, int]]]:
+    """All cases, in their order; raises SystemExit for one that failed."""
+    waiting, running = list(range(len(cases)))[::-1], dict[int, tuple[int, int]]()
+    found: dict[int, dict[str, int]] = {}
+    while waiting or running:
+        while waiting and len(running) < workers:
+            number = waiting.pop()
+            child, reader = start(cases[number])
+            running[child] = (number, reader)
+        child, code = os.wait()
+        number, reader = running.pop(child)
+        if code:
+            raise SystemExit(f"{json.dumps(cases[number])} failed: its error is above")
+        with os.fdopen(reader, "rb") as pipe:
+            found[number] = json.load(pipe)
+        print(json.dumps({**cases[number], **found[number]}), flush=True)
+    return [(case, found[number]) for number, case in enumerate(cases)]
 
 
 def table(lines: list[tuple[Case, dict[str, int]]]) -> str:
@@ -218,20 +260,13 @@ def table(lines: list[tuple[Case, dict[str, int]]]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--case", help="run one case in this process, as JSON")
     parser.add_argument("--only", default="", help="methods, with commas; all when left out")
+    parser.add_argument("--workers", type=int, default=1, help="cases at once; default: 1")
     parser.add_argument("--write", type=Path, help="file for the table")
     given = parser.parse_args()
     wanted = set(filter(None, given.only.split(",")))
-    if given.case:
-        print(json.dumps(run_case(json.loads(given.case))))
-        return 0
-    lines: list[tuple[Case, dict[str, int]]] = []
-    for case in grid():
-        if wanted and case["method"] not in wanted:
-            continue
-        lines.append((case, measure(case)))
-        print(json.dumps({**case, **lines[-1][1]}), flush=True)
+    load_libraries()
+    lines = measured([c for c in grid() if not wanted or c["method"] in wanted], given.workers)
     text = table(lines)
     print(text)
     if given.write:
