@@ -165,7 +165,7 @@ def _look_into(read: _Read, kept: Kept, sides: Sides) -> None:
     labels.check(read.intake, read.rows, sides)
     targets.check(read.intake, read.rows, sides)
     if read.spec.slice_by:
-        from .insight import groups  # scipy's statistics, half a second that only slices need
+        from .insight import groups  # scipy, a tenth of a second that only slices need
 
         sliced = groups.of_rows(read.intake, read.rows, sides, read.spool)
         read.told["slices"] = groups.check(read.intake, sliced)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from ..split import SIDES, TEST, TRAIN
 from ..spool import Mask
@@ -111,7 +111,7 @@ def skews(table: Table) -> list[Skew]:
     outcomes = _outcomes(table)
     for column in columns(table)[0]:
         groups = [(v, m) for v, m in _groups(table, column) if m.any() and not m.all()]
-        z = norm.ppf(1 - LEVEL / 2 / max(1, len(groups) * len(outcomes)))
+        z = ndtri(1 - LEVEL / 2 / max(1, len(groups) * len(outcomes)))
         for value, mask in groups:
             for outcome, has in outcomes:
                 skew = _skew(column, value, outcome, mask, has, float(z))
