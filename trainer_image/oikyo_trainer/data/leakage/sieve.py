@@ -29,7 +29,10 @@ class Sieve:
 
     def __init__(self, ngram: int, runs: int, texts: int) -> None:
         self._ngram, self.size = ngram, min(ngram, WITHIN)
+        self._length = ngram - self.size + 1
+        """Runs of `size` words in one of `ngram`."""
         self._runs, self._short = _Filter(runs), _Filter(texts)
+        self._any_short = False
 
     def add(self, words: Words) -> None:
         hashes, first = runs_of(words, self.size)
@@ -38,7 +41,9 @@ class Sieve:
         begins = np.ones(len(first), dtype=bool)
         begins[1:] = text[1:] != text[:-1]
         short = np.bincount(words.text, minlength=len(words.row))[text] < self._ngram
-        self._short.add(hashes[begins & short])
+        beginnings = hashes[begins & short]
+        self._short.add(beginnings)
+        self._any_short |= bool(len(beginnings))
 
     def rows(self, words: Words) -> Index:
         """The rows of the table of `words` that may hold a known run."""
@@ -46,11 +51,28 @@ class Sieve:
 
     def rows_of(self, words: Words, hashes: Hashes, first: Index) -> Index:
         """As `rows`; the runs of `size` words are given, as runs_of makes them."""
-        held = self._runs.has(hashes)
-        maybe = _in_a_row(held, first, self._ngram - self.size + 1)
+        places = self._worth_a_look(hashes)
+        held = np.zeros(len(hashes), dtype=bool)
+        held[places] = self._runs.has(hashes[places])
+        maybe = _in_a_row(held, first, self._length)
         inside = np.flatnonzero(held)
         maybe[inside] |= self._short.has(hashes[inside])
         return np.unique(words.row[words.text[first[maybe]]])
+
+    def _worth_a_look(self, hashes: Hashes) -> Index:
+        """The places around which a known run may be.
+
+        A known run is `length` of these in a row: asked at every second part of that, two neighbours
+        must be known. Where shorter texts are known every place may be the beginning of one.
+        """
+        step = self._length // 2
+        if step < 2 or self._any_short:
+            return np.arange(len(hashes))
+        asked = np.arange(0, len(hashes), step)
+        known = self._runs.has(hashes[asked])
+        two = asked[:-1][known[:-1] & known[1:]]
+        around = np.arange(1 - self._length, self._length + step)
+        return np.unique(np.clip(two[:, None] + around, 0, max(len(hashes) - 1, 0)))
 
 
 class _Filter:
