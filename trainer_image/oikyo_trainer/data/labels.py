@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .findings import excerpt
 from .intake import Intake
 from .split import TRAIN, Sides
-from .spool import Rows
+from .spool import Mask, Rows, counted
 
 TYPO, PLACEHOLDER, SMALL, IMBALANCE = (
     "label-typo",
@@ -48,14 +48,14 @@ def check(intake: Intake, rows: Rows, sides: Sides) -> None:
         return
     if intake.several:
         return  # two sets that share a name are no typing error, and most sets are small
-    kept = np.flatnonzero(sides >= 0)
-    counts = np.bincount(rows.label_codes[kept], minlength=len(rows.labels))
+    kept = sides >= 0
+    counts = counted(rows.label_codes, kept, len(rows.labels))
     told = dict(typos(rows.labels, counts))
     for code, message in {**_placeholders(rows.labels, counts), **told}.items():
         kind = TYPO if code in told else PLACEHOLDER
-        for row in kept[rows.label_codes[kept] == code].tolist():
+        for row in np.flatnonzero(kept & (rows.label_codes == code)).tolist():
             intake.found(kind, rows, row, message)
-    _small(intake, rows, np.flatnonzero(sides == TRAIN), counts)
+    _small(intake, rows, sides == TRAIN, counts)
     _imbalance(intake, rows, kept, counts)
 
 
@@ -173,10 +173,10 @@ def distance(one: str, other: str, most: int) -> int:
     return min(last[-1], most + 1)
 
 
-def _small(intake: Intake, rows: Rows, train: npt.NDArray[np.int64], counts: Counts) -> None:
-    learnt = np.bincount(rows.label_codes[train], minlength=len(rows.labels))
+def _small(intake: Intake, rows: Rows, train: Mask, counts: Counts) -> None:
+    learnt = counted(rows.label_codes, train, len(rows.labels))
     for code in np.flatnonzero((learnt < FEWEST) & (counts > 0)).tolist():
-        own = train[rows.label_codes[train] == code]
+        own = np.flatnonzero(train & (rows.label_codes == code))
         if len(own):
             message = (
                 f"the class {excerpt(rows.labels[code])!r} has only {_rows(len(own))} to learn from"
@@ -184,12 +184,12 @@ def _small(intake: Intake, rows: Rows, train: npt.NDArray[np.int64], counts: Cou
             intake.found(SMALL, rows, int(own[0]), message, count=len(own))
 
 
-def _imbalance(intake: Intake, rows: Rows, kept: npt.NDArray[np.int64], counts: Counts) -> None:
+def _imbalance(intake: Intake, rows: Rows, kept: Mask, counts: Counts) -> None:
     code = int(counts.argmax())
     if counts[code] <= Decimal(intake.findings.checks[IMBALANCE].max) * len(rows):
         return
-    first = int(kept[rows.label_codes[kept] == code][0])
-    share = 100 * int(counts[code]) / len(kept)
+    first = int((kept & (rows.label_codes == code)).argmax())
+    share = 100 * int(counts[code]) / int(kept.sum())
     message = (
         f"the class {excerpt(rows.labels[code])!r} has {share:.1f} % of the rows: a model that "
         "always answers it is right so often"

@@ -13,7 +13,7 @@ from .dedup import Kept
 from .intake import Intake
 from .judge import Judged
 from .split import SIDES, Sides
-from .spool import Index, Rows
+from .spool import Index, Mask, Rows, counted, slices
 
 EXAMPLES = 20
 HISTOGRAM = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536, 1 << 20)
@@ -63,9 +63,7 @@ def of_rows(
     report["conflicts"] = _conflicts(intake, rows, kept)
     report["findings"] = [one.report() for one in judged]
     bounds = targets.bounds(rows, sides)
-    report["splits"] = {
-        name: _side(rows, np.flatnonzero(sides == side), bounds) for side, name in enumerate(SIDES)
-    }
+    report["splits"] = {name: _side(rows, sides == side, bounds) for side, name in enumerate(SIDES)}
     report["notes"] = _notes(rows, sides)
     return report
 
@@ -102,15 +100,17 @@ def _answer(intake: Intake, rows: Rows, row: int) -> dict[str, str]:
     return {**told, "label": rows.labels[rows.label_codes[row]]} if rows.labels else told
 
 
-def _side(rows: Rows, index: Index, bounds: targets.Bounds) -> Report:
-    lengths = rows.lengths[index]
-    counts = np.bincount(np.searchsorted(HISTOGRAM, lengths), minlength=len(HISTOGRAM) + 1)
+def _side(rows: Rows, own: Mask, bounds: targets.Bounds) -> Report:
+    lengths = rows.lengths[own]
+    counts = np.zeros(len(HISTOGRAM) + 1, dtype=np.int64)
+    for part in slices(len(lengths)):
+        counts += np.bincount(np.searchsorted(HISTOGRAM, lengths[part]), minlength=len(counts))
     side: Report = {
-        "rows": len(index),
+        "rows": len(lengths),
         "characters": {
             "total": int(lengths.sum(dtype=np.int64)),
-            "median": float(np.median(lengths)) if len(index) else 0.0,
-            "longest": int(lengths.max()) if len(index) else 0,
+            "median": float(np.median(lengths)) if len(lengths) else 0.0,
+            "longest": int(lengths.max()) if len(lengths) else 0,
             "histogram": [
                 {"up_to": end, "rows": int(count)}
                 for end, count in zip(HISTOGRAM, counts[:-1], strict=True)
@@ -118,14 +118,14 @@ def _side(rows: Rows, index: Index, bounds: targets.Bounds) -> Report:
         },
     }
     if rows.labels:
-        side["labels"] = _label_counts(rows, index)
-    if rows.numbers is not None and len(index):
-        side["numbers"] = targets.describe(rows.numbers[index], bounds)
+        side["labels"] = _label_counts(rows, own)
+    if rows.numbers is not None and len(lengths):
+        side["numbers"] = targets.describe(rows.numbers[own], bounds)
     return side
 
 
-def _label_counts(rows: Rows, index: Index) -> dict[str, int]:
-    counts = np.bincount(rows.label_codes[index], minlength=len(rows.labels))
+def _label_counts(rows: Rows, own: Mask) -> dict[str, int]:
+    counts = counted(rows.label_codes, own, len(rows.labels))
     return {rows.labels[code]: int(counts[code]) for code in np.argsort(rows.labels)}
 
 
@@ -134,8 +134,7 @@ def _notes(rows: Rows, sides: Sides) -> list[str]:
     if not rows.labels:
         return []
     counts = [
-        np.bincount(rows.label_codes[sides == side], minlength=len(rows.labels))
-        for side in range(len(SIDES))
+        counted(rows.label_codes, sides == side, len(rows.labels)) for side in range(len(SIDES))
     ]
     together = np.sum(counts, axis=0)
     share = together / max(1, int(together.sum()))

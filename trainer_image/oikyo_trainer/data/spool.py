@@ -204,6 +204,14 @@ def slices(count: int) -> Iterator[slice]:
     return (slice(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE))
 
 
+def counted(codes: npt.NDArray[np.int32], mask: Mask, every: int) -> Index:
+    """How many rows of `mask` have each of `every` codes."""
+    counts = np.zeros(every, dtype=np.int64)
+    for part in slices(len(codes)):
+        counts += np.bincount(codes[part][mask[part]], minlength=every)
+    return counts
+
+
 def _words(hashes: bytes) -> npt.NDArray[np.uint64]:
     """Hashes as 64-bit numbers, their first byte the highest."""
     return np.frombuffer(hashes, dtype=">u8").astype("<u8")

@@ -26,7 +26,7 @@ from ..intake import Intake
 from ..report import where
 from ..slicing import META
 from ..split import SIDES, Sides
-from ..spool import Index, Rows, Spool
+from ..spool import Index, Mask, Rows, Spool, slices
 from ..version import SYNTHETIC
 
 CUT = 2000
@@ -87,7 +87,7 @@ def of_version(folder: Path, limit: int, *, made: bool = False) -> Table:
 
 def of_rows(intake: Intake, rows: Rows, sides: Sides, spool: Spool, limit: int) -> Table:
     """The kept rows of a running prepare."""
-    kept = np.flatnonzero(sides >= 0)
+    kept = sides >= 0
     order = least(rows, kept, limit)
     parts = [
         _with_names(intake, rows, sides, piece, texts)
@@ -98,16 +98,21 @@ def of_rows(intake: Intake, rows: Rows, sides: Sides, spool: Spool, limit: int) 
         if parts
         else _with_names(intake, rows, sides, order, spool.schema.empty_table())
     )
-    table = _table(spool.shape, together, len(kept))
+    table = _table(spool.shape, together, int(kept.sum()))
     return replace(table, several=intake.several)
 
 
-def least(rows: Rows, kept: Index, limit: int) -> Index:
+def least(rows: Rows, kept: Mask, limit: int) -> Index:
     """The `limit` rows of `kept` with the least ids, in their order."""
-    share = 2 * limit / max(1, len(kept))
-    near = kept[rows.rows[kept, 0] < np.uint64(share * 2**64)] if share < 1 else kept
+    share = 2 * limit / max(1, int(kept.sum()))
+    most = np.uint64(share * 2**64) if share < 1 else np.uint64(2**64 - 1)
+    parts = [
+        np.flatnonzero(kept[part] & (rows.rows[part, 0] <= most)) + part.start
+        for part in slices(len(kept))
+    ]
+    near = np.concatenate([np.zeros(0, dtype=np.int64), *parts])
     if len(near) < limit:  # ids are hashes: twice as many were to be expected
-        near = kept
+        near = np.flatnonzero(kept)
     order: Index = near[np.lexsort((rows.rows[near, 1], rows.rows[near, 0]))][:limit]
     return order
 
