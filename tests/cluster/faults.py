@@ -16,6 +16,7 @@ from kit.cluster import Cluster
 from kit.small_images import TOOLS_IMAGE
 from kit.volumes import SmallVolume
 from kube import Kube, condition, wait_for
+from oikyo_trainer.training.manifest import verify
 from road import NAMESPACE, SYSTEM
 
 NAME = "faults"
@@ -69,6 +70,10 @@ class Training:
             )
         ]
         return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+    def kept(self) -> int:
+        """Step of the newest checkpoint on the volume, which needs no API server to be read."""
+        return verify(self.checkpoints()[-1]).step
 
     def progress(self) -> dict[str, float]:
         told = self.status().get("progress", {})
@@ -140,6 +145,19 @@ def limit(group: Path, *, percent: int | None) -> None:
         (group / "cpu.cfs_quota_us").write_text(str(quota))
 
 
+@contextmanager
+def slowed(training: Training, *, percent: int | None) -> Iterator[None]:
+    """Every worker of the newest attempt is held to so many hundredths of a processor, None: to none."""
+    groups = {cpu_group(process) for process in training.workers()}
+    for group in groups:
+        limit(group, percent=percent)
+    try:
+        yield
+    finally:
+        for group in groups:
+            limit(group, percent=None)
+
+
 def scale(kube: Kube, replicas: int) -> None:
     kube(
         "scale",
@@ -155,6 +173,15 @@ def scale(kube: Kube, replicas: int) -> None:
         lambda: len(kube.items("pods", SYSTEM, "app.kubernetes.io/name=oikyo")) == replicas,
         90,
     )
+
+
+def restarts(kube: Kube) -> dict[str, int]:
+    """How often the containers of each operator were started anew."""
+    pods = kube.items("pods", SYSTEM, "app.kubernetes.io/name=oikyo")
+    return {
+        pod["metadata"]["name"]: sum(c["restartCount"] for c in pod["status"]["containerStatuses"])
+        for pod in pods
+    }
 
 
 def leader(kube: Kube) -> str:

@@ -205,6 +205,8 @@ def api_server_flags(state: Path, address: str, port: int, etcd_port: int) -> li
         f"--service-account-key-file={pki}/sa.pub",
         f"--service-account-signing-key-file={pki}/sa.key",
         f"--service-account-issuer=https://kubernetes.default.svc.{DOMAIN}",
+        # A pod's token ends after its 3607 s; by default it would be taken for a year.
+        "--service-account-extend-token-expiration=false",
         "--allow-privileged",
         f"--audit-policy-file={state}/audit-policy.yaml",
         f"--audit-log-path={state}/log/audit.log",
