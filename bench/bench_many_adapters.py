@@ -150,8 +150,10 @@ def measure(servers: list[Server], where: dict[str, str], requests: int) -> Meas
 
 
 def gate(one: dict[str, str], many: dict[str, str]) -> None:
-    said = {model: ask(url, model, "red green ") for model, url in one.items()}
-    alone = {model: ask(url, model, "red green ") for model, url in many.items()}
+    said, alone = (
+        {model: tuple(ask(url, model, f"{word} ") for word in WORDS) for model, url in side.items()}
+        for side in (one, many)
+    )
     if said != alone:
         raise SystemExit("GATE: an adapter answers differently beside others than alone")
     if len(set(said.values())) < len(said):
