@@ -67,7 +67,9 @@ def _verdict(found: list[advice.Advice]) -> tuple[str, str]:
     severities = {one.severity for one in found}
     if "Error" in severities:
         return "Mend first", "bad"
-    return ("Worth a look", "warn") if "Warning" in severities else ("Nothing found", "good")
+    if "Warning" in severities:
+        return "Worth a look", "warn"
+    return "Within the limits" if found else "Nothing found", "good"
 
 
 def _dropped(report: Report) -> list[tuple[str, int, list[str]]]:
