@@ -143,9 +143,8 @@ def _lengths(columns: Mapping[str, Any]) -> Index:
 
 def _characters(texts: Any) -> Any:  # an array of numbers
     ascii_only = pc.all(pc.string_is_ascii(texts), min_count=0).as_py()
-    count = (
-        pc.binary_length if ascii_only else pc.utf8_length
-    )  # the one is known, the other counted
+    # Bytes are known, characters have to be counted.
+    count = pc.binary_length if ascii_only else pc.utf8_length
     return np.asarray(pc.fill_null(count(texts), 0))
 
 

@@ -104,11 +104,8 @@ class Quick:
         flat = np.empty(int(lengths.sum()), dtype=np.int32)
         for rows, matrix in parts:
             places = zip((ends - lengths)[rows].tolist(), ends[rows].tolist(), matrix, strict=True)
-            for (
-                start,
-                stop,
-                row,
-            ) in places:  # quicker than one index of all tokens, which is as large
+            # Row by row is quicker than one index of all tokens, which is as large as they are.
+            for start, stop, row in places:
                 flat[start:stop] = row[: stop - start]
         return Ragged(flat, ends)
 

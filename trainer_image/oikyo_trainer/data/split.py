@@ -2,8 +2,9 @@
 
 The first 64 bits of the hash are a uniform number u in [0, 1): test below the test share, then
 validation, then train. One exception keeps every class trainable: of each class (of each label, where
-rows have several) the row with the greatest u is always train. With split.stratify u orders the rows of each class, which are then cut at
-the shares; with split.timeBy the age of a row stands for u. See docs/explanation/splits.md.
+rows have several) the row with the greatest u is always train. With split.stratify u orders the rows of
+each class, which are then cut at the shares; with split.timeBy the age of a row stands for u. See
+docs/explanation/splits.md.
 """
 
 from __future__ import annotations

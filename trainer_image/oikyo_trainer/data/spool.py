@@ -119,9 +119,8 @@ class Spool:
     ) -> Iterator[tuple[Index, Any]]:
         """The rows `wanted`, in that order, as (indices, table) pieces of bounded size.
 
-        A mask of all rows takes an eighth of the memory of the numbers of most of them.
-
-        The next pieces are fetched by other threads meanwhile.
+        The next pieces are fetched by other threads meanwhile. A mask of all rows takes an eighth of the
+        memory of the numbers of most of them.
         """
         ends, lock = np.array(self._ends, dtype=np.int64), Lock()
         with self._path.open("rb") as file:

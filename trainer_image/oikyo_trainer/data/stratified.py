@@ -28,9 +28,8 @@ def below(
 ) -> tuple[Mask, ...]:
     """For each share, which rows are among the least of their class; `own` says which rows count.
 
-    `classes` has the class of each label; without it each label is one.
-
     `uniform` is the u of each row's family. A family of several classes counts for one of them.
+    `classes` has the class of each label; without it each label is one.
     """
     index = np.flatnonzero(own)
     found, last = _families(rows, families, index)

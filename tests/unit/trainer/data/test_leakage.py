@@ -25,7 +25,7 @@ from oikyo_trainer.data.intake import Intake
 from oikyo_trainer.data.leakage import leaks, quoted
 from oikyo_trainer.data.leakage.runs import Known, find
 from oikyo_trainer.data.leakage.sieve import Sieve
-from oikyo_trainer.data.leakage.watch import open_watch
+from oikyo_trainer.data.leakage.watch import open_watch, sample
 from oikyo_trainer.data.near import shingles
 from oikyo_trainer.data.near.shingles import words_of
 from oikyo_trainer.data.split import TEST, TRAIN, VALIDATION
@@ -282,6 +282,32 @@ def test_rows_that_were_seen_before_are_searched_as_if_they_were_not(
     # Most rows that hold no run are not read again.
     learnt = watched.sides == TRAIN
     assert watches[0].test.left[learnt].mean() < 0.5
+
+
+def test_a_sample_of_the_validation_split_is_among_the_rows_that_were_watched_for(
+    desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(5)
+    rows = [{"text": " ".join(prose(draw, 40)), "label": "ab"[n % 2]} for n in range(2000)]
+    spec = desk.spec(desk.rows("a.jsonl", rows))
+    asked: list[Any] = []
+
+    def opened(*given: Any) -> Any:
+        asked.append(open_watch(*given))
+        return asked[-1]
+
+    def sampled(*given: Any) -> Any:
+        asked.append(sample(*given))
+        return asked[-1]
+
+    monkeypatch.setattr(leaks, "open_watch", opened)
+    monkeypatch.setattr(quoted, "sample", sampled)
+    for module in (leaks, quoted):
+        monkeypatch.setattr(module, "SAMPLE", 8000)
+    found, _, _ = looked_at(spec, tmp_path / "staging")
+    watch, looked_for = asked
+    assert 20 < len(looked_for) < (found.sides == VALIDATION).sum()
+    assert watch.validation.of(looked_for) is not None  # else all rows are read again
 
 
 @pytest.mark.parametrize("count", [0, 400])

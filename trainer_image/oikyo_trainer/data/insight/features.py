@@ -53,9 +53,8 @@ def features(texts: list[str], seed: int = 0, characters: int = CHARACTERS) -> F
     if axes < 2:
         return None
     svd = TruncatedSVD(axes, n_iter=2, random_state=seed)
-    with np.errstate(
-        divide="ignore", invalid="ignore"
-    ):  # its shares of no variance: texts all alike
+    # Of texts that are all alike it shares out a variance of nothing.
+    with np.errstate(divide="ignore", invalid="ignore"):
         points = np.asarray(svd.fit_transform(table), dtype=np.float64)
     return Features(points, words, names, cut)
 

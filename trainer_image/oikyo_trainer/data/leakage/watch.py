@@ -63,28 +63,33 @@ def open_watch(
         return None
     if spec.split.stratify or rows.members is not None:
         return None
-    sides = _may_be(spec, rows, given_test)
+    of_test, of_validation = _shares(spec, given_test)
+    sides = _may_be(rows, given_test, of_test, of_validation)
     test, held = (np.flatnonzero(kept.mask & may) for may in sides)
-    if most is not None:  # some of them will have gone
-        held = sample(rows, held, 2 * most)
+    if (
+        most is not None and of_validation
+    ):  # some of them will have gone, others come to the test side
+        held = sample(rows, held, int(2 * most * (1 + of_test / of_validation)))
     if any(rows.lengths[side].sum(dtype=np.int64) > MOST for side in (test, held)):
         return None
     ngram = spec.leakage.ngram
     return Watch(Seen(ngram, spool, rows, test), Seen(ngram, spool, rows, held))
 
 
-def _may_be(spec: PrepareSpec, rows: Rows, given_test: Mask) -> tuple[Mask, Mask]:
+def _shares(spec: PrepareSpec, given_test: Mask) -> tuple[Decimal, Decimal]:
+    """Of the rows that are not of a given test set, those that come to each side that judges."""
+    test = Decimal(0) if given_test.any() else Decimal(spec.split.test)
+    return test, Decimal(spec.split.validation)
+
+
+def _may_be(rows: Rows, given_test: Mask, test: Decimal, validation: Decimal) -> tuple[Mask, Mask]:
     """The rows that may come to the test side and to the validation side, before families are known.
 
     A row is placed by the greatest u of its family, which is not below its own: one whose own u is not
     below the shares of these sides comes to neither.
     """
-    test, validation = Decimal(spec.split.test), Decimal(spec.split.validation)
-    if given_test.any():
-        low = by_hash(rows.inputs[:, 0], Decimal(0), validation) != TRAIN
-        return given_test, low & ~given_test
     sides = by_hash(rows.inputs[:, 0], test, validation)
-    return sides == TEST, sides != TRAIN
+    return given_test | (sides == TEST), (sides != TRAIN) & ~given_test
 
 
 def sample(rows: Rows, side: Index, most: int) -> Index:

@@ -11,13 +11,14 @@ from ..sources import DataFile
 from . import array, arrow, columnar, delimited, jsonl, parquet, text
 from .row import Item
 
+COLUMNAR: dict[Format, columnar.Opened] = {"Parquet": parquet.opened, "Arrow": arrow.opened}
+
 READERS: dict[Format, Callable[[DataFile], Iterator[Item]]] = {
     "JSONL": jsonl.read,
     "JSON": array.read,
     "CSV": delimited.read,
     "TSV": delimited.read,
-    "Parquet": parquet.read,
-    "Arrow": arrow.read,
+    **{kind: partial(columnar.rows, opened=opened) for kind, opened in COLUMNAR.items()},
     "Text": text.read,
 }
 
@@ -38,7 +39,7 @@ def in_blocks(file: DataFile) -> tuple[Parse, Iterator[tuple[int, bytes]]] | Non
     """
     if file.format == "JSONL":
         return jsonl.rows, jsonl.read_blocks(file)
-    if file.format in ("Parquet", "Arrow"):
+    if (opened := COLUMNAR.get(file.format)) is not None:
         parse = partial(columnar.rows_of_block, name=file.name, kind=file.format)
-        return parse, (parquet if file.format == "Parquet" else arrow).read_blocks(file)
+        return parse, columnar.blocks(file, opened)
     return None

@@ -9,30 +9,17 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from ..sources import DataFile
-from .columnar import UNREADABLE, blocks, rows, unreadable
-from .row import Item
+from .columnar import UNREADABLE, unreadable
 
 FILE_MAGIC = b"ARROW1"
 
 
-def read(file: DataFile) -> Iterator[Item]:
-    """Every row; `line` is the number of the row, from 1."""
-    with _opened(file) as (schema, batches):
-        yield from rows(file, schema, batches)
-
-
-def read_blocks(file: DataFile) -> Iterator[tuple[int, bytes]]:
-    """The rows in blocks for `columnar.rows_of_block`."""
-    with _opened(file) as (schema, batches):
-        yield from blocks(file, schema, batches)
-
-
 @contextmanager
-def _opened(file: DataFile) -> Iterator[tuple[Any, Iterator[Any]]]:  # pyarrow is untyped
+def opened(file: DataFile) -> Iterator[tuple[Any, Iterator[Any]]]:  # pyarrow is untyped
     """Schema and record batches; what is wrong with them is told of the file."""
-    with file.open() as opened:
+    with file.open() as source:
         try:
-            yield _open(opened)
+            yield _open(source)
         except (*UNREADABLE, MemoryError) as error:
             raise unreadable(file.name, "Arrow", error) from None
 

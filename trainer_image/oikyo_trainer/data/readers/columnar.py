@@ -6,7 +6,8 @@ A block of them is an IPC stream, which another process reads without a copy.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyarrow as pa
@@ -23,24 +24,30 @@ AT_ONCE = 512
 """Rows of a batch that are Python objects at one time."""
 
 
-def rows(file: DataFile, schema: Any, batches: Iterable[Any]) -> Iterator[Row]:
-    """Every row of `batches` (Arrow record batches of `schema`); `line` is its number, from 1."""
-    names = _class_names(schema)
-    for line, batch in _bounded(file, schema, batches):
-        yield from _rows(line, batch, names)
+Opened = Callable[[DataFile], AbstractContextManager[tuple[Any, Iterable[Any]]]]
+"""Opens a file: its Arrow schema and its record batches."""
 
 
-def blocks(file: DataFile, schema: Any, batches: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
-    """The batches in blocks for `rows_of_block`, each with the number of its first row."""
+def rows(file: DataFile, opened: Opened) -> Iterator[Row]:
+    """Every row; `line` is its number, from 1."""
+    with opened(file) as (schema, batches):
+        names = _class_names(schema)
+        for line, batch in _bounded(file, schema, batches):
+            yield from _rows(line, batch, names)
+
+
+def blocks(file: DataFile, opened: Opened) -> Iterator[tuple[int, bytes]]:
+    """The rows in blocks for `rows_of_block`, each with the number of its first row."""
     first, size, held = 1, 0, list[Any]()
-    for line, batch in _bounded(file, schema, batches):
-        if size >= BLOCK:
+    with opened(file) as (schema, batches):
+        for line, batch in _bounded(file, schema, batches):
+            if size >= BLOCK:
+                yield first, _packed(schema, held)
+                first, size, held = line, 0, []
+            held.append(batch)
+            size += batch.get_total_buffer_size()
+        if held:
             yield first, _packed(schema, held)
-            first, size, held = line, 0, []
-        held.append(batch)
-        size += batch.get_total_buffer_size()
-    if held:
-        yield first, _packed(schema, held)
 
 
 def _packed(schema: Any, batches: Iterable[Any]) -> bytes:

@@ -10,32 +10,19 @@ import pyarrow.parquet as pq
 
 from ..plain import refuse
 from ..sources import DataFile
-from .columnar import UNREADABLE, blocks, rows, unreadable
-from .row import Item
+from .columnar import UNREADABLE, unreadable
 
 BATCH = 512
 LARGEST_GROUP = 4 << 30
 """Bytes of one row group, unpacked: a group is what a reader may have to hold."""
 
 
-def read(file: DataFile) -> Iterator[Item]:
-    """Every row; `line` is the number of the row, from 1."""
-    with _opened(file) as (schema, batches):
-        yield from rows(file, schema, batches)
-
-
-def read_blocks(file: DataFile) -> Iterator[tuple[int, bytes]]:
-    """The rows in blocks for `columnar.rows_of_block`."""
-    with _opened(file) as (schema, batches):
-        yield from blocks(file, schema, batches)
-
-
 @contextmanager
-def _opened(file: DataFile) -> Iterator[tuple[Any, Iterator[Any]]]:  # pyarrow is untyped
+def opened(file: DataFile) -> Iterator[tuple[Any, Iterator[Any]]]:  # pyarrow is untyped
     """Schema and record batches; what is wrong with them is told of the file."""
-    with file.open() as opened:
+    with file.open() as source:
         try:
-            reader = pq.ParquetFile(opened, pre_buffer=False)
+            reader = pq.ParquetFile(source, pre_buffer=False)
             _check(file, reader)
             yield reader.schema_arrow, reader.iter_batches(batch_size=BATCH)
         except UNREADABLE as error:
