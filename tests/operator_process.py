@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from control_plane import REPOSITORY, eventually
+from kit.ports import free_port
 
 
 class OperatorProcess:
@@ -79,9 +79,3 @@ def operator(
         yield process
     finally:
         process.end(signal.SIGKILL)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -15,6 +15,7 @@ from kit.commands import run, say, wait_until
 from kit.layout import DOMAIN, FIRST_SERVICE, Layout
 from kit.nodes import Node
 from kit.pki import Authority, public_key
+from kit.ports import free_port
 from kit.processes import Servers
 from kit.record import Record
 
@@ -191,14 +192,6 @@ def start_keeper(servers: Servers, state: Path, server: str, gpus: int) -> None:
     """Start the keeper with the certificate keeper.crt in the state's pki folder."""
     home = ("env", f"PYTHONPATH={places.KIT.parent}", sys.executable, "-m", "kit.keeper")
     servers.start("keeper", [*home, server, state / "pki", state / "volumes", str(gpus)])
-
-
-def free_port() -> int:
-    """Return a port of loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def programs(record: Record) -> tuple[str, ...]:

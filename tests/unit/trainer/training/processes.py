@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kit.ports import free_port
 from oikyo.api import workspace as layout
 from oikyo.api.stages import LastWords, TrainResult
 
@@ -117,9 +117,3 @@ def result_of(lab: Any, spec: Any) -> TrainResult:
     result = LastWords.model_validate_json(path.read_bytes()).result
     assert isinstance(result, TrainResult)
     return result
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
