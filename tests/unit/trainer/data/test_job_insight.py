@@ -140,6 +140,7 @@ def test_of_many_rows_a_sample_by_content_is_looked_at_and_the_page_says_so(
     told, page = report_of(desk)
     assert (told["insight"]["rows"], told["insight"]["of"]) == (100, 240)
     assert "Statistics over 100 of 240 kept rows, chosen by content, the same each time" in page
+    assert "<code>oikyo data report</code> looks at 50,000" in page
     again = desk.prepare(desk.rows("b.jsonl", rows[::-1]))
     one, other = (
         [(f.code, f.count) for f in r.findings if f.code == "probable-label-error"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 
+from ..insight.source import ROWS
 from . import advice
 from .advice import Report, slices_of
 
@@ -44,6 +45,7 @@ def render(name: str, report: Report, manifest: Report) -> str:
         report=report,
         manifest=manifest,
         insight=insight,
+        looked_at=ROWS,
         slices=groups,
         splits=splits,
         verdict=_verdict(found),
