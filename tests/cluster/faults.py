@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,9 +146,9 @@ def limit(group: Path, *, percent: int | None) -> None:
 
 
 @contextmanager
-def slowed(training: Training, *, percent: int | None) -> Iterator[None]:
-    """Every worker of the newest attempt is held to so many hundredths of a processor, None: to none."""
-    groups = {cpu_group(process) for process in training.workers()}
+def slowed(workers: Iterable[int], *, percent: int | None) -> Iterator[None]:
+    """The processes' groups are held to so many hundredths of a processor, None: to none."""
+    groups = {cpu_group(process) for process in workers}
     for group in groups:
         limit(group, percent=percent)
     try:

@@ -24,9 +24,7 @@ import yaml
 from faults import (
     NAME,
     Training,
-    cpu_group,
     leader,
-    limit,
     restarts,
     scale,
     slowed,
@@ -148,7 +146,7 @@ def test_an_outage_of_the_api_server_disturbs_no_training(training: Training) ->
     """The operator and the kubelets are alone for as long, and what they hold to show who they are ends."""
     before, step, workers = training.attempt(), training.progress()["step"], training.workers()
     kept, operators = training.kept(), restarts(training.kube)
-    with slowed(training, percent=LEISURELY if OUTAGE > QUICK else None):
+    with slowed(workers, percent=LEISURELY if OUTAGE > QUICK else None):
         training.cluster.kill("kube-apiserver")
         time.sleep(OUTAGE)
         assert all(Path(f"/proc/{process}").exists() for process in workers)
@@ -173,14 +171,8 @@ def test_an_outage_of_the_api_server_disturbs_no_training(training: Training) ->
 def test_a_slow_worker_is_named_and_nothing_is_restarted(training: Training) -> None:
     before, begun = training.attempt(), time.monotonic()
     pod = training.pods()[1]
-    groups = {cpu_group(process) for process in workers_of(pod)}
-    for group in groups:
-        limit(group, percent=10)
-    try:
+    with slowed(workers_of(pod), percent=10):
         told = wait_for("the slow worker", lambda: training.told("SlowWorker"), 180)
-    finally:
-        for group in groups:
-            limit(group, percent=None)
     print(f"a worker held to a tenth of a processor: named after {time.monotonic() - begun:.0f} s")
     print(told)
     assert f"worker 1 ({NAME}-train-{before}-1) is slow" in told

@@ -12,80 +12,63 @@ import pytest
 from control_plane import Api, Audit, Place, eventually
 from operator_process import OperatorProcess
 
-KUEUE = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {
-        "name": "workloads.kueue.x-k8s.io",
-        "annotations": {"api-approved.kubernetes.io": "unapproved, a test"},
-    },
-    "spec": {
-        "group": "kueue.x-k8s.io",
-        "names": {"kind": "Workload", "plural": "workloads"},
-        "scope": "Namespaced",
-        "versions": [
-            {
-                "name": "v1beta1",
-                "served": True,
-                "storage": True,
-                "schema": {"openAPIV3Schema": {"type": "object"}},
-            }
-        ],
-    },
-}
+
+def definition(group: str, kind: str, **version: Any) -> dict[str, Any]:
+    """A namespaced kind of another project, v1beta1; `version` is what its version has beside the least."""
+    plural = f"{kind.lower()}s"
+    served = {"name": "v1beta1", "served": True, "storage": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{plural}.{group}",
+            # Asked for of groups that end in k8s.io, and of no others.
+            "annotations": {"api-approved.kubernetes.io": "unapproved, a test"},
+        },
+        "spec": {
+            "group": group,
+            "names": {"kind": kind, "plural": plural},
+            "scope": "Namespaced",
+            "versions": [{**served, "schema": {"openAPIV3Schema": {"type": "object"}}, **version}],
+        },
+    }
 
 
-VOLCANO = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "podgroups.scheduling.volcano.sh"},
-    "spec": {
-        "group": "scheduling.volcano.sh",
-        "names": {"kind": "PodGroup", "plural": "podgroups"},
-        "scope": "Namespaced",
-        "versions": [
-            {
-                "name": "v1beta1",
-                "served": True,
-                "storage": True,
-                "subresources": {"status": {}},
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "properties": {
-                            "spec": {
-                                "type": "object",
-                                "properties": {
-                                    "minMember": {"type": "integer", "format": "int32"},
-                                    "queue": {"type": "string"},
-                                    "priorityClassName": {"type": "string"},
-                                },
-                            },
-                            "status": {
-                                "type": "object",
-                                "x-kubernetes-preserve-unknown-fields": True,
-                            },
-                        },
-                    }
-                },
-            }
-        ],
+KUEUE = definition("kueue.x-k8s.io", "Workload")
+POD_GROUP = {
+    "type": "object",
+    "properties": {
+        "spec": {
+            "type": "object",
+            "properties": {
+                "minMember": {"type": "integer", "format": "int32"},
+                "queue": {"type": "string"},
+                "priorityClassName": {"type": "string"},
+            },
+        },
+        "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
     },
 }
+VOLCANO = definition(
+    "scheduling.volcano.sh",
+    "PodGroup",
+    schema={"openAPIV3Schema": POD_GROUP},
+    subresources={"status": {}},
+)
 
 
 @contextmanager
-def served(api: Api, definition: dict[str, Any]) -> Iterator[None]:
+def served(api: Api, foreign: dict[str, Any]) -> Iterator[None]:
     """The API of another project is there, by its CustomResourceDefinition alone."""
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    group, version = definition["spec"]["group"], definition["spec"]["versions"][0]["name"]
-    api.create(path, definition)
+    group, version = foreign["spec"]["group"], foreign["spec"]["versions"][0]["name"]
+    api.create(path, foreign)
     shown = lambda: api.get(f"/apis/{group}/{version}") is not None  # noqa: E731
     eventually(shown, "discovery to show the group")
     try:
         yield
     finally:
-        api.delete(f"{path}/{definition['metadata']['name']}")
+        api.delete(f"{path}/{foreign['metadata']['name']}")
 
 
 @pytest.fixture
