@@ -19,6 +19,23 @@ def a_manifest(
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, **body}
 
 
+def with_base(uri: str) -> Manifest:
+    """Part of a spec: the base model alone."""
+    return {"model": {"base": uri}}
+
+
+def with_data(*uris: str, **more: Any) -> Manifest:
+    """Part of a spec: data of these files, or of one; `more` are other fields of spec.data."""
+    return {
+        "data": {"sources": [{"uri": uri} for uri in uris] or [{"uri": "pvc://a/b.csv"}], **more}
+    }
+
+
+def with_gates(*gates: Manifest) -> Manifest:
+    """Part of a spec: an evaluation of these gates."""
+    return {"evaluation": {"gates": list(gates)}}
+
+
 def a_job(
     name: str = "support-intents", task: str = "TextClassification", **spec: Any
 ) -> FineTuneJob:

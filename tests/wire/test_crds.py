@@ -11,12 +11,13 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 
+from accepted import ACCEPTED, SCALARS
 from builders import a_manifest
 from control_plane import Api
 from kit.cluster import Cluster
 from oikyo.admission import check, with_defaults
 from random_manifests import random_manifests
-from refusals import ACCEPTED, RULES, SCALARS, SCHEMA, Row
+from refusals import RULES, SCHEMA, Row
 
 PLURALS = ("finetunejobs", "modelversions", "modelendpoints")
 STRICT = {"fieldValidation": "Strict", "dryRun": "All"}

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from accepted import ACCEPTED
 from builders import a_manifest
 from oikyo.admission import check, load, schema_of, with_defaults
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.errors import SpecError
-from refusals import ACCEPTED, RULES, SCHEMA, Row, every_rule
+from refusals import RULES, SCHEMA, Row, every_rule
 
 KINDS = ("FineTuneJob", "ModelVersion", "ModelEndpoint")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from accepted import SCALARS
 from oikyo.errors import SpecError
 from oikyo.manifest import documents, read
-from refusals import SCALARS
 
 
 def test_scalars_are_read_as_kubectl_reads_them() -> None:
