@@ -41,6 +41,8 @@ ARCHIVES = {
     b"\xfd7zXZ\x00": "xz file",
     b"7z\xbc\xaf\x27\x1c": "7-Zip archive",
 }
+TWICE = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+"""How gzip and zstd begin: what is unpacked already was packed twice."""
 HEAD = 1 << 16
 """Bytes at the beginning of a file, unpacked, from which the format is told."""
 TABLE_LINES = 20
@@ -93,6 +95,8 @@ def _refuse_archive(name: str, ending: str, head: bytes) -> None:
     kinds = [kind for magic, kind in ARCHIVES.items() if head.startswith(magic)]
     if head[257:262] == b"ustar":
         kinds.append("tar archive")
+    if head.startswith(TWICE):
+        kinds.append("file that was packed twice")
     if kinds:
         step = f"Unpack it; {KNOWN} are read, also packed as .gz or .zst"
         raise refuse("UnknownFormat", f"{name} is a {kinds[0]}, which holds no rows itself", step)

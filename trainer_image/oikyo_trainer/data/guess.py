@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from oikyo.api.data import Fields
 from oikyo.api.preferences import Objective
+from oikyo.api.sources import GivenFormat
 from oikyo.api.stages import Source
 from oikyo.api.tasks import Task
 
-from ..errors import Refused
 from ..numbers import number_in
 from .columns import NUMBERS, USUAL
 from .intake import LOOK_AHEAD
@@ -19,13 +19,19 @@ from .readers import read
 from .readers.row import Row
 from .sources import data_files
 
-BY_COLUMNS: tuple[Task, ...] = ("TextClassification", "TextGeneration")
-"""Tasks that the names of columns tell apart."""
 MOST = 0.9
 """Share of the values of a column that must be numbers for it to be one of numbers."""
 ONLY_TEXT = "its only usual column is text"
-PAIR = ("chosen", "rejected")
-"""Columns that make preferences of rows."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a person says of data files; the rest is told from them."""
+
+    task: Task | None = None
+    objective: Objective | None = None
+    fields: Fields = field(default_factory=Fields)
+    format: GivenFormat = "Auto"
 
 
 @dataclass(frozen=True)
@@ -38,46 +44,45 @@ class Guess:
     objective: Objective = "Supervised"
 
 
-def guess(
-    source: Source, task: Task | None, fields: Fields, objective: Objective | None = None
-) -> Guess:
-    """The task of `source`: as given, else by the columns of its first rows."""
-    if objective is not None and objective != "Supervised":
-        return Guess("TextGeneration", "--objective says so", fields, objective)
-    if task is not None:
-        return Guess(task, "--task says so", fields)
+def guess(source: Source, said: Said) -> Guess:
+    """The task of `source`: as said, else by the columns of its first rows."""
+    fields = said.fields
+    if said.objective is not None and said.objective != "Supervised":
+        return Guess("TextGeneration", "--objective says so", fields, said.objective)
+    if said.task is not None:
+        return Guess(said.task, "--task says so", fields)
     items = itertools.islice(read(data_files(source)[0]), LOOK_AHEAD)
     rows = [row for row in items if isinstance(row, Row)]
+    return of_rows(rows, fields)
+
+
+def of_rows(rows: Sequence[Row], fields: Fields) -> Guess:
+    """The task that the first rows of a file are for."""
     present = list(dict.fromkeys(name for row in rows for name in row.values))
     guessed = by_columns(present, fields)
     why = _numbers(rows, present, fields) if _may_be_numbers(guessed) else ""
     return Guess("TextRegression", why, fields) if why else guessed
 
 
-def likely(source: Source, fields: Fields) -> tuple[Task, ...]:
-    """The tasks to try, the likeliest first: numbers where the rows have some, else by the columns."""
-    try:
-        first = guess(source, None, fields)
-    except Refused:
-        return BY_COLUMNS  # whoever reads the rows says what is wrong with them
-    return (first.task,) if first.task == "TextRegression" else BY_COLUMNS
-
-
 def by_columns(present: Sequence[str], fields: Fields) -> Guess:
     """The task for columns that are `present`; whatever has neither is taken for classification.
 
-    A chat, or a prompt with its answer, beats text and label: such files often carry a category too.
+    A chat, or a prompt with its answer, beats text and label: such files often carry a category too,
+    so `label` alone makes no vote of it either.
     """
+    usual = {**USUAL, "desirable": tuple(name for name in USUAL["desirable"] if name != "label")}
 
     def has(*roles: str) -> list[str]:
         found = [
-            getattr(fields, role) or next((n for n in USUAL[role] if n in present), None)
+            getattr(fields, role) or next((n for n in usual[role] if n in present), None)
             for role in roles
         ]
         return [name for name in found if name] if all(found) else []
 
-    if all(name in present for name in PAIR):
-        return Guess("TextGeneration", _reason(PAIR, present), fields, "DPO")
+    if columns := has("chosen", "rejected"):
+        return Guess("TextGeneration", _reason(columns, present), fields, "DPO")
+    if columns := has("completion", "desirable"):
+        return Guess("TextGeneration", _reason(columns, present), fields, "KTO")
     for roles in (("messages",), ("prompt", "completion")):
         if columns := has(*roles):
             return Guess("TextGeneration", _reason(columns, present), fields)

@@ -92,7 +92,8 @@ def page(
 ) -> str:
     """What a person reads on a terminal: `examples` findings of each group."""
     task = guessed.task if guessed.objective == "Supervised" else guessed.objective
-    lines = [f"{task}: {guessed.reason}", _summary(intake, told), *cleaned(intake.cleaned), ""]
+    lines = [f"{task}: {guessed.reason}", _summary(intake, told), *_read(intake)]
+    lines += [*cleaned(intake.cleaned), ""]
     for group in found:
         lines.append(f"{group.severity:<8} {group.code}: {group.sentence}")
         lines += [f"         {finding.sentence()}" for finding in group.first[:examples]]
@@ -115,6 +116,12 @@ def cleaned(log: CleanLog) -> list[str]:
         lines.append(f"cleaned  {step.name}: {told}")
         lines.append(f"         {first.file}:{first.line}: {first.reason} ({first.before}{arrow})")
     return lines
+
+
+def _read(intake: Intake) -> list[str]:
+    """Which format and split the files were taken for, and why."""
+    chosen = [item for item in intake.resolved.values() if item.name.startswith("data.sources.")]
+    return [f"read as {item.value}: {item.reason}" for item in chosen]
 
 
 def _summary(intake: Intake, told: dict[str, Any]) -> str:

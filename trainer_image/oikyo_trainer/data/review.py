@@ -20,16 +20,13 @@ from typing import Any, TextIO
 import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
-from oikyo.api.data import Fields
-from oikyo.api.tasks import Task
 
 from ..errors import Refused
 from ..numbers import text_of
-from .columns import Columns, choose
+from .columns import choose
 from .example import converter
 from .findings import BadRow, excerpt
-from .guess import likely
-from .insight.source import plain
+from .guess import Said, guess
 from .insight.suspects import Suspect
 from .insight.table import Table
 from .intake import LOOK_AHEAD
@@ -37,7 +34,7 @@ from .keys import keys, normalise
 from .readers import read
 from .readers.row import Row
 from .slicing import META
-from .sources import data_files
+from .sources import data_files, here
 from .split import SIDES
 from .version import SYNTHETIC
 
@@ -162,8 +159,7 @@ def apply(
     review: Path,
     output: Path,
     *,
-    task: Task | None = None,
-    fields: Fields | None = None,
+    said: Said | None = None,
     new_labels: bool = False,
 ) -> Applied:
     """Write `data` as JSON Lines with the decisions of `review`; nothing is written when refused."""
@@ -173,9 +169,7 @@ def apply(
     done, met, labels = Applied(), set[str](), set[str]()
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            for row in (
-                rows if rows is not None else _file_rows(data, task, fields or Fields(), done)
-            ):
+            for row in rows if rows is not None else _file_rows(data, said or Said(), done):
                 labels.add(row.label)
                 if row.id in decided:
                     met.add(row.id)
@@ -233,14 +227,14 @@ def _check_labels(review: Path, decided: dict[str, Decision], labels: set[str]) 
 
 
 def columns_of(
-    data: Path, names: Sequence[str], ids: Sequence[str], task: Task | None, fields: Fields
+    data: Path, names: Sequence[str], ids: Sequence[str], said: Said
 ) -> dict[str, list[str | None]]:
     """The values of the columns `names` in the rows `ids`, as text; Refused when no row has one."""
     place = {name: number for number, name in enumerate(ids)}
     found: dict[str, list[str | None]] = {name: [None] * len(ids) for name in names}
     seen = set[str]()
     version = (data / layout.MANIFEST).is_file()
-    for row in _version_rows(data) if version else _file_rows(data, task, fields, Applied()):
+    for row in _version_rows(data) if version else _file_rows(data, said, Applied()):
         seen.update(row.values)
         if row.id in place:
             for name in names:
@@ -272,15 +266,16 @@ def _version_rows(folder: Path) -> Iterator[_Row]:
                     yield _Row(name, own, "label" if label is not None else "", label or "")
 
 
-def _file_rows(data: Path, task: Task | None, fields: Fields, done: Applied) -> Iterator[_Row]:
-    tasks = (task,) if task else likely(plain(data), fields)
-    for file in data_files(plain(data)):
+def _file_rows(data: Path, said: Said, done: Applied) -> Iterator[_Row]:
+    source = here(data, said.format)
+    guessed = guess(source, said)
+    for file in data_files(source):
         items = iter(read(file))
         first = list(itertools.islice(items, LOOK_AHEAD))
         present = list(
             dict.fromkeys(name for item in first if isinstance(item, Row) for name in item.values)
         )
-        columns = _columns(tasks, fields, present, file.name)
+        columns = choose(guessed.task, guessed.fields, present, file.name, guessed.objective)
         convert, column = converter(columns), columns.names.get("label", "")
         for item in itertools.chain(first, items):
             example = convert(item) if isinstance(item, Row) else item
@@ -289,14 +284,3 @@ def _file_rows(data: Path, task: Task | None, fields: Fields, done: Applied) -> 
                 continue
             name = keys(0, example.input, example.answer).row.hex()
             yield _Row(name, dict(item.values), column, example.answer if column else "")
-
-
-def _columns(tasks: Sequence[Task], fields: Fields, present: Sequence[str], file: str) -> Columns:
-    refused: Refused | None = None
-    for one in tasks:
-        try:
-            return choose(one, fields, present, file)
-        except Refused as error:
-            refused = refused or error
-    assert refused is not None
-    raise refused

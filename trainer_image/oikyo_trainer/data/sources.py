@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from oikyo.api.jobstatus import Resolved
-from oikyo.api.sources import Format
+from oikyo.api.sources import Format, GivenFormat
 from oikyo.api.stages import Source
 
 from . import folders
@@ -52,12 +52,18 @@ class DataFile:
     def resolved(self) -> tuple[Resolved, ...]:
         """What was chosen for this file without being said, with the evidence."""
         packed = f", packed with {self.packing}" if self.packing else ""
-        why = f"{self.name[-200:]} {self.evidence}{packed}"
+        why = f"{self.name[-200:]}: {self.evidence}{packed}"
         found = [Resolved(name="data.sources.format", value=self.format, reason=why)]
         if self.split:
             why = f"of the splits {', '.join(self.splits)} that its folder has"[:400]
             found.append(Resolved(name="data.sources.split", value=self.split[:256], reason=why))
         return tuple(found)
+
+
+def here(path: Path, form: GivenFormat = "Auto") -> Source:
+    """A file or folder that a person named on the command line; its rows are named as it was given."""
+    name = path.resolve() if ".." in path.parts else path
+    return Source(uri=str(name), path=str(path.resolve()), format=form)
 
 
 def data_files(source: Source, *, test: bool = False) -> tuple[DataFile, ...]:

@@ -108,6 +108,64 @@ def test_the_tokenizer_of_the_model_tells_what_is_cut(
     assert "and 399 more" in out
 
 
+def test_the_format_is_told_with_its_evidence_and_may_be_said_otherwise(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(here / "rows.txt", rows())
+    assert main(["check", "rows.txt"]) == 0
+    told = "read as JSONL: rows.txt: its first line is a JSON object"
+    assert told in capsys.readouterr().out.splitlines()
+    assert main(["check", "rows.txt", "--format", "Text", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["task"] == "TextGeneration"
+    assert report["resolved"][0] == {
+        "name": "data.sources.format",
+        "value": "Text",
+        "reason": "rows.txt: as data.sources[].format says",
+    }
+
+
+def test_a_file_in_the_folder_above_is_the_persons_own(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(here / "rows.jsonl", rows())
+    (here / "below").mkdir()
+    monkeypatch.chdir(here / "below")
+    assert main(["check", "../rows.jsonl"]) == 0
+    assert main(["convert", "../rows.jsonl", "rows.csv"]) == 0
+
+
+VOTES = [{"prompt": f"ask {i}", "completion": f"say {i}", "desirable": i % 2} for i in range(40)]
+PAIRS = [{"prompt": f"ask {i}", "chosen": f"good {i}", "rejected": "bad"} for i in range(40)]
+WITH_CATEGORY = [
+    {"instruction": f"ask {i}", "input": "", "output": f"say {i}", "category": "qa"}
+    for i in range(40)
+]
+
+
+@pytest.mark.parametrize(
+    ("values", "columns"),
+    [
+        (VOTES, {"prompt", "completion", "desirable"}),
+        (PAIRS, {"prompt", "chosen", "rejected"}),
+        (WITH_CATEGORY, {"prompt", "input", "completion"}),
+    ],
+)
+def test_every_verb_takes_the_rows_for_the_same_as_the_check(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    values: list[dict[str, Any]],
+    columns: set[str],
+) -> None:
+    write(here / "rows.jsonl", values)
+    assert main(["report", "rows.jsonl", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["columns"].keys() == columns
+    assert main(["diff", "rows.jsonl", "rows.jsonl"]) == 0
+    assert main(["review", "rows.jsonl", "-o", "review.csv"]) == 0
+    assert main(["review", "rows.jsonl", "--apply", "review.csv", "-o", "same.jsonl"]) == 0
+    assert (here / "same.jsonl").read_text() == (here / "rows.jsonl").read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -138,6 +196,7 @@ def test_wrong_options_are_refused_in_one_sentence(
         (["instruction", "output", "category"], "TextGeneration", "instruction and output"),
         (["id", "conversations"], "TextGeneration", "the column conversations"),
         (["prompt", "chosen", "rejected"], "TextGeneration", "chosen and rejected"),
+        (["prompt", "completion", "thumbs_up"], "TextGeneration", "completion and thumbs_up"),
         (["text"], "TextGeneration", "its only usual column is text"),
     ],
 )

@@ -101,6 +101,20 @@ def test_a_class_becomes_an_answer_and_other_columns_stay(tmp_path: Path) -> Non
     assert rows(tmp_path / "b.jsonl") == [{"prompt": "hi", "completion": "x", "day": 3}]
 
 
+def test_numbers_are_told_from_the_rows_and_columns_may_be_named(tmp_path: Path) -> None:
+    data = put(tmp_path / "rows.jsonl", [{"body": "warm", "label": 21.5}])
+    assert convert(data, tmp_path / "out.jsonl", "--to", "prompt-completion") == EXIT_REFUSED
+    named = ("--to", "prompt-completion", "--column", "text=body")
+    assert convert(data, tmp_path / "out.jsonl", *named) == EXIT_DONE
+    assert rows(tmp_path / "out.jsonl") == [{"prompt": "warm", "completion": "21.5"}]
+
+
+def test_a_refusal_of_a_packed_file_is_one_sentence(tmp_path: Path, capfd: Any) -> None:
+    data = put(tmp_path / "rows.jsonl", [{"text": ["a"]}])
+    assert convert(data, tmp_path / "out.csv.gz") == EXIT_REFUSED
+    assert capfd.readouterr().err.count("\n") == 2
+
+
 def test_a_pair_becomes_two_votes(tmp_path: Path) -> None:
     start = put(tmp_path / "a.jsonl", [{"prompt": "p", "chosen": "good", "rejected": "bad"}])
     assert convert(start, tmp_path / "b.jsonl", "--to", "unpaired") == EXIT_DONE

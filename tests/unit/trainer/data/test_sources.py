@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -54,6 +55,12 @@ def test_a_file_that_cannot_be_read_is_named(
         names(f"pvc://data/{name}", claim / name)
     assert refused.value.reason == reason
     assert refused.value.next_step
+
+
+def test_a_file_that_was_packed_twice_is_said_to_be(claim: Path) -> None:
+    (claim / "rows.jsonl.gz").write_bytes(gzip.compress(gzip.compress(b'{"text": "a"}\n')))
+    with pytest.raises(Refused, match=r"rows.jsonl.gz is a file that was packed twice"):
+        names("pvc://data/rows.jsonl.gz", claim / "rows.jsonl.gz")
 
 
 def test_the_format_of_the_spec_beats_the_ending(claim: Path) -> None:

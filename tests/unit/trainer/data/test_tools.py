@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from oikyo.api import workspace as layout
+from oikyo.api.data import Fields
 from oikyo.api.fewshot import FewShot
 from oikyo_trainer.data.columns import choose
 from oikyo_trainer.data.convert.shapes import Unlike, columns_of, reshaper
@@ -150,7 +151,7 @@ def test_chats_that_differ_in_a_call_alone_are_no_duplicates(desk: Any) -> None:
 
 
 def converted(row: dict[str, Any], target: Any) -> dict[str, Any]:
-    columns = columns_of(list(row), None, "chats.jsonl")
+    columns = columns_of([Row(1, row)], Fields(), None, "chats.jsonl")
     (found,) = reshaper(columns, target)(Row(1, row))
     return found
 

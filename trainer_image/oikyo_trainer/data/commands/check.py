@@ -21,18 +21,16 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from oikyo.api.checks import DataCheck
-from oikyo.api.data import Fields
 from oikyo.api.duplicates import Duplicates
 from oikyo.api.leakage import Leakage
-from oikyo.api.preferences import Objective
 from oikyo.api.split import Split
 from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, BenchmarkSource, PrepareSpec, Source
-from oikyo.api.tasks import TASKS, Task
+from oikyo.api.tasks import Task
 
 from ...errors import Refused
 from .. import judge, remote
@@ -44,7 +42,8 @@ from ..guess import Guess, guess
 from ..intake import Intake
 from ..listing import Group, groups, page
 from ..model_files import check_model
-from . import beyond
+from . import beyond, reading
+from .reading import pair, source_of, usage
 
 EVERY = 1_000_000
 """Bad rows that are read over, so that all are told; --max-bad-rows judges them at the end."""
@@ -58,13 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test", nargs="+", default=[], metavar="FILE", help="the hold-out test set"
     )
-    parser.add_argument("--task", choices=TASKS, help="default: the one whose columns FILE has")
-    parser.add_argument(
-        "--objective", choices=get_args(Objective), help="training.objective; default: as --task"
-    )
-    parser.add_argument(
-        "--column", action="append", default=[], metavar="ROLE=NAME", help="as data.fields"
-    )
+    reading.add_arguments(parser)
     parser.add_argument("--model", type=Path, metavar="DIR", help="base model: checks the lengths")
     parser.add_argument("--max-length", type=int, default=512, help="training.maxLength (512)")
     parser.add_argument("--max-bad-rows", type=int, default=0, help="data.maxBadRows (0)")
@@ -114,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if bool(arguments.files) == bool(arguments.spec):
-        raise _usage("what to check is not said; name a FILE or a JOB.yaml")
+        raise usage("what to check is not said; name a FILE or a JOB.yaml")
     with tempfile.TemporaryDirectory(prefix="oikyo-") as scratch:
         asked = _of_job if arguments.spec else _of_files
         return _run(arguments, *asked(arguments, Path(scratch)), Path(scratch))
@@ -130,10 +123,11 @@ def _of_job(arguments: argparse.Namespace, staging: Path) -> tuple[Guess, Prepar
 
 
 def _of_files(arguments: argparse.Namespace, staging: Path) -> tuple[Guess, PrepareSpec]:
-    named = tuple(source_of(name) for name in arguments.files)
-    tests = tuple(source_of(name) for name in arguments.test)
+    said = reading.said(arguments)
+    named = tuple(source_of(name, said.format) for name in arguments.files)
+    tests = tuple(source_of(name, said.format) for name in arguments.test)
     (sources, tests), pinned = remote.local((named, tests), staging)
-    guessed = guess(sources[0], arguments.task, fields_of(arguments.column), arguments.objective)
+    guessed = guess(sources[0], said)
     spec = _spec(arguments, sources, tests, guessed)
     return guessed, remote.with_benchmarks(spec, staging, pinned)
 
@@ -204,25 +198,8 @@ def _tell(share: float, intake: Intake) -> None:
         print(f"{share:4.0%} read, {intake.rows} rows", end=end, file=sys.stderr, flush=True)
 
 
-def source_of(name: str) -> Source:
-    """A file or folder here, or what is fetched: s3://, gs://, abfs:// and hf://."""
-    given = Source(uri=name)
-    return given if remote.is_remote(given) else Source(uri=name, path=str(Path(name).absolute()))
-
-
-def fields_of(given: list[str]) -> Fields:
-    """Of --column; Refused when a role is unknown."""
-    pairs = dict(_pair(item, "--column", "ROLE=NAME") for item in given)
-    try:
-        return Fields(**pairs)
-    except ValidationError as error:
-        role = error.errors()[0]["loc"][0]
-        known = ", ".join(Fields.model_fields)
-        raise _usage(f"--column {role}=... names no role; write one of {known}") from None
-
-
 def _checks(given: list[str]) -> tuple[DataCheck, ...]:
-    return tuple(_check(*_pair(item, "--checks", "CODE=ACTION[:MAX]")) for item in given)
+    return tuple(_check(*pair(item, "--checks", "CODE=ACTION[:MAX]")) for item in given)
 
 
 def _check(code: str, setting: str) -> DataCheck:
@@ -231,7 +208,7 @@ def _check(code: str, setting: str) -> DataCheck:
         return DataCheck.model_validate({"code": code, "action": action, "max": most or None})
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise _usage(f"--checks {code}={setting}: {message}") from None
+        raise usage(f"--checks {code}={setting}: {message}") from None
 
 
 def _split(arguments: argparse.Namespace, task: Task) -> Split:
@@ -239,12 +216,12 @@ def _split(arguments: argparse.Namespace, task: Task) -> Split:
     for name, column in columns.items():
         if column is not None and not 0 < len(column) <= 256:
             option = name.replace("_", "-")
-            raise _usage(f"--{option} names no column; write 1 to 256 characters")
+            raise usage(f"--{option} names no column; write 1 to 256 characters")
     if arguments.stratify and task != "TextClassification":
-        raise _usage(f"--stratify gives each class its share, and {task} has no classes")
+        raise usage(f"--stratify gives each class its share, and {task} has no classes")
     ways = [name for name, given in (*columns.items(), ("", arguments.stratify)) if given]
     if len(ways) > 1:
-        raise _usage("--group-by, --time-by and --stratify divide rows in three ways; write one")
+        raise usage("--group-by, --time-by and --stratify divide rows in three ways; write one")
     return Split(seed=arguments.seed, stratify=arguments.stratify, **columns)
 
 
@@ -254,7 +231,7 @@ def _duplicates(near: str | None, similarity: str | None) -> Duplicates:
         return Duplicates.model_validate({k: v for k, v in given.items() if v is not None})
     except ValidationError:
         message = f"--similarity is {similarity!r}; write a share from 0.5 to 0.99, for example 0.8"
-        raise _usage(message) from None
+        raise usage(message) from None
 
 
 def _leakage(ngram: int | None, action: str | None) -> Leakage:
@@ -262,23 +239,12 @@ def _leakage(ngram: int | None, action: str | None) -> Leakage:
     try:
         return Leakage.model_validate({k: v for k, v in given.items() if v is not None})
     except ValidationError:
-        raise _usage(f"--ngram is {ngram}; write a number of words from 5 to 64") from None
+        raise usage(f"--ngram is {ngram}; write a number of words from 5 to 64") from None
 
 
 def _benchmarks(given: list[str]) -> tuple[BenchmarkSource, ...]:
-    pairs = [_pair(item, "--against", "NAME=FILE") for item in given]
+    pairs = [pair(item, "--against", "NAME=FILE") for item in given]
     return tuple(BenchmarkSource(name=name, **source_of(file).model_dump()) for name, file in pairs)
-
-
-def _pair(item: str, option: str, form: str) -> tuple[str, str]:
-    name, equals, value = item.partition("=")
-    if not (name and equals and value):
-        raise _usage(f"{option} is {item!r}; write {option} {form}")
-    return name, value
-
-
-def _usage(message: str) -> Refused:
-    return Refused("InvalidUsage", message, next_step="see: oikyo data check --help")
 
 
 def _spec(
@@ -324,6 +290,7 @@ def _report(
         "taskReason": guessed.reason,
         "rows": intake.rows,
         "files": [vars(file) for file in intake.files],
+        "resolved": [item.model_dump() for item in intake.resolved.values()],
         "findings": [group.report() for group in found],
         "duplicates": told.get("duplicates", {}).get("count", 0),
         "leaked": told.get("leaked", {}).get("count", 0),

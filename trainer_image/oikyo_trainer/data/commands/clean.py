@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oikyo.api.stages import EXIT_DONE, PrepareSpec, Source
-from oikyo.api.tasks import TASKS
 
 from ...errors import Refused
 from .. import remote
@@ -33,7 +32,7 @@ from ..intake import LOOK_AHEAD
 from ..listing import cleaned
 from ..readers import read
 from ..sources import DataFile, data_files
-from .check import fields_of, source_of
+from . import reading
 from .convert import good
 
 
@@ -44,16 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log", type=Path, metavar="FILE", help="each change as JSON Lines (OUT.cleaned.jsonl)"
     )
-    parser.add_argument("--task", choices=TASKS, help="default: the one whose columns IN has")
-    parser.add_argument(
-        "--column", action="append", default=[], metavar="ROLE=NAME", help="as data.fields"
-    )
+    reading.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     format_of(arguments.output)
     with tempfile.TemporaryDirectory(prefix="oikyo-") as scratch:
-        (sources, _), _ = remote.local(((source_of(arguments.data),), ()), Path(scratch))
+        (sources, _), _ = remote.local(
+            ((reading.source_of(arguments.data, arguments.format),), ()), Path(scratch)
+        )
         return _run(arguments, sources)
 
 
@@ -83,7 +81,7 @@ def _spec(arguments: argparse.Namespace, sources: tuple[Source, ...]) -> Prepare
         raise Refused(
             "InvalidUsage", "--steps name no step that does anything", next_step="Add one"
         )
-    guessed = guess(sources[0], arguments.task, fields_of(arguments.column))
+    guessed = guess(sources[0], reading.said(arguments))
     return PrepareSpec(
         run="clean",
         task=guessed.task,

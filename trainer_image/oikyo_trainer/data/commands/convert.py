@@ -18,10 +18,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
-from oikyo.api.sources import GivenFormat
-from oikyo.api.stages import EXIT_DONE, Source
+from oikyo.api.data import Fields
+from oikyo.api.stages import EXIT_DONE
 
 from ...errors import Refused
 from ..convert.shapes import TARGETS, Target, Unlike, columns_of, reshaper
@@ -30,7 +29,8 @@ from ..findings import BadRow, excerpt
 from ..intake import LOOK_AHEAD
 from ..readers import read
 from ..readers.row import Item, Row
-from ..sources import DataFile, data_files
+from ..sources import DataFile, data_files, here
+from . import reading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,36 +42,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", dest="target", choices=TARGETS, help="shape of OUT; default: the rows as they are"
     )
-    parser.add_argument(
-        "--format", choices=get_args(GivenFormat), default="Auto", help="format of IN (Auto)"
-    )
+    reading.add_names(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output
     format_of(output)
-    data: Path = arguments.data
-    uri, path = str(data), str(data.absolute())
-    files = data_files(Source(uri=uri, path=path, format=arguments.format))
+    files = data_files(here(arguments.data, arguments.format))
     if output.resolve() in {file.path for file in files}:
         raise Refused("SameFile", f"{output} is IN itself", next_step="Name another file for OUT")
     if arguments.given and not arguments.target:
         raise Refused("InvalidUsage", "--from has no effect without --to", next_step="Add --to")
-    count = write(output, lambda: _rows(files, arguments.given, arguments.target))
+    fields = reading.fields_of(arguments.column)
+    count = write(output, lambda: _rows(files, fields, arguments.given, arguments.target))
     if sys.stdout.isatty():
         print(f"{output}: {count} rows")
     return EXIT_DONE
 
 
 def _rows(
-    files: tuple[DataFile, ...], given: Target | None, target: Target | None
+    files: tuple[DataFile, ...], fields: Fields, given: Target | None, target: Target | None
 ) -> Iterator[Values]:
     for file in files:
         items = (good(file, item) for item in read(file))
         if target is None:
             yield from (dict(row.values) for row in items)
         else:
-            yield from _reshaped(file, items, given, target)
+            yield from _reshaped(file, items, fields, given, target)
 
 
 def good(file: DataFile, item: Item) -> Row:
@@ -86,11 +83,10 @@ def good(file: DataFile, item: Item) -> Row:
 
 
 def _reshaped(
-    file: DataFile, items: Iterator[Row], given: Target | None, target: Target
+    file: DataFile, items: Iterator[Row], fields: Fields, given: Target | None, target: Target
 ) -> Iterator[Values]:
     first = list(itertools.islice(items, LOOK_AHEAD))
-    present = list(dict.fromkeys(name for row in first for name in row.values))
-    reshape = reshaper(columns_of(present, given, file.name), target)
+    reshape = reshaper(columns_of(first, fields, given, file.name), target)
     for row in itertools.chain(first, items):
         try:
             yield from reshape(row)

@@ -11,15 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from oikyo.api.data import Fields
 from oikyo.api.stages import EXIT_DONE
-from oikyo.api.tasks import TASKS
 
 from ...errors import Refused
 from ..diff import diff
 from ..insight.source import open_data
 from ..insight.table import Table
 from ..version import pretty
+from . import reading
 
 MOST = 2_000_000
 """Rows of a side: their ids and the beginnings of their texts are held in memory."""
@@ -29,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("old", type=Path, metavar="OLD")
     parser.add_argument("new", type=Path, metavar="NEW")
     parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument("--task", choices=TASKS, help="default: the one whose columns they have")
-    parser.add_argument("--text", metavar="COLUMN", help="column with the text")
-    parser.add_argument("--label", metavar="COLUMN", help="column with the class")
+    reading.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,8 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _table(path: Path, arguments: argparse.Namespace) -> Table:
-    fields = Fields(text=arguments.text, label=arguments.label)
-    table = open_data(path, arguments.task, fields, MOST, made=True).table
+    table = open_data(path, reading.said(arguments), MOST, made=True).table
     if table.sampled:
         raise Refused(
             "TooManyRows",

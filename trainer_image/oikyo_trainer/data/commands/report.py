@@ -14,9 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from oikyo.api.data import Fields
 from oikyo.api.stages import EXIT_DONE
-from oikyo.api.tasks import TASKS
 
 from ...errors import Refused
 from ...files import write_atomic
@@ -25,6 +23,7 @@ from ..insight.source import is_version, open_data
 from ..page.page import render
 from ..review import columns_of
 from ..version import pretty
+from . import reading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slice-by", default="", metavar="COLUMNS", help="columns that group the rows, with commas"
     )
-    parser.add_argument("--task", choices=TASKS, help="default: the one whose columns DATA has")
-    parser.add_argument("--text", metavar="COLUMN", help="column with the text")
-    parser.add_argument("--label", metavar="COLUMN", help="column with the class")
+    reading.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,11 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refused(
             "NoOutput", "where to write the page is not said", next_step="Add -o page.html"
         )
-    fields = Fields(text=arguments.text, label=arguments.label)
-    opened = open_data(arguments.data, arguments.task, fields)
+    said = reading.said(arguments)
+    opened = open_data(arguments.data, said)
     table, wanted = opened.table, [name for name in arguments.slice_by.split(",") if name]
     if wanted:
-        meta = columns_of(arguments.data, wanted, table.ids, arguments.task, fields)
+        meta = columns_of(arguments.data, wanted, table.ids, said)
         table = replace(table, meta=meta)
     report = {**opened.report, "insight": section(table)}
     name = arguments.data.resolve().name

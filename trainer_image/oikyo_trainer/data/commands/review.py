@@ -13,15 +13,14 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from oikyo.api.data import Fields
 from oikyo.api.stages import EXIT_DONE
-from oikyo.api.tasks import TASKS
 
 from ...errors import Refused
 from ...files import write_atomic
 from ..insight.source import ROWS, open_data
 from ..insight.suspects import noise, ranked
 from ..review import Applied, apply, export
+from . import reading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,13 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--new-labels", action="store_true", help="accept labels that no row has yet"
     )
-    parser.add_argument("--task", choices=TASKS, help="default: the one whose columns DATA has")
-    parser.add_argument("--text", metavar="COLUMN", help="column with the text")
-    parser.add_argument("--label", metavar="COLUMN", help="column with the class")
+    reading.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    fields = Fields(text=arguments.text, label=arguments.label)
+    said = reading.said(arguments)
     if not arguments.output.parent.is_dir():
         raise Refused(
             "NoFolder",
@@ -49,13 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.data,
             arguments.apply,
             arguments.output,
-            task=arguments.task,
-            fields=fields,
+            said=said,
             new_labels=arguments.new_labels,
         )
         print(_sentence(done, arguments.output))
         return EXIT_DONE
-    table = open_data(arguments.data, arguments.task, fields).table
+    table = open_data(arguments.data, said).table
     suspects = ranked(table, noise(table))
     write_atomic(arguments.output, export(table, suspects))
     counts = Counter(code for suspect in suspects for code in suspect.why)

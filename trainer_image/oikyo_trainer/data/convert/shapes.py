@@ -16,10 +16,10 @@ from oikyo.api.tasks import Task
 
 from ...errors import Refused
 from ...numbers import number_in, text_of
-from ..columns import USUAL, Columns, choose
+from ..columns import Columns, choose
 from ..example import Payload, converter
 from ..findings import BadRow
-from ..guess import by_columns
+from ..guess import of_rows
 from ..readers.row import Row
 from ..tools import Turn
 
@@ -64,12 +64,14 @@ class Unlike(ValueError):
     """Why a row cannot be said in the other shape."""
 
 
-def columns_of(present: Sequence[str], given: Target | None, file: str) -> Columns:
-    """The columns of a file with the columns `present`, of the shape `given` or by their names."""
-    task, objective = (
-        TASKS.get(given, ("TextGeneration", "Supervised")) if given else _guess(present)
-    )
-    columns = choose(task, Fields(), present, file, objective)
+def columns_of(first: Sequence[Row], fields: Fields, given: Target | None, file: str) -> Columns:
+    """The columns of a file that begins with the rows `first`, of the shape `given` or as they tell."""
+    present = list(dict.fromkeys(name for row in first for name in row.values))
+    guessed = of_rows(first, fields)
+    task, objective = guessed.task, guessed.objective
+    if given:
+        task, objective = TASKS.get(given, ("TextGeneration", "Supervised"))
+    columns = choose(task, fields, present, file, objective)
     if given and columns.shape != SHAPES[given]:
         raise Refused(
             "MixedShapes",
@@ -77,14 +79,6 @@ def columns_of(present: Sequence[str], given: Target | None, file: str) -> Colum
             next_step="Leave --from out, or name the shape that it has",
         )
     return columns
-
-
-def _guess(present: Sequence[str]) -> tuple[Task, Objective]:
-    vote = any(name in present for name in USUAL["desirable"] if name != "label")
-    if vote and any(name in present for name in USUAL["completion"]):
-        return "TextGeneration", "KTO"
-    guessed = by_columns(present, Fields())
-    return guessed.task, guessed.objective
 
 
 def reshaper(columns: Columns, target: Target) -> Callable[[Row], Iterator[Values]]:

@@ -51,11 +51,10 @@ def write(path: Path, rows: Rows) -> int:
     with _atomic(path) as raw:
         if form in ("Parquet", "Arrow"):
             return _columnar(raw, rows, form)
-        file = pa.CompressedOutputStream(raw, packing) if packing else raw
-        count = WRITERS[form](file, rows)
-        if packing:
-            file.close()
-        return count
+        if not packing:
+            return WRITERS[form](raw, rows)
+        with pa.CompressedOutputStream(raw, packing) as file:  # else Arrow complains of a refusal
+            return WRITERS[form](file, rows)
 
 
 @contextmanager

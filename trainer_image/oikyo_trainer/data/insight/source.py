@@ -12,19 +12,17 @@ import numpy as np
 
 from oikyo.api import workspace as layout
 from oikyo.api.checks import in_force
-from oikyo.api.data import Fields
 from oikyo.api.split import Split
 from oikyo.api.stages import PrepareSpec, Source
-from oikyo.api.tasks import Task
 
-from ...errors import Refused
 from .. import conflicts, judge, report
 from ..checks import check_rows
 from ..columns import Shape
 from ..dedup import dedup
 from ..findings import Findings
-from ..guess import likely
+from ..guess import Guess, Said, guess
 from ..intake import Intake, take_in
+from ..sources import here
 from ..split import assign
 from ..spool import Spool
 from .table import Table, of_rows, of_version
@@ -48,36 +46,18 @@ def is_version(path: Path) -> bool:
     return (path / layout.MANIFEST).is_file()
 
 
-def plain(path: Path) -> Source:
-    """A local file or folder as a source whose rows are named by the path as it was given."""
-    name = path.resolve() if ".." in path.parts else path
-    return Source(uri=str(name), path=str(path.resolve()))
-
-
 def open_data(
-    path: Path,
-    task: Task | None = None,
-    fields: Fields | None = None,
-    limit: int = ROWS,
-    *,
-    made: bool = False,
+    path: Path, said: Said | None = None, limit: int = ROWS, *, made: bool = False
 ) -> Opened:
-    """Open `path`; without a task, the one whose columns it has. Raises Refused.
+    """Open `path`; what is not said is told from its first rows. Raises Refused.
 
     With `made`, synthetic rows of a version are among its rows.
     """
     if is_version(path):
         return _version(path, limit, made=made)
-    refused: Refused | None = None
-    for one in (task,) if task else likely(plain(path), fields or Fields()):
-        try:
-            return _file(path, _spec(path, one, fields or Fields()), limit)
-        except Refused as error:
-            if error.reason != "MissingColumn":
-                raise
-            refused = refused or error
-    assert refused is not None
-    raise refused
+    said = said or Said()
+    source = here(path, said.format)
+    return _file(path, _spec(source, guess(source, said)), limit)
 
 
 def _version(folder: Path, limit: int, *, made: bool) -> Opened:
@@ -86,13 +66,14 @@ def _version(folder: Path, limit: int, *, made: bool) -> Opened:
     return Opened(folder.name, of_version(folder, limit, made=made), told, manifest)
 
 
-def _spec(path: Path, task: Task, fields: Fields) -> PrepareSpec:
+def _spec(source: Source, guessed: Guess) -> PrepareSpec:
     return PrepareSpec(
         run="desk",
-        task=task,
+        task=guessed.task,
+        objective=guessed.objective,
         model=Source(uri=""),
-        sources=(plain(path),),
-        fields=fields,
+        sources=(source,),
+        fields=guessed.fields,
         split=Split(),
     )
 
