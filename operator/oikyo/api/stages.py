@@ -258,6 +258,8 @@ class PrepareResult(Report):
     model_digest: Digest
     tokens_digest: Digest | None = None
     """Of the rows as tokens; None where nothing is to be trained."""
+    unchanged: bool = False
+    """Whether an earlier job left the same version, so that none was written."""
     general: GeneralRows | None = None
     """Of training.general; None without."""
     train: int

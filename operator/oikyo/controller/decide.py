@@ -29,6 +29,7 @@ POLL = timedelta(seconds=5)
 """How often the progress of a running stage is looked at."""
 PATIENCE = timedelta(seconds=15)
 """How often something that a person must mend is looked at again."""
+SAME_VERSION = "; the version is the one that an earlier job wrote"
 
 
 def decide(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
@@ -118,7 +119,7 @@ def _told(job: FineTuneJob, seen: Observed, result: report.Result) -> str:
         return (
             f"{result.train} training{_synthetic(result)}, {result.validation} validation and {result.test} test rows; "
             f"{result.duplicates} duplicates, {result.leaked} leaked and {result.bad_rows} bad rows dropped"
-            f"{_cleaned(result)}{_warnings(result)}"
+            f"{_cleaned(result)}{_warnings(result)}{SAME_VERSION if result.unchanged else ''}"
         )
     if isinstance(result, TrainResult):
         values = ", ".join(f"{metric.name} {metric.value}" for metric in result.metrics[:4])

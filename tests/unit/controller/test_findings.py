@@ -19,9 +19,10 @@ LONG = DataFinding(code="long-row", severity="Warning", count=12, example="ticke
 REFUSED = failed("prepare", kind="Refused", reason="DataCheckFailed", findings=(TYPO, LONG))
 
 
-def passed(*findings: DataFinding):
+def passed(*findings: DataFinding, unchanged: bool = False):
     run = done("prepare")
-    result = run.words.result.model_copy(update={"findings": findings})
+    told = {"findings": findings, "unchanged": unchanged}
+    result = run.words.result.model_copy(update=told)
     return replace(run, words=run.words.model_copy(update={"result": result}))
 
 
@@ -64,3 +65,9 @@ def test_clean_data_says_nothing_more():
     decision = decide(job(), seen(passed(), running("train")), NOW)
     assert "look at" not in find(decision.status.conditions, "DataReady").message
     assert [event.reason for event in decision.events] == ["DataReady"]
+
+
+def test_a_version_that_was_there_is_said_to_have_been():
+    decision = decide(job(), seen(passed(unchanged=True), running("train")), NOW)
+    said = find(decision.status.conditions, "DataReady").message
+    assert said.endswith("; the version is the one that an earlier job wrote")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..numbers import text_of
@@ -9,14 +11,18 @@ from .dedup import Kept
 from .intake import Intake
 from .report import where
 from .spool import Rows
+from .texts import tell
 
 CODE = "conflicting-answers"
 
 
 def check(intake: Intake, rows: Rows, kept: Kept) -> None:
     """A finding for each kept row whose input another kept row answers differently."""
-    if not intake.findings.wants(CODE):
-        return
+    if intake.findings.wants(CODE):
+        tell(intake, rows, CODE, _found(intake, rows, kept))
+
+
+def _found(intake: Intake, rows: Rows, kept: Kept) -> Iterator[tuple[int, str]]:
     groups = kept.questions[kept.conflicts]
     order = np.lexsort((kept.conflicts, groups))
     starts = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0]) if len(order) else order
@@ -24,7 +30,7 @@ def check(intake: Intake, rows: Rows, kept: Kept) -> None:
         for row in members.tolist():
             other = int(members[0] if row != members[0] else members[1])
             message = f"{_answer(rows, row)}; {where(intake, rows, other)} {_answer(rows, other)}"
-            intake.found(CODE, rows, row, message)
+            yield row, message
 
 
 def _answer(rows: Rows, row: int) -> str:

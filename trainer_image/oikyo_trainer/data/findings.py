@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from oikyo.api.checks import CHECKS, Check, Severity
+from oikyo.api.checks import CHECKS, Check, Severity, next_step
 
 from . import personal
 
@@ -56,7 +56,7 @@ class Finding:
     severity: Severity = "Error"
     """Error: the row is lost or may refuse the job. Of a check, Findings fills it in."""
     next_step: str = ""
-    """What a person does about it; of a check, filled in from oikyo.api.checks when empty."""
+    """What a person does about it; Findings fills it in from oikyo.api.checks when it is empty."""
     rows: int = 1
     """How many rows it speaks of."""
     other: str = ""
@@ -114,6 +114,8 @@ class Findings:
     def add(self, finding: Finding) -> None:
         """Take in a bad row, or what a check found; the latter goes unheard when it is ignored."""
         if isinstance(finding, BadRow):
+            step = finding.next_step or next_step(finding.code)
+            finding = replace(finding, next_step=step)
             self.bad += 1
             self.bad_codes[finding.code] += 1
             if len(self.kept) < KEPT:

@@ -17,6 +17,7 @@ from .findings import excerpt
 from .intake import Intake
 from .split import TRAIN, Sides
 from .spool import Mask, Rows, counted
+from .texts import tell
 
 TYPO, PLACEHOLDER, SMALL, IMBALANCE = (
     "label-typo",
@@ -53,8 +54,8 @@ def check(intake: Intake, rows: Rows, sides: Sides) -> None:
     told = dict(typos(rows.labels, counts))
     for code, message in {**_placeholders(rows.labels, counts), **told}.items():
         kind = TYPO if code in told else PLACEHOLDER
-        for row in np.flatnonzero(kept & (rows.label_codes == code)).tolist():
-            intake.found(kind, rows, row, message)
+        own = np.flatnonzero(kept & (rows.label_codes == code)).tolist()
+        tell(intake, rows, kind, ((row, message) for row in own))
     _small(intake, rows, sides == TRAIN, counts)
     _imbalance(intake, rows, kept, counts)
 

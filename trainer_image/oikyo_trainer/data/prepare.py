@@ -78,7 +78,7 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             several=intake.several,
         )
         check_attempt(spec, context)
-        version.write(
+        written = version.write(
             made,
             workspace=context.workspace,
             staging=staging / "dataset",
@@ -94,7 +94,7 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
         context.reporter.update(percentage=WRITTEN)
         model = models.store(base, context.workspace, staging / "model", _tell_model(context))
         resolved = (*intake.resolved.values(), *pinned, *base.resolved, *foreseen)
-        result = _result(spec, made, model, data, intake, resolved)
+        result = _result(spec, made, model, data, intake, resolved, unchanged=not written)
         tokens = _tokenised(spec, result, context, staging / "tokens")
         if general is not None:
             stored = store_general(spec, general, context.workspace, model)
@@ -215,6 +215,8 @@ def _result(
     data: Examined,
     intake: Intake,
     resolved: tuple[Resolved, ...],
+    *,
+    unchanged: bool,
 ) -> PrepareResult:
     kept = data.kept
     counts = {name: int((data.sides == side).sum()) for side, name in enumerate(SIDES)}
@@ -229,6 +231,7 @@ def _result(
     return PrepareResult(
         dataset_digest=made.digest,
         model_digest=model,
+        unchanged=unchanged,
         train=counts[SIDES[TRAIN]],
         validation=counts[SIDES[VALIDATION]],
         test=counts[SIDES[TEST]],

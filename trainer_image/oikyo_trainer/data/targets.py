@@ -12,6 +12,7 @@ from ..numbers import text_of
 from .intake import Intake
 from .split import SIDES, TEST, TRAIN, Sides
 from .spool import Rows
+from .texts import tell
 
 Numbers = npt.NDArray[np.float64]
 Bounds = Numbers
@@ -61,10 +62,9 @@ def check(intake: Intake, rows: Rows, sides: Sides) -> None:
     if not reach:
         return  # half of the rows have one number: any other would be far
     far = (rows.numbers[kept] < low - reach) | (rows.numbers[kept] > high + reach)
-    for row in kept[far].tolist():
-        number = text_of(float(rows.numbers[row]))
-        message = f"has the number {number}; half of the rows lie between {low:g} and {high:g}"
-        intake.found(OUTLIER, rows, row, message)
+    between = f"half of the rows lie between {low:g} and {high:g}"
+    found = ((row, text_of(float(rows.numbers[row]))) for row in kept[far].tolist())
+    tell(intake, rows, OUTLIER, ((row, f"has the number {one}; {between}") for row, one in found))
 
 
 def check_rows(rows: Rows, column: str) -> None:

@@ -5,8 +5,9 @@ One pass over the Arrow columns of the rows that stay; only texts that were foun
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from oikyo.api.clean import PERSONAL_KINDS, PersonalKind
 
 from . import personal
+from .findings import EXCERPT
 from .intake import Intake
 from .spool import Index, Mask, Rows, Spool
 from .threads import in_order
@@ -37,6 +39,8 @@ OPEN_END = r"[,(\[{]\s*$"
 LAST_LETTER = r"[\pL\pN]\s*$"
 ANSWERS = ("completion", "chosen", "rejected")
 """Columns with an answer to learn; of several in one row the first is the one that is looked at."""
+QUOTED = 10_000
+"""Findings of a code whose text is fetched; those after them name file and line alone."""
 PILE, PILE_SHARE, PILE_LENGTH = 5, 0.005, 100
 """So many answers of exactly the greatest length, which is so long, were cut there."""
 
@@ -126,8 +130,37 @@ def check(
         full += ends if most == longest else []
     if longest >= PILE_LENGTH and len(full) >= max(PILE, PILE_SHARE * int(kept.sum())):
         message = f"its answer ends without a full stop at {longest} characters, as {len(full)} do"
-        for row in full:
-            intake.found(TRUNCATED, rows, row, message)
+        tell(intake, rows, TRUNCATED, ((row, message) for row in full))
+
+
+def tell(intake: Intake, rows: Rows, code: str, found: Iterable[tuple[int, str]]) -> None:
+    """Add what the check `code` says of each row of `found`, with the beginning of its text."""
+    left = iter(found)
+    first = list(islice(left, QUOTED))
+    quoted = _beginnings(intake.spool, np.array([row for row, _ in first], dtype=np.int64), rows)
+    for (row, message), text in zip(first, quoted, strict=True):
+        intake.found(code, rows, row, message, text)
+    for row, message in left:
+        intake.found(code, rows, row, message)
+
+
+def _beginnings(spool: Spool | None, wanted: Index, rows: Rows) -> Iterator[str]:
+    """The first text of each row of `wanted`, cut."""
+    if spool is None or not len(wanted):
+        yield from [""] * len(wanted)
+        return
+    for _, table in spool.gather(wanted, rows.lengths):
+        column = table.column(0)
+        if pa.types.is_string(column.type):
+            yield from pc.utf8_slice_codeunits(column, 0, 4 * EXCERPT).to_pylist()
+        else:
+            yield from (_said(chat) for chat in column.to_pylist())
+
+
+def _said(chat: Sequence[dict[str, Any]]) -> str:
+    """What the user said last."""
+    asked = [turn["content"] for turn in chat if turn["role"] == "user"]
+    return str(asked[-1] or "")[: 4 * EXCERPT] if asked else ""
 
 
 class _Found(NamedTuple):

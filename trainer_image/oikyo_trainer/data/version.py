@@ -120,12 +120,12 @@ def write(
     intake: Intake,
     report: dict[str, Any],
     lessons: Lessons = NONE,
-) -> None:
-    """Put the version into the workspace, unless the same one is there already."""
+) -> bool:
+    """Put the version into the workspace; False: the same one is there already."""
     target = workspace / layout.dataset(version.digest)
     if is_whole(target):
         log.info("dataset %s is there already", version.digest)
-        return
+        return False
     staging.mkdir(parents=True)
     schema = _schema(spool, rows, intake, lessons)
     for name, index in zip(SIDES, version.splits, strict=True):
@@ -149,6 +149,7 @@ def write(
     files[croissant.FILE] = _facts(staging / croissant.FILE)
     write_atomic(staging / layout.MANIFEST, pretty(_manifest(version, files)))
     replace_folder(staging, target)
+    return True
 
 
 def replace_folder(staging: Path, target: Path) -> None:

@@ -66,9 +66,17 @@ def test_a_mistyped_label_is_found_with_its_line_and_its_likely_form(desk: Any) 
     rows[4]["label"], rows[7]["label"] = "refnud", "Delivery "
     lines = found(desk, rows, "label-typo", checks=_only("label-typo"))
     assert [line["line"] for line in lines] == [5, 8]
+    assert [line["excerpt"] for line in lines] == [rows[4]["text"], rows[7]["text"]]
     assert (
         "has the label 'refnud' (1 row), which looks like 'refund' (59 rows)" in lines[0]["message"]
     )
+
+
+def test_a_conflict_is_told_with_the_text_that_has_two_answers(desk: Any) -> None:
+    rows = classified(lambda i: f"topic {i % 3}")
+    rows.append({**rows[9], "label": "topic 1"})
+    lines = found(desk, rows, "conflicting-answers", checks=_only("conflicting-answers"))
+    assert {line["excerpt"] for line in lines} == {rows[9]["text"]}
 
 
 def _only(code: str) -> tuple[DataCheck, ...]:

@@ -34,6 +34,7 @@ def test_all_are_counted_and_written_and_the_first_are_kept(tmp_path: Path) -> N
     assert (found.bad, found.bad_codes["not-json"], found.counts[CODE]) == (1, 1, 48)
     assert len(found.first[CODE]) == FIRST
     assert lines[0]["severity"] == "Error"
+    assert lines[0]["next_step"].startswith("Mend the rows")
     assert lines[1]["severity"] == "Warning"
     assert lines[1]["next_step"].startswith("Decide which answer is right")
 

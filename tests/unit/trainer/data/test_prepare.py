@@ -259,6 +259,14 @@ def test_the_same_file_twice_is_refused(desk: Any) -> None:
         desk.prepare(path, desk.root / "again.jsonl")
 
 
+def test_a_job_with_the_rows_of_an_earlier_one_writes_no_version_and_says_so(desk: Any) -> None:
+    path = desk.rows("rows.jsonl", tickets(100))
+    first = desk.prepare(path)
+    again = desk.prepare(path, run="job-2")
+    assert (first.unchanged, again.unchanged) == (False, True)
+    assert first.dataset_digest == again.dataset_digest
+
+
 def test_a_damaged_version_is_written_again(desk: Any) -> None:
     path = desk.rows("rows.jsonl", tickets(100))
     folder = desk.workspace / layout.dataset(desk.prepare(path).dataset_digest)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from oikyo.api import workspace as layout
+from oikyo.api.augment import Augment, Edits
 from oikyo.api.clean import Clean
 from oikyo_trainer.data.__main__ import main
 
@@ -50,6 +51,19 @@ def test_every_line_of_a_source_tells_what_became_of_it(
     version: Path, capsys: pytest.CaptureFixture[str], line: int, says: str
 ) -> None:
     assert says in told(capsys, version, f"rows.jsonl:{line}")
+
+
+def test_a_row_that_was_made_is_not_taken_for_one_of_the_source(
+    desk: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"text": f"question number {n} of many", "label": "ab"[n % 2]} for n in range(60)]
+    augment = Augment(edits=Edits())
+    result = desk.prepare(desk.rows("rows.jsonl", rows), augment=augment)
+    folder = desk.workspace / layout.dataset(result.dataset_digest)
+    made = next(r for r in pq.read_table(folder / "train.parquet").to_pylist() if r["synthetic"])
+    line = made["source"].rpartition("/")[2]
+    heads = [one.split(" as ")[0] for one in told(capsys, folder, line).splitlines()]
+    assert sorted(heads) == ["kept in train", "made by edits, in train"]
 
 
 def test_a_row_that_nobody_knows_and_a_folder_that_is_no_version_are_refused(

@@ -28,6 +28,7 @@ from ..findings import FILE as FINDINGS
 from ..findings import excerpt
 from ..insight.source import is_version
 from ..split import SIDES
+from ..version import SYNTHETIC
 
 MOST = 10
 """Rows that are told; of more the beginning was too short."""
@@ -41,6 +42,8 @@ class Kept:
     id: str
     source: str
     text: str
+    synthetic: str | None = None
+    """The method of data.augment that made it of the row at `source`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +88,8 @@ def _kept(folder: Path, wanted: str) -> Iterator[Kept]:
                 ),
             )
             for row in pa.Table.from_batches([batch.filter(same)]).to_pylist():
-                yield Kept(side, row.pop("id"), row.pop("source"), excerpt(_text(row)))
+                made = row.pop(SYNTHETIC, None)
+                yield Kept(side, row.pop("id"), row.pop("source"), excerpt(_text(row)), made)
 
 
 def _text(row: dict[str, Any]) -> str:
@@ -107,7 +111,8 @@ def _told(path: Path, places: set[str]) -> Iterator[dict[str, Any]]:
 
 def _rows(kept: list[Kept]) -> Iterator[str]:
     for row in kept:
-        yield f"kept in {row.side} as {row.id}: {row.source} ({row.text})"
+        how = f"made by {row.synthetic}, in" if row.synthetic else "kept in"
+        yield f"{how} {row.side} as {row.id}: {row.source} ({row.text})"
 
 
 def _sentence(one: dict[str, Any]) -> str:
