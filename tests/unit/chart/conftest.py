@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from kit.binaries import binary
 
 CHART = Path(__file__).parents[3] / "charts" / "oikyo"
 SCHEMAS = "kubernetes-json-schema/v1.37.0-local-strict"
+REFERENCE = re.compile(r'#/\$defs/([^"]+)"')
 
 Answer = subprocess.CompletedProcess[str]
 
@@ -62,16 +64,30 @@ def render() -> Callable[..., list[dict[str, Any]]]:
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Kubernetes' schemas as kubeconform reads them: references to the neighbouring file."""
     package = pytest.importorskip("kubernetes_validate", reason="carries Kubernetes' schemas")
-    folder = tmp_path_factory.mktemp("schemas")
-    for source in (Path(package.__file__).parent / SCHEMAS).glob("*.json"):
-        kind = source.stem.split("-")[0]
-        if kind == "_definitions" or kind in KINDS:
-            text = source.read_text().replace('"/api/_definitions.json#', '"_definitions.json#')
+    source, folder = Path(package.__file__).parent / SCHEMAS, tmp_path_factory.mktemp("schemas")
+    used: set[str] = set()
+    for path in source.glob("*.json"):
+        if path.stem.split("-")[0] in KINDS:
+            text = path.read_text().replace('"/api/_definitions.json#', '"_definitions.json#')
             schema = json.loads(text)
             # With an $id the reference would be looked up on the network.
             schema.pop("$id", None)
-            (folder / source.name).write_text(json.dumps(schema))
+            (folder / path.name).write_text(json.dumps(schema))
+            used.update(REFERENCE.findall(text))
+    every = json.loads((source / "_definitions.json").read_text())["$defs"]
+    made = json.dumps({"$defs": _reachable(every, used)})
+    (folder / "_definitions.json").write_text(made)
     return folder
+
+
+def _reachable(definitions: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    """Those with these names and all that they refer to: kubeconform parses the file again for each kind."""
+    found: dict[str, Any] = {}
+    while names:
+        name = names.pop()
+        found[name] = definitions[name]
+        names |= set(REFERENCE.findall(json.dumps(found[name]))) - set(found)
+    return found
 
 
 KINDS = frozenset(
