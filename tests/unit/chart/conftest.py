@@ -55,7 +55,7 @@ def render() -> Callable[..., list[dict[str, Any]]]:
     def rendered(*arguments: str) -> list[dict[str, Any]]:
         made = _template("helm", *arguments)
         assert made.returncode == 0, made.stderr
-        return [item for item in yaml.safe_load_all(made.stdout) if item]
+        return [item for item in yaml.load_all(made.stdout, yaml.CSafeLoader) if item]
 
     return rendered
 

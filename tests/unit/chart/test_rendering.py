@@ -68,7 +68,7 @@ def test_lint_has_nothing_to_say(program: str, helm: Run):
 def test_both_helms_render_the_same_objects(template: Run):
     def objects(program: str) -> list[object]:
         made = template(program, *MONITORING, "--set", "replicas=2")
-        return sorted(filter(None, yaml.safe_load_all(made.stdout)), key=str)
+        return sorted(filter(None, yaml.load_all(made.stdout, yaml.CSafeLoader)), key=str)
 
     assert objects("helm3") == objects("helm")
 
