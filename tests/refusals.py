@@ -219,6 +219,8 @@ RULES = (
          task="TextRegression", **with_data(fewShot={"examples": 4})),
     _job("examples for a classifier", "spec.data.fewShot", "for models that write answers",
          **with_data(fewShot={"examples": 4})),
+    _job("examples by a class that is not beside the rows", "spec.data.fewShot.classBy", "data.sliceBy too",
+         task="TextGeneration", **with_data(fewShot={"chooseBy": "Class", "classBy": "topic"})),
     _job("general rows for a classifier", "spec.training.general", "nothing general to keep",
          training={"general": _GENERAL}),
     _job("general rows for preferences", "spec.training.general", "by preference.beta",

@@ -223,4 +223,11 @@ class DataSpec(Model):
             "a verdict needs rows that training never saw: write split.test above 0, or testSources",
             ".split",
         ),
+        Rule(
+            "!has(self.fewShot) || !has(self.fewShot.classBy) || (self.fewShot.chooseBy == 'Class'"
+            " && has(self.sliceBy) && self.fewShot.classBy in self.sliceBy)",
+            "the column of a class is carried beside the rows: name it in data.sliceBy too, and write "
+            "chooseBy: Class",
+            ".fewShot.classBy",
+        ),
     )

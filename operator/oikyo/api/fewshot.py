@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import Model
+from .base import Model, Word
 
 ChooseBy = Literal["Similarity", "Diversity", "Class"]
 PREFIX = "few_shot_"
@@ -25,16 +25,24 @@ class FewShot(Model):
         Field(
             description="Similarity takes for each test row the training rows most like it (TF-IDF of words "
             "and pairs of words), the most like last; Diversity the same rows for all, each as far from "
-            "the others as can be; Class the same rows for all, with different answers in turn, the "
-            "most frequent first. Default: Similarity. Example: Class."
+            "the others as can be; Class the same rows for all, of different classes in turn, the "
+            "most frequent first: of different answers, or as classBy says. Default: Similarity. Example: Class."
         ),
     ] = "Similarity"
+    class_by: Annotated[
+        Word | None,
+        Field(
+            min_length=1,
+            description="Column of data.sliceBy with the class of a row, for answers in free text "
+            "(chooseBy: Class). Default: the answer is the class. Example: topic.",
+        ),
+    ] = None
     seed: Annotated[
         int,
         Field(
             ge=0,
             le=2**31 - 1,
-            description="Seed of what is left to chance: the first row of Diversity, the row of an answer of "
+            description="Seed of what is left to chance: the first row of Diversity, the row of a class of "
             "Class. Default: 42.",
         ),
     ] = 42

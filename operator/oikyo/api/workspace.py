@@ -12,6 +12,7 @@ A digest folder is named by the hexadecimal part alone: a colon is not portable 
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import PurePosixPath
 
 from .fewshot import FewShot
@@ -37,8 +38,10 @@ def tokens(digest: str) -> PurePosixPath:
 
 def few_shot(dataset_digest: str, asked: FewShot) -> PurePosixPath:
     """The examples for prompts that were chosen from a dataset."""
-    name = f"{asked.choose_by.lower()}-{asked.examples}-{asked.seed}.json"
-    return dataset(dataset_digest) / "few-shot" / name
+    how = asked.choose_by.lower()
+    if asked.class_by is not None:  # a column may have any name
+        how += "-" + hashlib.sha256(asked.class_by.encode()).hexdigest()[:8]
+    return dataset(dataset_digest) / "few-shot" / f"{how}-{asked.examples}-{asked.seed}.json"
 
 
 def model(digest: str) -> PurePosixPath:

@@ -1,4 +1,4 @@
-"""Examples for prompts, chosen from the training split: the nearest, the most different, one of each answer.
+"""Examples for prompts, chosen from the training split: the nearest, the most different, one of each class.
 
 Called by the prepare stage once the version is written; the choice lies beside the rows, in
 few-shot/<how>.json, and depends on the rows and the settings alone. `evaluation.fewshot` reads it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,15 @@ from oikyo.api.fewshot import FewShot
 from ..errors import Refused
 from ..evaluation.rows import Dataset, Row, content_key, open_dataset
 from ..files import write_atomic
+from .slicing import META
 
 CANDIDATES = 50_000
 """Training rows that are looked at: the first, which are a sample, since rows lie in the order of a hash."""
 LONGEST = 8_000
 """Characters of an example at most: more would fill the prompt by itself."""
 ROWS_AT_ONCE = 256
+TEXTS = ("prompt", "completion", "messages")
+"""Columns of an example."""
 Index = npt.NDArray[np.int64]
 
 
@@ -67,7 +70,7 @@ def load(path: Path) -> Choice:
 
 def choose(dataset: Dataset, asked: FewShot) -> Choice:
     """The examples for the test split; Refused where rows cannot be examples."""
-    rows = list(_candidates(dataset))
+    rows, classes = _candidates(dataset, asked.class_by)
     if len(rows) < asked.examples:
         raise Refused(
             "TooFewExamples",
@@ -77,17 +80,24 @@ def choose(dataset: Dataset, asked: FewShot) -> Choice:
         )
     if asked.choose_by == "Similarity":
         return _nearest(rows, dataset.rows("test"), asked.examples)
-    pick = _different if asked.choose_by == "Diversity" else _of_each_answer
-    chosen = pick(rows, asked)
+    if asked.choose_by == "Diversity":
+        chosen = _different(rows, asked)
+    else:
+        chosen = _of_each_class(classes, asked)
     return Choice([rows[index] for index in chosen], list(range(len(chosen))), {})
 
 
-def _candidates(dataset: Dataset) -> Iterator[Row]:
-    if dataset.shape not in ("prompt-completion", "messages"):
-        return
-    for row in dataset.rows("train", most=CANDIDATES):
-        if len(question(row)) + len(answer(row)) <= LONGEST:
-            yield {name: row[name] for name in ("prompt", "completion", "messages") if name in row}
+def _candidates(dataset: Dataset, class_by: str | None) -> tuple[list[Row], list[str]]:
+    """Rows that may be examples, and their classes; without the class that a column says a row is none."""
+    rows, classes = list[Row](), list[str]()
+    if dataset.shape in ("prompt-completion", "messages"):
+        for row in dataset.rows("train", most=CANDIDATES):
+            said = answer(row)
+            own = row[META + class_by] if class_by else said.strip()
+            if own is not None and len(question(row)) + len(said) <= LONGEST:
+                rows.append({name: row[name] for name in TEXTS if name in row})
+                classes.append(own)
+    return rows, classes
 
 
 def question(row: Row) -> str:
@@ -134,13 +144,12 @@ def _different(rows: Sequence[Row], asked: FewShot) -> list[int]:
     return chosen
 
 
-def _of_each_answer(rows: Sequence[Row], asked: FewShot) -> list[int]:
-    """Rows of different answers in turn, the most frequent answer first."""
-    answers = [answer(row).strip() for row in rows]
-    order = sorted(Counter(answers).items(), key=lambda item: (-item[1], item[0]))
+def _of_each_class(classes: Sequence[str], asked: FewShot) -> list[int]:
+    """Rows of different classes in turn, the most frequent class first."""
+    order = sorted(Counter(classes).items(), key=lambda item: (-item[1], item[0]))
     places: dict[str, list[int]] = {name: [] for name, _ in order}
-    for index in np.random.default_rng(asked.seed).permutation(len(rows)).tolist():
-        places[answers[index]].append(index)
+    for index in np.random.default_rng(asked.seed).permutation(len(classes)).tolist():
+        places[classes[index]].append(index)
     chosen: list[int] = []
     for turn in range(order[0][1]):
         chosen += [places[name][turn] for name, count in order if turn < count]

@@ -11,7 +11,9 @@ import pytest
 
 from oikyo.api import workspace as layout
 from oikyo.api.checks import DataCheck
+from oikyo.api.fewshot import FewShot
 from oikyo_trainer.data.__main__ import main
+from oikyo_trainer.data.fewshot import load
 from oikyo_trainer.data.page.page import render
 from oikyo_trainer.data.slicing import META, MOST, SliceColumns
 from oikyo_trainer.errors import Refused
@@ -96,3 +98,22 @@ def test_a_column_with_a_value_for_each_row_takes_little_memory() -> None:
     for number in range(5000):
         taken.add({"id": number})
     assert len(taken._values["id"]) == MOST + 1
+
+
+def test_examples_of_each_class_that_a_column_names(desk: Any) -> None:
+    topics = ("card", "app", None, "card", "fee")
+    given = [
+        {"prompt": f"what of {topics[n % 5]}, number {n}?", "completion": f"answer {n} in words", "topic": topics[n % 5]}
+        for n in range(200)
+    ]  # fmt: skip
+    asked = FewShot(examples=4, choose_by="Class", class_by="topic")
+    data = desk.rows("rows.jsonl", given)
+    made = desk.prepare(data, task="TextGeneration", slice_by=("topic",), few_shot=asked)
+    path = desk.workspace / layout.few_shot(made.dataset_digest, asked)
+    choice = load(path)
+    said = [choice.examples[place]["prompt"].split(",")[0][8:] for place in choice.fixed]
+    assert said == ["card", *sorted(said[1:3]), "card"]
+    assert set(said) == {"card", "app", "fee"}
+    assert path != desk.workspace / layout.few_shot(
+        made.dataset_digest, FewShot(examples=4, choose_by="Class")
+    )
