@@ -109,8 +109,7 @@ _ALL = (
         next_step="Rank and decide them: oikyo data review DATA -o review.csv",
         details="TextClassification with one label a row: the words fit another class better, told by a model "
         "that did not see the row (docs/explanation/data-statistics.md). Of more than 5,000 rows a sample is "
-        "looked at, and what it holds is counted. With this check come the topics, outliers and edge cases of "
-        "the job's report; Ignore leaves them out.",
+        "looked at, and what it holds is counted. With this check come the outliers of the job's report.",
     ),
     Check(
         code="outlier",
@@ -118,8 +117,8 @@ _ALL = (
         max="0.05",
         description="share hardly a word with any other row",
         next_step="Look whether they belong: noise, another language, or a rare question",
-        details="Of the same sample. Set to Warn or Fail it brings topics, outliers and edge cases to the report "
-        "of a job without classes as well, for some two seconds of a CPU.",
+        details="Of the same sample. Set to Warn or Fail it brings outliers to the report of a job without classes "
+        "as well, and more exact topics, for some two seconds of a CPU.",
     ),
     Check(
         code="number-outlier",

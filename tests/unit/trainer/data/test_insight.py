@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from oikyo_trainer.data.__main__ import main
 from oikyo_trainer.data.insight.balance import classes, lengths
 from oikyo_trainer.data.insight.edges import edges
 from oikyo_trainer.data.insight.features import features
+from oikyo_trainer.data.insight.glance import glance
 from oikyo_trainer.data.insight.slices import interval, skews, slices
 from oikyo_trainer.data.insight.table import Table
 from oikyo_trainer.data.insight.topics import topics
@@ -72,6 +74,23 @@ def test_topics_are_named_by_what_sets_them_apart() -> None:
     words = {word for topic in found for term in topic["terms"] for word in term.split()}
     assert {"wallet", "euro", "parcel"} & words
     assert found == topics(table, seen)
+
+
+def test_a_glance_tells_the_same_topics_apart() -> None:
+    dice = random.Random(1)
+    subjects = ["lost card wallet", "exchange rate euro", "forgotten pin code", "late parcel post"]
+    words = [f"word{n}" for n in range(60)]
+    texts = [f"{subjects[i % 4]} {' '.join(dice.sample(words, 4))}" for i in range(400)]
+    table = a_table(texts, [i % 4 for i in range(400)])
+    seen = glance(table.texts)
+    assert seen is not None
+    assert (np.linalg.norm(seen.points, axis=1) < 1 + 1e-6).all()
+    found = topics(table, seen)
+    assert found == topics(table, seen)
+    assert all(topic["label"]["share"] == 1.0 for topic in found)
+    assert {"wallet", "euro", "pin", "parcel"} <= {
+        w for t in found for one in t["terms"] for w in one.split()
+    }
 
 
 def test_a_class_without_an_expected_kind_is_named() -> None:

@@ -90,12 +90,13 @@ def test_fail_refuses_a_job_with_too_many_wrong_labels(desk: Any) -> None:
     assert "Labels that are probably wrong" in report_of(desk)[1]
 
 
-def test_without_the_checks_nothing_is_computed(desk: Any) -> None:
+def test_without_the_checks_no_row_is_suspected(desk: Any) -> None:
     rows, _ = rows_with_errors(4)
     desk.prepare(desk.rows("a.jsonl", rows), checks=OFF)
     told, page = report_of(desk)
-    assert "insight" not in told
-    assert "oikyo data report DATA" in page
+    assert told["insight"]["suspects"] == {}
+    assert "Labels that are probably wrong" not in page
+    assert "Edge cases" in page
 
 
 def test_the_library_is_loaded_only_where_it_is_needed(desk: Any) -> None:
@@ -110,18 +111,21 @@ def test_the_library_is_loaded_only_where_it_is_needed(desk: Any) -> None:
         "from oikyo_trainer.progress import Reporter; "
         f"spec = PrepareSpec.model_validate_json(Path({str(desk.root / 'spec.json')!r}).read_text()); "
         f"prepare(spec, Context(Path({str(desk.workspace)!r}), Reporter('prepare', 1, spec.run))); "
-        "sys.exit('sklearn' in sys.modules)"
+        "sys.exit('scipy' in sys.modules or 'sklearn' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_generation_asks_for_topics_and_outliers_by_a_check(desk: Any) -> None:
+def test_generation_asks_for_outliers_by_a_check_and_has_topics_without(desk: Any) -> None:
     rows, _ = rows_with_errors(6)
     pairs = [{"prompt": row["text"], "completion": row["label"]} for row in rows]
     pairs[100]["prompt"] = "zzyzx qwrtp xkcdq bnmpl vvwxq jjkqz"
     path = desk.rows("a.jsonl", pairs)
     desk.prepare(path, task="TextGeneration")
-    assert "insight" not in report_of(desk)[0]
+    told, page = report_of(desk)
+    assert sum(one["rows"] for one in told["insight"]["topics"]) == told["insight"]["rows"] == 240
+    assert told["insight"]["suspects"] == {}
+    assert "<h2>Topics</h2>" in page
     result = desk.prepare(path, task="TextGeneration", checks=OUTLIERS)
     (found,) = [one for one in result.findings if one.code == "outlier"]
     assert (found.severity, found.count) == ("Warning", 1)
@@ -157,7 +161,7 @@ def test_sets_of_labels_are_not_judged(desk: Any) -> None:
     path = desk.rows("a.jsonl", [{**row, "label": f"{row['label']},bank"} for row in rows])
     result = desk.prepare(path, fields=Fields(label_separator=","))
     assert "probable-label-error" not in {one.code for one in result.findings}
-    assert "insight" not in report_of(desk)[0]
+    assert report_of(desk)[0]["insight"]["suspects"] == {}
     desk.prepare(path, fields=Fields(label_separator=","), checks=OUTLIERS)
     suspects = report_of(desk)[0]["insight"]["suspects"]
     assert suspects["probable-label-error"]["count"] == 0

@@ -69,4 +69,4 @@ def pair(item: str, option: str, form: str) -> tuple[str, str]:
 
 
 def usage(message: str) -> Refused:
-    return Refused("InvalidUsage", message, next_step="see: oikyo data VERB --help")
+    return Refused("InvalidUsage", message, next_step="--help tells what may be written")

@@ -7,12 +7,13 @@ Word uni- and bigrams carry the subject, n-grams of letters its spellings; trunc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
+
+if TYPE_CHECKING:  # a second to load, which glance.py has no use for
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,8 +33,8 @@ class Features:
 
     points: Floats
     """(rows, axes); norms at most 1, near 0 for a text that shares nothing with the rest."""
-    words: sparse.csr_matrix
-    """(rows, terms): TF-IDF of single words and pairs; without columns when no term repeats."""
+    words: Any
+    """(rows, terms), sparse or not: TF-IDF of words and pairs; without columns when no term repeats."""
     terms: tuple[str, ...]
     """The words and pairs of `words`."""
     cut: int
@@ -48,10 +49,14 @@ def features(texts: list[str], seed: int = 0, characters: int = CHARACTERS) -> F
     short = [text[:cut] for text in texts]
     words, names = _fitted(word_features(), short)
     letters, _ = _fitted(_letters(), short)
+    from scipy import sparse
+
     table = sparse.hstack([words, letters], format="csr") / np.sqrt(2)
     axes = min(AXES, table.shape[1] - 1, len(texts) - 1)
     if axes < 2:
         return None
+    from sklearn.decomposition import TruncatedSVD
+
     svd = TruncatedSVD(axes, n_iter=2, random_state=seed)
     # Of texts that are all alike it shares out a variance of nothing.
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -61,6 +66,8 @@ def features(texts: list[str], seed: int = 0, characters: int = CHARACTERS) -> F
 
 def word_features() -> TfidfVectorizer:
     """TF-IDF of words and pairs of words, rows of length 1."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     return TfidfVectorizer(
         ngram_range=(1, 2),
         sublinear_tf=True,
@@ -72,6 +79,8 @@ def word_features() -> TfidfVectorizer:
 
 
 def _letters() -> TfidfVectorizer:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     return TfidfVectorizer(
         analyzer="char_wb",
         ngram_range=(3, 5),
@@ -82,9 +91,9 @@ def _letters() -> TfidfVectorizer:
     )
 
 
-def _fitted(
-    vectorizer: TfidfVectorizer, texts: list[str]
-) -> tuple[sparse.csr_matrix, tuple[str, ...]]:
+def _fitted(vectorizer: TfidfVectorizer, texts: list[str]) -> tuple[Any, tuple[str, ...]]:
+    from scipy import sparse
+
     try:
         table = vectorizer.fit_transform(texts)
     except ValueError:  # no term stands in enough texts

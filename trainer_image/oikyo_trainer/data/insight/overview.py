@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ..findings import excerpt
-from . import slices
 from .asked import CONFLICT, LABEL_ERROR, OUTLIER
 from .balance import classes, lengths
 from .edges import edges
@@ -21,6 +20,8 @@ EXAMPLES = 30
 
 def section(table: Table) -> dict[str, Any]:
     """The statistics as JSON, those of slices too: what `insight` holds in a report."""
+    from . import slices  # scipy, which the rest does without
+
     found = noise(table)
     told = statistics(table, found, ranked(table, found))
     return {**told, "slices": slices.section(table)}

@@ -1,6 +1,6 @@
 """What the rows are about: clusters named by their terms, and which side lacks which.
 
-k-means on the points of features.py (mini-batches, Sculley 2010), seeded. The names are the terms
+Spherical k-means (Dhillon and Modha 2001) on the points of features.py, seeded. The names are the terms
 that stand out against the rest of the data; they describe, a person interprets.
 """
 
@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.cluster import MiniBatchKMeans
 
 from ..findings import excerpt
 from ..split import SIDES
-from .features import Features
+from .features import Features, Floats
 from .table import Table
 
 MOST, LEAST = 24, 3
@@ -23,6 +22,8 @@ ROWS_OF_TOPIC = 60
 TERMS = 4
 EXAMPLES = 2
 SHOWN = 160
+STARTS, ROUNDS = 3, 30
+"""Beginnings that are tried, and rounds of each at most."""
 
 
 def topics(table: Table, seen: Features, seed: int = 0) -> list[dict[str, Any]]:
@@ -32,16 +33,46 @@ def topics(table: Table, seen: Features, seed: int = 0) -> list[dict[str, Any]]:
         return []
     norms = np.linalg.norm(seen.points, axis=1, keepdims=True)
     points = seen.points / np.maximum(norms, 1e-9)
-    model = MiniBatchKMeans(number, random_state=seed, n_init=3, batch_size=2048)
-    codes = model.fit_predict(points)
+    random = np.random.default_rng(seed)
+    _, codes, centres = max(
+        (_clusters(points, number, random) for _ in range(STARTS)), key=lambda found: found[0]
+    )
     overall = np.asarray(seen.words.mean(axis=0)).ravel()
     found = []
     for code in range(number):
         rows = np.flatnonzero(codes == code)
         if len(rows):
-            near = rows[np.argsort(-(points[rows] @ model.cluster_centers_[code]), kind="stable")]
+            near = rows[np.argsort(-(points[rows] @ centres[code]), kind="stable")]
             found.append(_topic(table, seen, rows, near[:EXAMPLES], overall))
     return sorted(found, key=lambda topic: (-topic["rows"], topic["terms"]))
+
+
+def _clusters(
+    points: Floats, number: int, random: np.random.Generator
+) -> tuple[float, npt.NDArray[np.int64], Floats]:
+    """How near rows are to their centre in all, the centre of each row, and the centres."""
+    centres = _apart(points, number, random)
+    codes = np.full(len(points), -1)
+    for _ in range(ROUNDS):
+        alike = points @ centres.T
+        before, codes = codes, alike.argmax(axis=1)
+        if (codes == before).all():
+            break
+        for code in np.unique(codes):
+            middle = points[codes == code].sum(axis=0)
+            centres[code] = middle / max(float(np.linalg.norm(middle)), 1e-9)
+    return float(alike.max(axis=1).sum()), codes, centres
+
+
+def _apart(points: Floats, number: int, random: np.random.Generator) -> Floats:
+    """Rows to begin with, each drawn the likelier the farther from those before (k-means++, 2007)."""
+    chosen = [int(random.integers(len(points)))]
+    away = np.full(len(points), 2.0)
+    while len(chosen) < number:
+        away = np.minimum(away, np.maximum(1 - points @ points[chosen[-1]], 0.0))
+        weights = away if away.any() else np.ones(len(points))
+        chosen.append(int(random.choice(len(points), p=weights / weights.sum())))
+    return points[chosen].copy()
 
 
 def _topic(
