@@ -141,7 +141,7 @@ def test_a_stopped_kubelet_disturbs_no_training(training: Training) -> None:
     assert training.attempt() == before
 
 
-@pytest.mark.timeout(900 + OUTAGE)
+@pytest.mark.timeout(900 + OUTAGE + RECOVERY)
 def test_an_outage_of_the_api_server_disturbs_no_training(training: Training) -> None:
     """The operator and the kubelets are alone for as long, and what they hold to show who they are ends."""
     before, step, workers = training.attempt(), training.progress()["step"], training.workers()
