@@ -3,6 +3,7 @@
 DeepSpeed has no wheel and is built into the image alone: here its ZeRO stages are compared, two
 processes in one pod over gloo. FSDP and DDP are compared in tests/unit/trainer/training/test_gang.py too.
 Classes, not texts: ZeRO-3 pads texts, so that other rows meet in a step than in a packed training.
+Meanwhile a FineTuneJob of one tensor group goes its way to an accepted version.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kube import Kube, condition, wait_for
 from oikyo.api import workspace as layout
 from oikyo.api.stages import LastWords, TrainResult
 from road import LOADER, NAMESPACE, Road
@@ -37,10 +40,45 @@ if done.returncode:
 print(open(result).read())
 """
 STRATEGIES = ("DDP", "FSDP", "ZeRO1", "ZeRO2", "ZeRO3")
+GROUP = "tensor-group"
+OURS = f"oikyo.dev/job={GROUP}"
+
+
+def manifest() -> dict[str, Any]:
+    """Two processes of one pod compute each layer of the example's base together."""
+    training = {
+        "method": "Full",
+        "strategy": "FSDP",
+        "processesPerNode": 2,
+        "tensorParallelSize": 2,
+    }
+    training |= {"maxSteps": 8, "batchSize": 8, "maxLength": 64}
+    return {
+        "apiVersion": "oikyo.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": GROUP},
+        "spec": {
+            "model": {"base": "pvc://examples/text-generation/base"},
+            "task": "TextGeneration",
+            "data": {"sources": [{"uri": "pvc://examples/general.jsonl"}]},
+            "training": training | {"checkpoints": {"everySteps": 8}},
+            "evaluation": {"gates": [{"metric": "loss", "betterThan": "Base"}]},
+            "storage": {"retentionPolicy": "Delete"},
+        },
+    }
 
 
 @pytest.fixture(scope="module")
-def lab(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def group(road: Road) -> Iterator[Kube]:
+    """The cluster with that job on its way."""
+    road.kube.apply(manifest(), NAMESPACE)
+    yield road.kube
+    road.kube("delete", "ftj", GROUP, "-n", NAMESPACE, "--timeout=60s")
+    wait_for("its pods to go", lambda: not road.kube.items("pods", NAMESPACE, OURS), 120)
+
+
+@pytest.fixture(scope="module")
+def lab(road: Road, group: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A tiny model, rows, and a spec for each strategy, in the loader pod."""
     made = Lab(tmp_path_factory.mktemp("strategies"))
     settings = {
@@ -86,6 +124,20 @@ def test_two_processes_reach_the_loss_of_one(road: Road, alone: float, strategy:
     assert chosen["training.strategy"] == strategy
     print(f"{strategy}: {loss(result):.6f}, one process {alone:.6f}")
     assert loss(result) == pytest.approx(alone, abs=TOLERANCE)
+
+
+def test_a_job_of_one_tensor_group_is_trained_and_accepted(group: Kube) -> None:
+    job = wait_for("its end", lambda: over(group.get("ftj", GROUP, NAMESPACE)), 300)
+    status = job["status"]
+    assert status["phase"] == "Succeeded", status.get("diagnosis")
+    chosen = {choice["name"]: choice["value"] for choice in status["resolved"]}
+    assert chosen["training.tensorParallelSize"] == "2"
+    assert [stage["attempt"] for stage in status["stages"]] == [1, 1, 1]
+    print(condition(job, "Trained")["message"], condition(job, "Evaluated")["message"])
+
+
+def over(job: dict[str, Any]) -> dict[str, Any] | None:
+    return job if job["status"].get("phase") in ("Succeeded", "Failed") else None
 
 
 PREPARED = """
