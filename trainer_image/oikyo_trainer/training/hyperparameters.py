@@ -197,9 +197,12 @@ def _learning_rate(training: TrainingSpec, task: Task, facts: Facts) -> tuple[fl
     divided = ""
     if method == "LoRA" and training.lora.variant == "RsLoRA":
         # It scales the adapter by sqrt(rank) more (Kalajdzievski 2023), and a step of the same rate would go
-        # as much further. Measured on validation rows of three seeds: docs/reference/methods.md.
-        rate /= math.sqrt(training.lora.rank)
-        divided = f", divided by sqrt(lora.rank {training.lora.rank}) for RsLoRA"
+        # as much further. A head is not scaled and has no rate of its own: the two meet at the geometric
+        # mean of theirs, measured on validation rows of three seeds (docs/reference/methods.md).
+        headed = task != "TextGeneration"
+        rate /= training.lora.rank ** (1 / 4 if headed else 1 / 2)
+        root = "the fourth root of" if headed else "the square root of"
+        divided = f", divided by {root} lora.rank {training.lora.rank} for RsLoRA"
     millions = facts.parameters / 1e6
     if training.objective != "Supervised":
         # Preferences move a model that can already answer: the recipes take a tenth and less.

@@ -57,9 +57,9 @@ def chosen(plan: Plan, name: str) -> tuple[str, str]:
             {"lora": {"rank": 16, "variant": "RsLoRA"}},
             {},
             "learningRate",
-            "0.0005",
+            "0.001",
             "Auto: LoRA, TextClassification, a base model of 22 M parameters, "
-            "divided by sqrt(lora.rank 16) for RsLoRA",
+            "divided by the fourth root of lora.rank 16 for RsLoRA",
         ),
         ({}, {}, "microBatchSize", "32", "the share of one process is 32, at most 32 at once"),
         (
@@ -130,6 +130,14 @@ def test_each_choice_is_told_with_its_reason(
 ) -> None:
     plan = resolve(TrainingSpec(**settings), "TextClassification", facts(**changes))
     assert chosen(plan, name) == (value, reason)
+
+
+def test_rslora_divides_the_rate_by_the_whole_root_where_no_head_shares_it() -> None:
+    settings = TrainingSpec(lora={"rank": 16, "variant": "RsLoRA"})
+    plain = resolve(TrainingSpec(), "TextGeneration", facts()).learning_rate
+    value, reason = chosen(resolve(settings, "TextGeneration", facts()), "learningRate")
+    assert float(value) == pytest.approx(plain / 4)
+    assert reason.endswith("divided by the square root of lora.rank 16 for RsLoRA")
 
 
 @pytest.mark.parametrize(
