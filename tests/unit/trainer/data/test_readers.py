@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from oikyo.api.stages import Source
 from oikyo_trainer.data.findings import BadRow, excerpt
-from oikyo_trainer.data.readers import read
+from oikyo_trainer.data.readers import jsonl, read
+from oikyo_trainer.data.readers.lines import of_block
 from oikyo_trainer.data.readers.row import LONGEST_ROW, Item, Row
 from oikyo_trainer.data.sources import data_files
 from oikyo_trainer.errors import Refused
@@ -58,6 +59,36 @@ def test_a_bad_json_line_is_told_with_its_number(tmp_path: Path, line: bytes, co
     good = b'{"a": 1}\n'
     found = items(tmp_path / "rows.jsonl", good + b"\n" + line + b"\r\n" + good)
     assert told(found) == [(1, "row"), (3, code), (4, "row")]
+
+
+LINES = (
+    '{"a": "b"}', '{"a": 1}', '{"a": "b"}{"c": "d"}', '{"a": "b"} {"c": "d"}', '{"a": [1', ', 2]}', "2]}",
+    '{"a": "b", "a": "c"}', '{"a": {"b": "c", "b": "d"}}', r'{"a": "\\"}', r'{"a": "\"b\""}', "{}", "[1]", "",
+    ' {"a": "b"}', '{"a": "b"}\r', '{"a": "}\\n{"}', '{"a": ["b", {"c": null}]}', '{"a": "b"},', "null",
+    '{"a": ' + '{"a": ' * 60 + '"b"' + "}" * 61, '{"a": "' + "x" * LONGEST_ROW + '"}',
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=6), st.sampled_from(["", "\n"]))
+@example(['{"a": "b"}{"c": "d"}', '{"a": [1', ", 2]}"], "\n")
+@example(['{"a": "b", "a": "c"}', r'{"a": "\"b\""}'], "\n")
+@settings(max_examples=300, deadline=None)
+def test_lines_read_at_once_are_those_read_one_by_one(lines: list[str], end: str) -> None:
+    block = ("\n".join(lines) + end).encode()
+    one_by_one = [
+        jsonl.row(number, line)
+        for number, line in enumerate(of_block(block), 1)
+        if line and not line.isspace()
+    ]
+    assert list(jsonl.rows(1, block)) == one_by_one
+
+
+def test_lines_of_texts_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = b"".join(b'{"a": "b \\" %d", "c": "}{"}\n' % number for number in range(40))
+    monkeypatch.setattr(jsonl, "row", None)
+    found = list(jsonl.rows(7, block))
+    assert [row.line for row in found] == list(range(7, 47))
+    assert found[39].values == {"a": 'b " 39', "c": "}{"}
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 import msgspec
+import numpy as np
 
 from ..findings import BadRow, excerpt
 from ..sources import DataFile
 from .lines import LongLine, blocks, of_block
-from .row import UTF8_BOM, Item, Row, check_encoding, too_long
+from .row import LONGEST_ROW, UTF8_BOM, Item, Row, check_encoding, too_long
 
+NEWLINE, OPEN, CLOSE = b"\n{}"
 DEEP = 50
 """Levels of nesting down to which the fast parser is believed."""
 
@@ -45,9 +47,43 @@ def read_blocks(file: DataFile) -> Iterator[tuple[int, bytes]]:
 
 def rows(number: int, block: bytes) -> Iterator[Item]:
     """The rows of a block whose first line has this number."""
+    values = _at_once(block)
+    if values is not None:
+        yield from map(Row, range(number, number + len(values)), values)
+        return
     for place, line in enumerate(of_block(block), number):
         if line and not line.isspace():
             yield row(place, line)
+
+
+def _at_once(block: bytes) -> list[dict[str, Any]] | None:  # any JSON values
+    """The objects of a block that has one on each line; None where some line may not be sure.
+
+    Outside of strings, which hold no line's end, nothing but two objects has `}` before the end of a
+    line and `{` behind it.
+    """
+    signs = np.frombuffer(block, dtype=np.uint8)
+    ends = np.flatnonzero(signs == NEWLINE)
+    if not len(ends) or ends[-1] != len(block) - 1 or np.diff(ends, prepend=-1).max() > LONGEST_ROW:
+        return None
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    if (signs[begins] != OPEN).any() or (signs[ends - 1] != CLOSE).any():
+        return None
+    try:
+        values, texts = _decoded(block)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return values if len(values) == len(ends) and _quotes(block) == 2 * texts else None
+
+
+def _decoded(block: bytes) -> tuple[list[dict[str, Any]], float]:
+    """The objects of a block, and how many keys and texts they have."""
+    try:
+        flat = _FLAT.decode_lines(block)
+    except msgspec.ValidationError:
+        values = _OBJECTS.decode_lines(block)
+        return values, sum(_texts(value, DEEP) for value in values)
+    return flat, 2 * sum(map(len, flat))
 
 
 def row(number: int, line: bytes) -> Item:
@@ -66,12 +102,14 @@ def row(number: int, line: bytes) -> Item:
 def _each_key_once(line: bytes, value: dict[str, Any]) -> bool:  # any JSON value
     """Whether there are as many quotes as the keys and texts of `value` have: a key that stands twice
     is lost in it."""
-    if b"\\" in line:
-        line = line.replace(b"\\\\", b"").replace(b'\\"', b"")
-    quotes = line.count(b'"')
-    if quotes == 4 * len(value) and set(map(type, value.values())) == _TEXT:
-        return True
-    return quotes == 2 * _texts(value, DEEP)
+    return _quotes(line) == 2 * _texts(value, DEEP)
+
+
+def _quotes(data: bytes) -> int:
+    """Quotes at the ends of keys and texts."""
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return data.count(b'"')
 
 
 def _texts(value: Any, depth: int) -> float:
@@ -123,6 +161,7 @@ def _constant(name: str) -> NoReturn:
     raise _Fault("not-a-number", f"{name} is no JSON value; write null or leave the key out")
 
 
-_TEXT = {str}
+_FLAT = msgspec.json.Decoder(dict[str, str])
+_OBJECTS = msgspec.json.Decoder(dict[str, Any])
 _FAST: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
