@@ -38,11 +38,12 @@ class Proven(Encoder):
 
     def encode(self, texts: Sequence[str] | Any, *, special: bool = True) -> Ragged:
         """As Encoder's; raises Differs, once: begin anew, what was made is not sure."""
-        if self._quick is None or not len(texts):
+        quick = self._quick  # another thread may end it
+        if quick is None or not len(texts):
             return super().encode(texts, special=special)
         column = texts if hasattr(texts, "to_pylist") else pa.array(texts, pa.string())
         try:
-            tokens = self._quick.encode(column)
+            tokens = quick.encode(column)
         except Differs as error:
             self._end(error)
             raise

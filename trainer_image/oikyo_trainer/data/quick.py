@@ -25,7 +25,7 @@ from .spool import Index
 
 log = logging.getLogger("oikyo.data")
 
-FIRST, EVERY = 256, 256
+FIRST, EVERY = 256, 1024
 """The first rows are compared, then one of so many."""
 LONGEST = 32 << 10
 """Bytes of the longest row that is compared: `tokenizers` takes a second for some megabytes."""

@@ -36,7 +36,7 @@ from ..training.tokenfiles import (
 )
 from .columns import Shape
 from .lessons import FOLD, TIMES
-from .threads import ahead
+from .threads import ahead, in_order
 
 SPLITS = ("train", "validation")
 BESIDE: dict[Shape, Beside] = {"classification": "classes", "regression": "numbers"}
@@ -46,7 +46,7 @@ IN_COLUMNS: tuple[Shape, ...] = (*BESIDE, "prompt-completion", "text")
 ROWS_AT_ONCE = 4096
 BYTES_AT_ONCE = 4 << 20
 """Of the texts that become tokens at once: a token costs some tens of bytes until it is written."""
-EMPTY = np.zeros(0, dtype=np.int32)
+EMPTY, NO_MARKS = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.bool_)
 
 Tell = Callable[[float], None]
 """Told the share of the rows that are done."""
@@ -137,8 +137,9 @@ class Writer:
         if not self._path(split).exists():
             return
         in_columns = self._shape in IN_COLUMNS
-        for part in ahead(self._tables(split) if in_columns else pieces(self._rows(split))):
-            yield len(part), self._piece(part, split, counted)
+        parts = self._tables(split) if in_columns else pieces(self._rows(split))
+        for part, made in in_order(lambda part: (part, self._made(part)), parts):
+            yield len(part), self._counted(part, made, split, counted)
 
     def _tables(self, split: str) -> Iterator[Any]:
         """The rows of a split as columns, in pieces that memory has room for."""
@@ -162,24 +163,49 @@ class Writer:
         columns += [n for n in ("source", *self._lessons) if n in file.schema_arrow.names]
         return file, columns
 
-    def _piece(self, part: Any, split: str, counted: Counted) -> Labelled:
-        if self._shape == "classification":
-            return self._classes(part, split, counted)
-        if self._shape == "regression":
-            return self._whole(part, part["label"], counted)
-        if self._shape in ("prompt-completion", "text"):
-            return self._texts(part, counted)
-        kind = self._chats if self._shape == "messages" else self._comparisons
+    def _made(self, part: Any) -> Batch:
+        """Rows as tokens; on any thread. Of rows with a class or a number nothing is marked."""
+        if self._shape in BESIDE:
+            tokens, lengths = plain(self._encoder, part["text"], self._reading)
+            return Batch(tokens, NO_MARKS, lengths)
+        if self._shape in IN_COLUMNS:
+            return self._texts(part)
         try:
-            return kind(part, counted)
+            return self._rendered(part)
         except TemplateRefuses as error:
             if len(part) > 1:  # which one is it?
                 for row in part:
-                    self._piece([row], split, Counted())
+                    self._made([row])
             error.evidence = str(part[0].get("source", ""))
             raise
 
-    def _classes(self, part: Any, split: str, counted: Counted) -> Labelled:
+    def _texts(self, part: Any) -> Batch:
+        """Rows with a token to learn within the limit; others teach nothing."""
+        if self._shape == "text":  # to go on with: the whole is the answer to nothing
+            prompts, said = pa.repeat("", len(part)), part["text"]
+        else:
+            prompts, said = part["prompt"], part["completion"]
+        return pairs(self._encoder, prompts, said, self._reading)
+
+    def _rendered(self, rows: Sequence[Row]) -> Batch:
+        """Chats; or two rows of tokens for each: chosen and rejected, an answer and an unrelated one."""
+        if self._shape == "messages":
+            return chats(self._encoder, rows, self._reading)
+        sides = ("chosen", "rejected") if self._shape == "preference" else ("completion", "other")
+        said = [(row["prompt"], row[side]) for row in rows for side in sides]
+        return answers(self._encoder, said, self._reading)
+
+    def _counted(self, part: Any, made: Batch, split: str, counted: Counted) -> Labelled:
+        """The rows of `part` that are written, with what is learned of each, counted."""
+        if self._shape == "classification":
+            return self._whole(part, self._codes(part, split), made, counted)
+        if self._shape == "regression":
+            return self._whole(part, part["label"], made, counted)
+        if self._shape in ("preference", "unpaired"):
+            return self._compared(part, made, counted)
+        return self._answers(made, self._of(part), counted)
+
+    def _codes(self, part: Any, split: str) -> Any:
         codes = pc.index_in(part["label"], value_set=pa.array(self._labels, pa.string()))
         if codes.null_count:
             unknown = part["label"].filter(pc.is_null(codes))[0].as_py()
@@ -189,30 +215,14 @@ class Writer:
                 evidence=str(layout.dataset(self._dataset.name) / layout.MANIFEST),
                 next_step="Apply the job under a new name: its prepare stage writes the data again.",
             )
-        return self._whole(part, codes, counted)
+        return codes
 
-    def _whole(self, part: Any, labels: Any, counted: Counted) -> Labelled:
+    def _whole(self, part: Any, labels: Any, made: Batch, counted: Counted) -> Labelled:
         """Texts with what each teaches in whole: a class or a number."""
-        tokens, lengths = plain(self._encoder, part["text"], self._reading)
-        self._take(counted, lengths)
-        kept = tokens.lengths > 0
-        tokens = self._learned(counted, tokens, kept)
-        self._keep({name: part[name].to_numpy() for name in self._lessons}, kept)
-        return tokens, np.asarray(labels)[kept]
-
-    def _texts(self, part: Any, counted: Counted) -> Labelled:
-        """Rows with a token to learn within the limit; others teach nothing."""
-        if self._shape == "text":  # to go on with: the whole is the answer to nothing
-            prompts, answers = pa.repeat("", len(part)), part["text"]
-        else:
-            prompts, answers = part["prompt"], part["completion"]
-        batch = pairs(self._encoder, prompts, answers, self._reading)
-        return self._answers(
-            batch, {name: part[name].to_numpy() for name in self._lessons}, counted
-        )
-
-    def _chats(self, rows: Sequence[Row], counted: Counted) -> Labelled:
-        return self._answers(chats(self._encoder, rows, self._reading), self._of(rows), counted)
+        self._take(counted, made.lengths)
+        kept = made.tokens.lengths > 0
+        self._keep(self._of(part), kept)
+        return self._learned(counted, made.tokens, kept), np.asarray(labels)[kept]
 
     def _answers(self, batch: Batch, lessons: Columns, counted: Counted) -> Labelled:
         self._take(counted, batch.lengths)
@@ -222,11 +232,7 @@ class Writer:
         self._keep(lessons, kept)
         return self._learned(counted, batch.tokens, kept), marks
 
-    def _comparisons(self, rows: Sequence[Row], counted: Counted) -> Labelled:
-        """Two rows of tokens for each: chosen and rejected, or an answer and an unrelated one."""
-        sides = ("chosen", "rejected") if self._shape == "preference" else ("completion", "other")
-        said = [(row["prompt"], row[side]) for row in rows for side in sides]
-        batch = answers(self._encoder, said, self._reading)
+    def _compared(self, rows: Sequence[Row], batch: Batch, counted: Counted) -> Labelled:
         self._take(counted, batch.lengths.reshape(-1, 2).max(axis=1))
         learned = labelled_tokens(batch.answer, batch.tokens.ends).reshape(-1, 2)
         there = (batch.tokens.lengths.reshape(-1, 2) > 0).all(axis=1)
@@ -252,8 +258,11 @@ class Writer:
         counted.tokens += len(tokens.flat)
         return tokens
 
-    def _of(self, rows: Sequence[Row]) -> Columns:
-        return {name: np.array([row[name] for row in rows]) for name in self._lessons}
+    def _of(self, part: Any) -> Columns:
+        """What is told of the rows of `part`."""
+        if self._shape in IN_COLUMNS:
+            return {name: part[name].to_numpy() for name in self._lessons}
+        return {name: np.array([row[name] for row in part]) for name in self._lessons}
 
     def _keep(self, lessons: Columns, kept: Marks) -> None:
         """Take what is told of the rows that are written."""

@@ -165,10 +165,8 @@ def _rendered(encoder: Encoder, every: Sequence[Chat], *, open_answer: bool) -> 
 
 def _pairs(encoder: Encoder, prompts: Column, completions: Column, reading: Reading) -> _Read:
     end = encoder.tokenizer.eos_token or ""
-    if end:
-        missing = pc.if_else(pc.ends_with(completions, pattern=end), "", end)
-        completions = pc.binary_join_element_wise(completions, missing, "")
-    tokens = encoder.encode(pc.binary_join_element_wise(prompts, completions, ""))
+    missing = pc.if_else(pc.ends_with(completions, pattern=end), "", end)
+    tokens = encoder.encode(pc.binary_join_element_wise(prompts, completions, missing, ""))
     asked = encoder.encode(prompts)
     begins = common_prefix(asked, tokens)
     return _one_span(tokens, 0 * begins if reading.loss_on == "All" else begins, asked)
@@ -246,7 +244,9 @@ def _cut(encoder: Encoder, read: _Read, reading: Reading) -> Batch:
     heads = (read.tokens.first() == (-2 if start is None else start)).astype(np.int64)
     lengths = read.tokens.lengths
     stay = kept(lengths, reading, heads=heads)
-    return Batch(read.tokens.select(stay), marks[stay], lengths)
+    if not stay.all():
+        return Batch(read.tokens.select(stay), marks[stay], lengths)
+    return Batch(read.tokens, marks, lengths)
 
 
 def _each(

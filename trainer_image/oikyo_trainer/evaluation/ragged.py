@@ -139,8 +139,8 @@ def common_prefix(left: Ragged, right: Ragged) -> Places:
 
 def marked(rows: Ragged, owner: Places, begins: Places, ends: Places) -> Marks:
     """Which tokens lie in a span: of row owner[n] from begins[n] to before ends[n]."""
-    steps = np.zeros(len(rows.flat) + 1, dtype=np.int64)
+    steps = np.zeros(len(rows.flat) + 1, dtype=np.int32)
     starts = rows.starts[owner]
     np.add.at(steps, starts + begins, 1)
     np.add.at(steps, starts + np.maximum(begins, ends), -1)
-    return np.cumsum(steps[:-1]) > 0
+    return np.cumsum(steps[:-1], dtype=np.int32) > 0

@@ -117,7 +117,8 @@ class SplitWriter:
 
 def labelled_tokens(marks: npt.NDArray[Any], ends: npt.NDArray[np.int64]) -> Any:
     """How many tokens of each row are learned; the first is never predicted, a mark there is none."""
-    counted = np.concatenate([[0], np.cumsum(marks, dtype=np.int64)])
+    counted = np.zeros(len(marks) + 1, dtype=np.int64)
+    np.cumsum(marks, out=counted[1:])
     starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
     return counted[ends] - counted[np.minimum(starts + 1, ends)]
 

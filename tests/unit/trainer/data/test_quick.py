@@ -189,7 +189,7 @@ def test_rows_are_compared_first_all_then_now_and_then(monkeypatch: pytest.Monke
     )
     for _ in range(8):
         engine.encode(pa.array(texts(512, 3)))
-    assert seen == [257 if n == 0 else 2 for n in range(8)]
+    assert seen == [256, *(1 for _ in range(3))]
 
 
 def rows(count: int = 600) -> dict[str, list[dict[str, Any]]]:
