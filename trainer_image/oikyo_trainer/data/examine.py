@@ -24,6 +24,7 @@ from . import (
     labels,
     lengths,
     lessons,
+    passing,
     report,
     targets,
     texts,
@@ -100,9 +101,7 @@ def examine(
     kept, sides = leaks.check(spec, intake, told, spool, rows, kept, sides, seen)
     sides, learning = _lessons(read, kept, sides)
     _look_into(read, kept, sides)
-    longest = 0
-    if model is not None:
-        longest = lengths.check(intake, rows, kept.mask, spool, spec, model, staging / "tokenizer")
+    longest = _look_at_texts(read, kept, model, staging)
     judged = judge.judge(intake.findings, len(rows))
     told.update(report.of_rows(intake, rows, kept, sides, judged))
     judge.refuse(judged)
@@ -121,8 +120,8 @@ def _kept(read: _Read, staging: Path) -> tuple[Kept, Watch | None]:
     if spec.duplicates.near == "Ignore":
         return kept, None
     seen = leaks.watch(spec, intake, read.spool, rows, kept, given_test)
-    at, look = staging / near.FILE, None if seen is None else seen.look
-    alike = near.find(read.spool, rows, kept, given_test, spec.duplicates, at, look)
+    at = staging / near.FILE
+    alike = near.find(read.spool, rows, kept, given_test, spec.duplicates, at, seen)
     near.tell(intake, read.spool, rows, alike, spec.duplicates)
     if spec.duplicates.near == "Remove":
         repeats.tell_near(intake, rows, alike.rows, alike.partners, alike.similarity, alike.leaked)
@@ -160,7 +159,7 @@ def _lessons(read: _Read, kept: Kept, sides: Sides) -> tuple[Sides, lessons.Less
 
 
 def _look_into(read: _Read, kept: Kept, sides: Sides) -> None:
-    """The checks of answers, labels, groups and texts."""
+    """The checks of answers, labels and groups."""
     conflicts.check(read.intake, read.rows, kept)
     labels.check(read.intake, read.rows, sides)
     targets.check(read.intake, read.rows, sides)
@@ -173,8 +172,20 @@ def _look_into(read: _Read, kept: Kept, sides: Sides) -> None:
         from .insight import job  # scikit-learn, a second that only these statistics need
 
         read.told["insight"] = job.check(read.intake, read.rows, sides, read.spool)
-    kinds = judge.personal_kinds(read.spec)
-    texts.check(read.intake, read.rows, kept.mask, read.spool, kinds)
+
+
+def _look_at_texts(read: _Read, kept: Kept, model: Mapping[str, Path] | None, staging: Path) -> int:
+    """The checks of single texts, and of lengths where there is a model; the longest row's tokens."""
+    faults = texts.Faults(read.intake, read.rows, judge.personal_kinds(read.spec))
+    looks: list[passing.Look] = [faults]
+    measured = None
+    if model is not None:
+        schema, scratch = read.spool.schema, staging / "tokenizer"
+        measured = lengths.Lengths(read.intake, read.rows, schema, read.spec, model, scratch)
+        looks.append(measured)
+    passing.go_by(read.spool, read.rows, kept.mask, looks)
+    faults.close()
+    return measured.longest if measured else 0
 
 
 def _spool_in(staging: Path) -> Callable[[Shape], Spool]:

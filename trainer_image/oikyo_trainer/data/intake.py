@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import PrepareSpec, Source
@@ -23,7 +24,7 @@ from .readers.row import Item, Row
 from .slicing import SliceColumns, check_columns
 from .sources import DataFile, data_files
 from .spool import Rows, Spool
-from .workers import Block, Work, opened
+from .workers import opened
 
 LOOK_AHEAD = 256
 """Rows from which the columns of a file are told: JSON objects need not all have the same keys."""
@@ -113,7 +114,7 @@ def take_in(
     cleaner = open_cleaner(spec, [file for file, test in plan if not test], intake.cleaned)
     total, done = sum(file.size for file, _ in plan), 0
     largest = max((file.size for file, _ in plan), default=0)
-    with opened(largest) as work, _closing(intake):
+    with opened(read_block, largest) as each, _closing(intake):
         for file, is_test in plan:
             items = iter(read(file))
             first = list(itertools.islice(items, LOOK_AHEAD))
@@ -127,7 +128,7 @@ def take_in(
                 every = cleaner.rows(every, columns, file.name, count.leave_out)
             form, characters = Form(columns, spec.split, is_test, spec.slice_by), 0
             found = in_blocks(file) if cleaner is None else None
-            for piece in _of_blocks(found, form, work) if found else pieces(form, every):
+            for piece in _of_blocks(found, form, each) if found else pieces(form, every):
                 _take_piece(piece, count, intake)
                 characters += piece.characters
                 tell((done + min(characters, file.size)) / total, intake)
@@ -197,11 +198,29 @@ def _no_rows(file: DataFile, first: list[Item], intake: Intake) -> Refused:
     )
 
 
+class Job(NamedTuple):
+    """Whole rows of a file."""
+
+    form: Form
+    parse: Parse
+    number: int
+    """Line of the first."""
+    data: bytes
+
+
+def read_block(job: Job) -> list[Piece]:
+    """The rows of a block; any process can make them."""
+    return list(pieces(job.form, job.parse(job.number, job.data)))
+
+
 def _of_blocks(
-    found: tuple[Parse, Iterator[tuple[int, bytes]]], form: Form, work: Work
+    found: tuple[Parse, Iterator[tuple[int, bytes]]],
+    form: Form,
+    each: Callable[[Iterable[Job]], Iterator[list[Piece]]],
 ) -> Iterator[Piece]:
     parse, blocks = found
-    return itertools.chain.from_iterable(work(form, parse, itertools.starmap(Block, blocks)))
+    jobs = (Job(form, parse, *block) for block in blocks)
+    return itertools.chain.from_iterable(each(jobs))
 
 
 def _take_piece(piece: Piece, count: FileCount, intake: Intake) -> None:

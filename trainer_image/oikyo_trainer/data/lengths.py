@@ -21,9 +21,8 @@ from oikyo.api.stages import PrepareSpec
 from oikyo.api.training import Truncation
 
 from .intake import Intake
-from .spool import Index, Mask, Rows, Spool
-from .texts import Texts, of_table
-from .threads import in_order
+from .spool import Index, Mask, Rows
+from .texts import Texts
 from .tokens import WORTH, Counter, open_counter
 
 LONG, CUT_OFF = "long-row", "answer-cut-off"
@@ -79,41 +78,47 @@ class _Budget:
         return self.characters / self.tokens if self.tokens else 3.0
 
 
-def check(
-    intake: Intake,
-    rows: Rows,
-    kept: Mask,
-    spool: Spool,
-    spec: PrepareSpec,
-    files: Mapping[str, Path],
-    scratch: Path,
-) -> int:
-    """Findings about rows that are longer than training takes; returns the longest row's tokens.
+class Lengths:
+    """Findings about rows that are longer than training takes, as passing.py shows them."""
 
-    The longest is looked for among the LARGEST rows of each piece, and is at most the limit.
-    """
-    chat = any(pa.types.is_list(field.type) for field in spool.schema)
-    worth = WORTH if spec.training is None else 0  # the rows become tokens by gigatoken later
-    counter = open_counter(files, spec.model.uri, scratch, chat=chat, worth=worth)
-    truncation = spec.training.truncation if spec.training else "End"
-    limit, budget = limit_of(spec.max_length, counter.context, truncation), _Budget()
-    longest = 0
+    def __init__(
+        self,
+        intake: Intake,
+        rows: Rows,
+        schema: Any,  # of their texts; pyarrow is untyped
+        spec: PrepareSpec,
+        files: Mapping[str, Path],
+        scratch: Path,
+    ) -> None:
+        """`files` are those of the base model; Refused when its tokenizer cannot be read."""
+        chat = any(pa.types.is_list(field.type) for field in schema)
+        worth = WORTH if spec.training is None else 0  # the rows become tokens by gigatoken later
+        self._intake, self._rows = intake, rows
+        self._counter = open_counter(files, spec.model.uri, scratch, chat=chat, worth=worth)
+        truncation = spec.training.truncation if spec.training else "End"
+        self._limit = limit_of(spec.max_length, self._counter.context, truncation)
+        self._budget = _Budget()
+        self._longest = 0
 
-    def bounded(part: tuple[Index, Any]) -> tuple[Index, Texts, Index, Index]:
-        piece, table = part
-        texts = of_table(table)
-        overhead = _overhead(counter, texts, len(piece))
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row, looked for among the LARGEST of each piece; at most the limit."""
+        return min(self._longest, self._limit.tokens)
+
+    def see(self, piece: Index, texts: Texts) -> tuple[Index, Texts, Index, Index]:
+        overhead = _overhead(self._counter, texts, len(piece))
         octets = np.asarray(pc.binary_length(texts.every))
         return piece, texts, overhead, overhead + _per_row(texts, octets, len(piece))
 
-    parts = in_order(bounded, spool.gather(kept, rows.lengths))
-    for piece, texts, overhead, bound in parts:
+    def take(self, seen: tuple[Index, Texts, Index, Index]) -> None:
+        piece, texts, overhead, bound = seen
+        counter, limit = self._counter, self._limit
         maybe = np.flatnonzero(bound > limit.tokens)
         if len(maybe):
-            _measure(intake, rows, piece, texts, counter, limit, budget, maybe, overhead)
-        if longest < limit.tokens and len(piece):
-            longest = max(longest, _longest(texts, counter, limit, overhead, bound))
-    return min(longest, limit.tokens)
+            found = (self._intake, self._rows, piece, texts, counter, limit)
+            _measure(*found, self._budget, maybe, overhead)
+        if self._longest < limit.tokens and len(piece):
+            self._longest = max(self._longest, _longest(texts, counter, limit, overhead, bound))
 
 
 def _longest(texts: Texts, counter: Counter, limit: Limit, overhead: Index, bound: Index) -> int:

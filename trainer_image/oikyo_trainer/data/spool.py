@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator
-from mmap import ACCESS_READ, MADV_DONTNEED, mmap
+from collections.abc import Iterator
+from functools import cached_property
+from mmap import ACCESS_READ, MADV_DONTNEED, PAGESIZE, mmap
 from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Lock
@@ -31,8 +32,6 @@ piece, where they do not each piece goes through the whole file."""
 
 Index = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Batch = Callable[[int], Any]
-"""The Arrow batch with a number; pyarrow is untyped."""
 
 NUMBERS: dict[str, str] = {
     **dict.fromkeys(("inputs", "rows", "questions", "members"), "2<u8"),
@@ -122,24 +121,45 @@ class Spool:
         The next pieces are fetched by other threads meanwhile. A mask of all rows takes an eighth of the
         memory of the numbers of most of them.
         """
-        ends, lock = np.array(self._ends, dtype=np.int64), Lock()
-        with self._path.open("rb") as file:
-            mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
-        reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)))
+        return in_order(lambda piece: (piece, self.fetch(piece)), pieces(wanted, lengths))
 
-        def batch(number: int) -> Any:  # pyarrow is untyped
-            with lock:  # a reader is for one thread, its batches are for all
-                return reader.get_batch(number)
+    def fetch(self, piece: Index) -> Any:  # pyarrow is untyped
+        """The rows `piece`, in that order, as one table; for all threads and forked processes."""
+        ends = np.frombuffer(self._ends, dtype=np.int64)
+        return _take(self._batches, piece, np.searchsorted(ends, piece, side="right"), ends)
 
-        def fetch(piece: Index) -> tuple[Index, Any]:
-            batches = np.searchsorted(ends, piece, side="right")
-            return piece, _take(batch, piece, batches, ends)
+    @cached_property
+    def _batches(self) -> _Batches:
+        return _Batches(self._path)
 
-        for piece in in_order(fetch, pieces(wanted, lengths)):
-            # The rows are copies: of the file nothing need stay in this process. What the next piece
-            # is just reading of it comes back by itself.
-            mapped.madvise(MADV_DONTNEED)
-            yield piece
+
+class _Batches:
+    """The batches of an Arrow file, mapped while rows are taken from them; for all threads."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
+        whole = pa.py_buffer(self._mapped)
+        self._start = whole.address
+        self._reader = pa.ipc.open_file(pa.BufferReader(whole))
+        self._lock = Lock()
+
+    def take(self, number: int, places: Index) -> Any:  # pyarrow is untyped
+        """Copies of the rows `places` of a batch."""
+        with self._lock:  # a reader is for one thread, its batches are for all
+            batch = self._reader.get_batch(number)
+        rows = batch.take(pa.array(places, type=pa.int64()))
+        self._drop(batch)
+        return rows
+
+    def _drop(self, batch: Any) -> None:
+        """Of the file nothing need stay in this process; what another thread is just reading comes
+        back by itself."""
+        buffers = [one for column in batch.columns for one in column.buffers() if one]
+        first = min((one.address for one in buffers), default=self._start) - self._start
+        last = max((one.address + one.size for one in buffers), default=self._start) - self._start
+        first -= first % PAGESIZE
+        self._mapped.madvise(MADV_DONTNEED, first, last - first)
 
 
 class Rows:
@@ -240,14 +260,14 @@ def cut(
         start += min(count, len(piece))
 
 
-def _take(batch: Batch, piece: Index, batches: Index, ends: Index) -> Any:  # pyarrow is untyped
+def _take(source: _Batches, piece: Index, batches: Index, ends: Index) -> Any:  # pyarrow is untyped
     order = np.argsort(batches, kind="stable")
     ordered = piece[order]
     numbers, begins = np.unique(batches[order], return_index=True)
     parts: list[Any] = []
     for number, places in zip(numbers.tolist(), np.split(ordered, begins[1:]), strict=True):
         first = int(ends[number - 1]) if number else 0
-        parts.append(batch(number).take(pa.array(places - first, type=pa.int64())))
+        parts.append(source.take(number, places - first))
     table = pa.Table.from_batches(parts)
     parts.clear()  # each step copies: what it was made of is to go first
     table = table.combine_chunks()

@@ -1,6 +1,6 @@
 """Texts that can be read and yet are not whole: wrongly decoded, cut off, or no answer at all.
 
-One pass over the Arrow columns of the rows that stay; only texts that were found become strings.
+Looked for in Arrow columns; only texts that were found become strings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from . import personal
 from .findings import EXCERPT
 from .intake import Intake
 from .spool import Index, Mask, Rows, Spool
-from .threads import in_order
 
 GARBLED, PERSONAL, PLACEHOLDER, TRUNCATED, ECHO = (
     "garbled-text",
@@ -103,34 +102,40 @@ def _one(table: Any, name: str) -> Any:
     return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
 
-def check(
-    intake: Intake,
-    rows: Rows,
-    kept: Mask,
-    spool: Spool,
-    kinds: Sequence[PersonalKind] = PERSONAL_KINDS,
-) -> None:
-    """Findings about the texts of the rows that stay; `kinds` of personal data count."""
-    longest = 0
-    full: list[int] = []
+class Faults:
+    """Findings about the texts of the rows that stay, as passing.py shows them."""
 
-    def look(part: tuple[Index, Any]) -> tuple[list[_Found], int, list[int]]:
-        piece, table = part
-        texts = of_table(table)
-        found = list(_looked_at(intake, texts, kinds))
+    def __init__(
+        self, intake: Intake, rows: Rows, kinds: Sequence[PersonalKind] = PERSONAL_KINDS
+    ) -> None:
+        """`kinds` of personal data count."""
+        self._intake, self._rows, self._kinds = intake, rows, kinds
+        self._seen, self._longest = 0, 0
+        self._full: list[int] = []
+        """Rows whose answer has the greatest length and ends with a letter."""
+
+    def see(self, piece: Index, texts: Texts) -> tuple[int, list[_Found], int, list[int]]:
+        found = list(_looked_at(self._intake, texts, self._kinds))
         most, ends = _open_ended(texts)
         told = [one._replace(row=int(piece[one.row])) for one in found]
-        return told, most, piece[ends].tolist()
+        return len(piece), told, most, piece[ends].tolist()
 
-    for found, most, ends in in_order(look, spool.gather(kept, rows.lengths)):
+    def take(self, seen: tuple[int, list[_Found], int, list[int]]) -> None:
+        count, found, most, ends = seen
+        self._seen += count
         for one in found:
-            intake.found(one.code, rows, one.row, one.message, one.shown)
-        if most > longest:
-            longest, full = most, []
-        full += ends if most == longest else []
-    if longest >= PILE_LENGTH and len(full) >= max(PILE, PILE_SHARE * int(kept.sum())):
+            self._intake.found(one.code, self._rows, one.row, one.message, one.shown)
+        if most > self._longest:
+            self._longest, self._full = most, []
+        self._full += ends if most == self._longest else []
+
+    def close(self) -> None:
+        """Tell of answers that were cut at one length."""
+        full, longest = self._full, self._longest
+        if longest < PILE_LENGTH or len(full) < max(PILE, PILE_SHARE * self._seen):
+            return
         message = f"its answer ends without a full stop at {longest} characters, as {len(full)} do"
-        tell(intake, rows, TRUNCATED, ((row, message) for row in full))
+        tell(self._intake, self._rows, TRUNCATED, ((row, message) for row in full))
 
 
 def tell(intake: Intake, rows: Rows, code: str, found: Iterable[tuple[int, str]]) -> None:

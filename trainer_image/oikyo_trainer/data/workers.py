@@ -1,7 +1,8 @@
-"""Processes that turn blocks of rows into pieces, as many as there are CPUs; results keep the order.
+"""Processes that work on items in turn, as many as there are CPUs; results keep the order.
 
-They are forked, which costs milliseconds, run nothing but pieces.py and the reader of one format, and
-end with the pipe to this process, however it ends. Which of them does what changes no result.
+They are forked, which costs milliseconds and copies nothing of what the work needs, and end with the pipe
+to this process, however it ends. Which of them does what changes no result. Threads (threads.py) are for
+work that is a few long calls: each short call of numpy gives the interpreter's lock up, and waits for it.
 """
 
 from __future__ import annotations
@@ -14,41 +15,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, Generic, TypeVar
 
 from ..errors import Refused, Retry
 from ..training.distributed import available_cpus
-from .piece import Form, Piece
-from .pieces import pieces
-from .readers import Parse
 
 MOST = 8
-"""Workers: one reading process feeds no more."""
-WORTH = 16 << 20
-"""Bytes of a file, unpacked or not, from which on workers pay."""
+"""Workers: one process feeds no more."""
+WORTH = 8 << 20
+"""Bytes, unpacked or not, from which on workers pay."""
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-class Block(NamedTuple):
-    """Whole rows of a file."""
-
-    number: int
-    """Line of the first."""
-    data: bytes
-
-
-Work = Callable[[Form, Parse, Iterable[Block]], Iterator[list[Piece]]]
-
-
-def alone(form: Form, parse: Parse, blocks: Iterable[Block]) -> Iterator[list[Piece]]:
-    """The pieces of each block, made in this process."""
-    for block in blocks:
-        yield list(pieces(form, parse(*block)))
-
-
-class Workers:
+class Workers(Generic[T, R]):
     """Some forked processes and the pipes to them."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, work: Callable[[T], R]) -> None:
         context = multiprocessing.get_context("fork")
         self._pipes: list[Connection] = []
         self._processes = []
@@ -57,23 +40,22 @@ class Workers:
             self._pipes.append(ours)
             # A pipe ends when the last process that holds its other end does.
             held = tuple(self._pipes)
-            process = context.Process(target=_serve, args=(theirs, held), daemon=True)
+            process = context.Process(target=_serve, args=(work, theirs, held), daemon=True)
             process.start()
             theirs.close()
             self._processes.append(process)
 
-    def work(self, form: Form, parse: Parse, blocks: Iterable[Block]) -> Iterator[list[Piece]]:
-        """As `alone`."""
+    def in_order(self, items: Iterable[T]) -> Iterator[R]:
+        """The work of each item; items and results go through pipes."""
         free, busy = deque(self._pipes), deque[Connection]()
-        for block in blocks:
-            made = None
+        for item in items:
+            made = []
             if not free:
                 free.append(busy.popleft())
-                made = _received(free[0])
+                made.append(_received(free[0]))
             busy.append(free.popleft())
-            _send(busy[-1], (form, parse, block))
-            if made is not None:
-                yield made
+            _send(busy[-1], item)
+            yield from made
         while busy:
             yield _received(busy.popleft())
 
@@ -81,34 +63,34 @@ class Workers:
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:
-            process.terminate()  # it may be in the middle of a block that nobody wants
+            process.terminate()  # it may be in the middle of an item that nobody wants
             process.join()
 
 
-def _send(pipe: Connection, job: tuple[Form, Parse, Block]) -> None:
+def _send(pipe: Connection, item: object) -> None:
     try:
-        pipe.send(job)
+        pipe.send(item)
     except OSError:
         raise _lost() from None
 
 
-def _received(pipe: Connection) -> list[Piece]:
+def _received(pipe: Connection) -> Any:  # what the work gives
     try:
-        made: list[Piece] | Refused | str = pipe.recv()
+        made, error = pipe.recv()
     except (EOFError, OSError):
         raise _lost() from None
-    if isinstance(made, Refused):
-        raise made
-    if isinstance(made, str):
-        raise RuntimeError(f"a process that reads rows failed: {made}")
+    if isinstance(error, Refused):
+        raise error
+    if error:
+        raise RuntimeError(f"a process that works on rows failed: {error}")
     return made
 
 
 def _lost() -> Retry:
-    return Retry("WorkerLost", "a process that reads rows was ended; most often memory ran out")
+    return Retry("WorkerLost", "a process that works on rows was ended; most often memory ran out")
 
 
-def _serve(pipe: Connection, held: tuple[Connection, ...]) -> None:
+def _serve(work: Callable[[T], R], pipe: Connection, held: tuple[Connection, ...]) -> None:
     """The life of a worker."""
     for one in held:
         one.close()
@@ -118,27 +100,34 @@ def _serve(pipe: Connection, held: tuple[Connection, ...]) -> None:
     gc.disable()  # rows are no cycles, and looking for some takes a third of the time
     while True:
         try:
-            form, parse, block = pipe.recv()
+            item = pipe.recv()
         except EOFError:
             return
+        made: tuple[R | None, Refused | str]
         try:
-            made: object = list(pieces(form, parse(*block)))
-        except Refused as error:  # the rows of the block are not what the file says
-            made = error
+            made = work(item), ""
+        except Refused as error:  # the rows are not what their file says
+            made = None, error
         except Exception as error:
-            made = f"{type(error).__name__}: {error}"
+            made = None, f"{type(error).__name__}: {error}"
         pipe.send(made)
 
 
 @contextmanager
-def opened(largest: int) -> Iterator[Work]:
-    """The way to work on files of which the largest has so many bytes."""
+def opened(work: Callable[[T], R], size: int) -> Iterator[Callable[[Iterable[T]], Iterator[R]]]:
+    """The way to work on items, of which `size` bytes belong together: by workers where they pay."""
     count = min(MOST, available_cpus())
-    if count < 2 or largest < WORTH or sys.platform != "linux":
-        yield alone
+    if count < 2 or size < WORTH or sys.platform != "linux":
+        yield lambda items: map(work, items)
         return
-    workers = Workers(count)
+    workers = Workers(count, work)
     try:
-        yield workers.work
+        yield workers.in_order
     finally:
         workers.close()
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], size: int) -> Iterator[R]:
+    """`work` of each item, in their order; `size` as in `opened`."""
+    with opened(work, size) as each:
+        yield from each(items)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ import pytest
 from oikyo.api.split import Split
 from oikyo.api.stages import Source
 from oikyo_trainer.data.columns import Columns
+from oikyo_trainer.data.intake import Job, read_block
 from oikyo_trainer.data.piece import Form
 from oikyo_trainer.data.pieces import pieces
 from oikyo_trainer.data.readers import columnar, in_blocks, read
 from oikyo_trainer.data.sources import DataFile, data_files
-from oikyo_trainer.data.workers import Block, Workers
+from oikyo_trainer.data.workers import Workers
 from oikyo_trainer.errors import Refused, Retry
 
 FEATURES = b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": ["no", "yes"]}}}}'
@@ -77,11 +77,11 @@ def test_workers_make_of_them_what_one_process_makes(
     file = written(tmp_path, kind)
     found = in_blocks(file)
     assert found is not None
-    workers = Workers(3)
+    workers = Workers(3, read_block)
     try:
         made = [
             piece
-            for part in workers.work(form, found[0], starmap(Block, found[1]))
+            for part in workers.in_order(Job(form, found[0], *block) for block in found[1])
             for piece in part
         ]
     finally:
@@ -106,11 +106,11 @@ def test_a_text_that_is_none_is_refused_alike_by_both(tmp_path: Path) -> None:
         list(read(file))
     found = in_blocks(file)
     assert found is not None
-    workers = Workers(2)
+    workers = Workers(2, read_block)
     form = Form(Columns("text", {"text": "text"}, {}), Split(), False)
     try:
         with pytest.raises(Refused) as other:
-            list(workers.work(form, found[0], starmap(Block, found[1])))
+            list(workers.in_order(Job(form, found[0], *block) for block in found[1]))
     finally:
         workers.close()
     assert vars(other.value) == vars(one.value)

@@ -23,7 +23,7 @@ from oikyo_trainer.data.examine import Examined, examine
 from oikyo_trainer.data.findings import FILE, Findings
 from oikyo_trainer.data.intake import Intake
 from oikyo_trainer.data.leakage import leaks, quoted
-from oikyo_trainer.data.leakage.runs import Known, find
+from oikyo_trainer.data.leakage.runs import Known, Wanted, find
 from oikyo_trainer.data.leakage.sieve import Sieve
 from oikyo_trainer.data.leakage.watch import open_watch, sample
 from oikyo_trainer.data.near import shingles
@@ -320,7 +320,7 @@ def test_a_sieve_lets_every_row_with_a_run_through_and_few_others(
     short = [" ".join(prose(draw, NGRAM - 2)) for _ in range(count)]
     sieve = Sieve(NGRAM, 400 * 20, 800)  # four bits for each run: one in six others seems known
     for words in words_of(pa.table({"text": [*texts, *short]})):
-        sieve.add(words)
+        sieve.add(*sieve.read(words))
     runs = [text.split()[4 : 4 + NGRAM] for text in texts] + [text.split() for text in short]
     quoting = [
         " ".join((*prose(draw, 9 + number % 7), *run, *prose(draw, 9)))
@@ -349,6 +349,31 @@ def test_a_template_is_no_leak(desk: Any, tmp_path: Path) -> None:
     tested = int((found.sides[:30] == TEST).sum())
     assert 0 < tested < 30
     assert intake.findings.counts["ngram-leak"] == 30 - tested
+
+
+def test_of_wanted_runs_alone_the_same_are_known(desk: Any, tmp_path: Path) -> None:
+    draw = random.Random(11)
+    template = " ".join(prose(draw, NGRAM))
+    pages = [" ".join((*prose(draw, 30), template, *prose(draw, 30))) for _ in range(60)]
+    short = [" ".join(prose(draw, NGRAM - 3)) for _ in range(9)]
+    quotes = [" ".join(page.split()[10:26]) for page in pages[:9]] + [template, *short[:3]]
+    asked = pa.table({"text": [f"{' '.join(prose(draw, 9))} {quote} so" for quote in quotes]})
+    (asking,) = words_of(asked)
+    wanted = Wanted(NGRAM)
+    wanted.add(*wanted.read(asking))
+    every, few = Known(NGRAM, 8), Known(NGRAM, 8, wanted)
+    for known in (every, few):
+        for words in words_of(pa.table({"text": [*pages, *short]})):
+            known.add(words, np.arange(len(pages) + len(short)))
+        known.close(len(pages) + len(short))
+    of_every, of_few = find([every, few], asking)
+    told = [
+        [[column.tolist() for column in hits] for hits in found] for found in (of_every, of_few)
+    ]
+    assert told[0] == told[1]
+    rows = {int(asking.row[asking.text[first]]) for hits in of_every for first in hits.first}
+    assert rows == {*range(9), 10, 11, 12}  # the template alone is none
+    assert len(few) < len(every) / 10
 
 
 @settings(max_examples=60, deadline=None)

@@ -16,24 +16,25 @@ from hypothesis import strategies as st
 
 from oikyo.api.split import Split
 from oikyo_trainer.data.columns import Columns
+from oikyo_trainer.data.intake import Job, read_block
 from oikyo_trainer.data.keys import Hashed, keys_of, normalise
 from oikyo_trainer.data.piece import Form, Piece
 from oikyo_trainer.data.readers import jsonl
 from oikyo_trainer.data.readers.lines import LONGEST_ROW, LongLine, blocks, lines, of_block
-from oikyo_trainer.data.workers import Block, Workers, alone
+from oikyo_trainer.data.workers import Workers
 from oikyo_trainer.errors import Retry
 
 FORM = Form(Columns("classification", {"text": "text", "label": "label"}, {}), Split(), False)
 
 
 @pytest.fixture
-def workers() -> Iterator[Workers]:
-    opened = Workers(3)
+def workers() -> Iterator[Workers[Job, list[Piece]]]:
+    opened = Workers(3, read_block)
     yield opened
     opened.close()
 
 
-def made(count: int) -> list[Block]:
+def made(count: int, parse: Any = jsonl.rows) -> list[Job]:
     """Blocks of different lengths, every seventh row a bad one."""
     found, number = [], 1
     for place in range(count):
@@ -41,7 +42,7 @@ def made(count: int) -> list[Block]:
             b"{" if n % 7 == 3 else json.dumps({"text": f"t {n}", "label": f"l{n % 3}"}).encode()
             for n in range(number, number + 20 + 50 * (place % 3))
         ]
-        found.append(Block(number, b"\n".join(rows) + b"\n"))
+        found.append(Job(FORM, parse, number, b"\n".join(rows) + b"\n"))
         number += len(rows)
     return found
 
@@ -52,25 +53,27 @@ def told(piece: Piece) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 17])
 def test_several_processes_give_what_one_gives_in_the_same_order(
-    workers: Workers, count: int
+    workers: Workers[Job, list[Piece]], count: int
 ) -> None:
-    blocks = made(count)
-    one, many = alone(FORM, jsonl.rows, blocks), workers.work(FORM, jsonl.rows, blocks)
+    jobs = made(count)
+    one, many = map(read_block, jobs), workers.in_order(jobs)
     left, right = ([[told(p) for p in found] for found in way] for way in (one, many))
     assert left == right
     assert len(left) == count
 
 
-def test_a_worker_that_is_killed_is_told_and_nothing_hangs(workers: Workers) -> None:
+def test_a_worker_that_is_killed_is_told_and_nothing_hangs(
+    workers: Workers[Job, list[Piece]],
+) -> None:
     for process in workers._processes:
         os.kill(process.pid or 0, signal.SIGKILL)
     with pytest.raises(Retry, match="was ended"):
-        list(workers.work(FORM, jsonl.rows, made(9)))
+        list(workers.in_order(made(9)))
 
 
-def test_a_fault_of_our_own_in_a_worker_is_told(workers: Workers) -> None:
+def test_a_fault_of_our_own_in_a_worker_is_told(workers: Workers[Job, list[Piece]]) -> None:
     with pytest.raises(RuntimeError, match="TypeError"):
-        list(workers.work(FORM, json.loads, made(2)))  # type: ignore[arg-type]
+        list(workers.in_order(made(2, json.loads)))
 
 
 @settings(max_examples=200, deadline=None)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..spool import Index, Mask, Rows, Spool, pieces
+from ..spool import Index, Rows, Spool
 
 
 class Joined(Spool):
@@ -22,20 +21,16 @@ class Joined(Spool):
     def __len__(self) -> int:
         return len(self._first) + len(self._second)
 
-    def gather(
-        self, wanted: Index | Mask, lengths: npt.NDArray[np.int32]
-    ) -> Iterator[tuple[Index, Any]]:
-        """As Spool.gather."""
+    def fetch(self, piece: Index) -> Any:  # pyarrow is untyped
+        """As Spool.fetch."""
         count = len(self._first)
-        for piece in pieces(wanted, lengths):
-            own = piece < count
-            parts = [table for _, table in self._first.gather(piece[own], lengths)]
-            made = piece[~own] - count
-            parts += [table for _, table in self._second.gather(made, lengths[count:])]
-            order = np.concatenate([np.flatnonzero(own), np.flatnonzero(~own)])
-            back = np.empty(len(piece), dtype=np.int64)
-            back[order] = np.arange(len(piece))
-            yield piece, pa.concat_tables(parts).combine_chunks().take(pa.array(back))
+        own = piece < count
+        both = ((self._first, piece[own]), (self._second, piece[~own] - count))
+        parts = [spool.fetch(part) for spool, part in both if len(part)]
+        order = np.concatenate([np.flatnonzero(own), np.flatnonzero(~own)])
+        back = np.empty(len(piece), dtype=np.int64)
+        back[order] = np.arange(len(piece))
+        return pa.concat_tables(parts).combine_chunks().take(pa.array(back))
 
 
 def joined(rows: Rows, made: Rows, sources: Index, methods: npt.NDArray[np.int8]) -> Rows:

@@ -12,17 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..findings import FIRST
-from ..near.shingles import words_of
+from ..near.shingles import of_rows, words_of
 from ..split import TEST, TRAIN, VALIDATION, Sides
 from ..spool import Index, Mask, Rows, Spool, cut
 from ..threads import in_order
-from .runs import WITHIN, Known
+from .runs import WITHIN, Known, Wanted
 from .search import LETTERS, Found, search
 from .sieve import sieve_of
 from .watch import Watch, sample
 
 HELD = 16 << 20
 """Characters of a side whose runs are in memory at one time: some ten bytes for each."""
+FEW = 4 << 20
+"""Characters of rows to learn that are few."""
 SAMPLE = 8 << 20
 """Characters of the validation side that are looked for where its leaks are only told."""
 
@@ -51,18 +53,18 @@ def quoted(
     """Search the rows to learn for `others`, for the test side, and for the validation side.
 
     Of a large validation side a sample is looked for, unless `every` row of it is asked. Rows in which
-    `watch` saw no run of a side are not read again for it; where there are `others`, all are read.
+    `watch` saw no run are not read again; where there are `others`, all are read.
     """
     test, held = (np.flatnonzero(sides == side) for side in (TEST, VALIDATION))
     train = sides == TRAIN
     looked_for = held if every else sample(rows, held, SAMPLE)
     of_test = watch.test.of(test) if watch else None
     of_validation = watch.validation.of(looked_for) if watch else None
-    tested = _whole(ngram, spool, rows, test)
-    validated = _whole(ngram, spool, rows, looked_for)
-    of_either = None if of_test is None or of_validation is None else of_test | of_validation
-    search([one for one in (tested, validated, *others) if one], spool, rows, _of(train, of_either))
+    either = None if of_test is None or of_validation is None else of_test | of_validation
     learnt = sides == VALIDATION
+    tested = _whole(ngram, spool, rows, test, _of(train | learnt, of_test))
+    validated = _whole(ngram, spool, rows, looked_for, _of(train, of_validation))
+    search([one for one in (tested, validated, *others) if one], spool, rows, _of(train, either))
     search([one for one in (tested, *others) if one], spool, rows, _of(learnt, of_test))
     if tested is None:
         tested = _by_parts(ngram, spool, rows, test, train | learnt, of_test)
@@ -75,20 +77,32 @@ def _of(learnt: Mask, seen: Mask | None) -> Mask:
     return learnt if seen is None else learnt & seen
 
 
-def _whole(ngram: int, spool: Spool, rows: Rows, side: Index) -> Found | None:
-    """The runs of `side`, nothing found yet; None: more than is held at one time."""
+def _whole(ngram: int, spool: Spool, rows: Rows, side: Index, learnt: Mask) -> Found | None:
+    """The runs of `side` that the rows `learnt` may hold, nothing found yet; None: `side` has more than is
+    held at one time."""
     if len(list(cut(side, rows.lengths, HELD))) > 1:
         return None
-    return Found(known_of(ngram, spool, rows, side))
+    return Found(known_of(ngram, spool, rows, side, _wanted(ngram, spool, rows, learnt)))
 
 
-def known_of(ngram: int, spool: Spool, rows: Rows, side: Index) -> Known:
-    """The runs of the rows `side`; its items are the rows themselves."""
-    known = Known(ngram, WITHIN)
+def _wanted(ngram: int, spool: Spool, rows: Rows, learnt: Mask) -> Wanted | None:
+    """The runs of the rows `learnt`, where they are few: of a side no others need be held."""
+    if rows.lengths[learnt].sum(dtype=np.int64) > FEW:
+        return None
+    wanted, own = Wanted(ngram), np.flatnonzero(learnt)
+    for read in of_rows(spool, rows, own, lambda _, words: wanted.read(words)):
+        wanted.add(*read)
+    return wanted
+
+
+def known_of(
+    ngram: int, spool: Spool, rows: Rows, side: Index, wanted: Wanted | None = None
+) -> Known:
+    """The runs of the rows `side`, or those of them that are `wanted`; its items are the rows themselves."""
+    known = Known(ngram, WITHIN, wanted)
     long = side[rows.lengths[side] >= LETTERS * WITHIN - 1]
-    for piece, table in spool.gather(long, rows.lengths):
-        for words in words_of(table):
-            known.add(words, piece)
+    for part in of_rows(spool, rows, long, lambda places, words: known.read(words, long[places])):
+        known.take(part)
     known.close(len(side))
     return known
 
@@ -101,7 +115,8 @@ def _by_parts(
     every = Found(Known(ngram, WITHIN))
     found = []
     for part in cut(side, rows.lengths, HELD):
-        one = Found(known_of(ngram, spool, rows, part))
+        wanted = _wanted(ngram, spool, rows, maybe)
+        one = Found(known_of(ngram, spool, rows, part, wanted))
         search([one], spool, rows, maybe)
         said = [*one.said, *[""] * (len(one.rows) - len(one.said))]
         found += list(zip(one.rows, one.items, one.sizes, said, strict=True))

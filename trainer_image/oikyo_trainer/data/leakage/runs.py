@@ -24,7 +24,11 @@ FEW, SHARE = 20, 0.05
 half a run of them makes no leak."""
 FILTER_BITS = range(16, 27)
 """Size of the table of one byte that spares most runs the search, as a power of two."""
+WANTED_BITS = 22
+"""Size of the tables of Wanted, likewise."""
+NONE, NO_ITEM = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int32)
 _BASE = 0xD6E8FEB86659FD93
+_WANTED = np.uint64(64 - WANTED_BITS)
 
 
 class Hits(NamedTuple):
@@ -37,16 +41,79 @@ class Hits(NamedTuple):
     """The first item that holds the run."""
 
 
-class Known:
-    """Runs that must not be learned: of `ngram` words, and whole texts that are shorter."""
+class Wanted:
+    """Runs of `ngram` words that are looked for alone, and their halves."""
 
-    def __init__(self, ngram: int, shortest: int) -> None:
-        self._ngram = ngram
+    def __init__(self, ngram: int) -> None:
+        self._ngram, self._half = ngram, (ngram + 1) // 2
+        self.runs, self.halves = (np.zeros(1 << WANTED_BITS, dtype=bool) for _ in range(2))
+
+    def read(self, words: Words) -> tuple[Hashes, Hashes]:
+        """The runs and the halves in the texts of `words`."""
+        return runs_of(words, self._ngram)[0], runs_of(words, self._half)[0]
+
+    def add(self, runs: Hashes, halves: Hashes) -> None:
+        """Take in what `read` has made of some texts."""
+        self.runs[runs >> _WANTED] = True
+        self.halves[halves >> _WANTED] = True
+
+
+class _Part(NamedTuple):
+    """Some known runs of one size."""
+
+    hashes: Hashes
+    owner: npt.NDArray[np.int32]
+    """The item of each."""
+    head: Hashes
+    """The first half of each run of `ngram` words."""
+    tail: Hashes
+    """Its last half."""
+    halves: Hashes
+    """Halves of other runs that count for what is a template."""
+    held: npt.NDArray[np.int32]
+    """The item of each of them."""
+
+    def of(self, wanted: Wanted) -> _Part:
+        """The runs that are wanted, and the wanted halves of all others."""
+        own = wanted.runs[self.hashes >> _WANTED]
+        halves, held = [], []
+        for half in (self.head, self.tail):
+            place = np.flatnonzero(wanted.halves[half >> _WANTED] & ~own)
+            halves.append(half[place])
+            held.append(self.owner[place])
+        hashes, owner, head, tail = (column[own] for column in self[:4])
+        return _Part(hashes, owner, head, tail, np.concatenate(halves), np.concatenate(held))
+
+    def own(self, most: int) -> npt.NDArray[np.bool_]:
+        """Which runs have neither half in more than `most` items."""
+        bits = np.uint64(
+            max(int(self.owner.max(initial=1)), int(self.held.max(initial=1))).bit_length()
+        )
+        # One sort of numbers, the hash above the item; two hashes are one in 2^40 pairs at the worst.
+        pairs = ((self.head, self.owner), (self.tail, self.owner), (self.halves, self.held))
+        every = np.concatenate(
+            [half >> bits << bits | item.astype(np.uint64) for half, item in pairs]
+        )
+        every.sort()
+        hashes = every[_first_of_equal(every)] >> bits
+        begins = np.flatnonzero(_first_of_equal(hashes))
+        template = hashes[begins][np.diff(begins, append=len(hashes)) > most]
+        if not len(template):
+            return np.ones(len(self.head), dtype=bool)
+        return ~np.isin(self.head >> bits, template) & ~np.isin(self.tail >> bits, template)
+
+
+class Known:
+    """Runs that must not be learned: of `ngram` words, and whole texts that are shorter.
+
+    With `wanted` runs of `ngram` words are held that are among those, and few others.
+    """
+
+    def __init__(self, ngram: int, shortest: int, wanted: Wanted | None = None) -> None:
+        self._ngram, self._wanted = ngram, wanted
         self.shortest = min(shortest, ngram)
         """Words of the shortest text that counts."""
-        self._parts: dict[int, list[tuple[Hashes, npt.NDArray[np.int32]]]] = {}
-        self._halves: list[tuple[Hashes, Hashes]] = []
-        """The first and the last half of each run of `ngram` words, in the order of the parts."""
+        self._parts: dict[int, list[_Part]] = {}
         self._sets: dict[int, _Set] = {}
 
     def __len__(self) -> int:
@@ -54,52 +121,49 @@ class Known:
 
     def add(self, words: Words, items: Index) -> None:
         """Take in the texts of `words`; `items` is the item of each row of their table."""
+        self.take(self.read(words, items))
+
+    def read(self, words: Words, items: Index) -> list[tuple[int, _Part]]:
+        """What is known of the texts of `words`, by the size of its runs; changes nothing."""
         counts = np.bincount(words.text, minlength=len(words.row))
         sizes = np.unique(counts[(counts >= self.shortest) & (counts < self._ngram)]).tolist()
+        parts = []
         for size in (*sizes, self._ngram):
             hashes, first = runs_of(words, size)
             if size < self._ngram:
                 hashes, first = _whole(words, counts, size, hashes, first)
-            if len(first):
-                owner = items[words.row[words.text[first]]].astype(np.int32)
-                self._parts.setdefault(size, []).append((hashes, owner))
-            if len(first) and size == self._ngram:
-                self._add_halves(words, first)
+            if not len(first):
+                continue
+            owner = items[words.row[words.text[first]]].astype(np.int32)
+            part = _Part(hashes, owner, NONE, NONE, NONE, NO_ITEM)
+            parts.append(
+                (size, self._with_halves(words, first, part) if size == self._ngram else part)
+            )
+        return parts
 
-    def _add_halves(self, words: Words, first: Index) -> None:
+    def _with_halves(self, words: Words, first: Index, part: _Part) -> _Part:
         half = (self._ngram + 1) // 2
         hashes, starts = runs_of(words, half)
         at = np.zeros(len(words.hashes), dtype=np.uint64)
         at[starts] = hashes
-        self._halves.append((at[first], at[first + self._ngram - half]))
+        part = part._replace(head=at[first], tail=at[first + self._ngram - half])
+        return part if self._wanted is None else part.of(self._wanted)
+
+    def take(self, parts: Sequence[tuple[int, _Part]]) -> None:
+        """Take in what `read` has made of some texts."""
+        for size, part in parts:
+            self._parts.setdefault(size, []).append(part)
 
     def close(self, items: int) -> None:
         """End the adding; `items` were added. Templates are left out."""
         most = min(max(FEW, int(SHARE * items)), max(2, items // 2))
         for size, parts in self._parts.items():
-            hashes, owner = (np.concatenate(column) for column in zip(*parts, strict=True))
+            part = _Part(*(np.concatenate(column) for column in zip(*parts, strict=True)))
             if size == self._ngram:
-                own = self._own(owner, most)
-                hashes, owner = hashes[own], owner[own]
-            self._sets[size] = _Set.of(hashes, owner)
+                own = part.own(most)
+                part = part._replace(hashes=part.hashes[own], owner=part.owner[own])
+            self._sets[size] = _Set.of(part.hashes, part.owner)
         self._parts.clear()
-        self._halves.clear()
-
-    def _own(self, owner: npt.NDArray[np.int32], most: int) -> npt.NDArray[np.bool_]:
-        """Which runs have neither half in more than `most` items."""
-        head, tail = (np.concatenate(column) for column in zip(*self._halves, strict=True))
-        hashes, owner = np.concatenate([head, tail]), np.concatenate([owner, owner])
-        order = np.lexsort((owner, hashes))
-        hashes, owner = hashes[order], owner[order]
-        new = np.ones(len(hashes), dtype=bool)
-        new[1:] = hashes[1:] != hashes[:-1]
-        other = new.copy()
-        other[1:] |= owner[1:] != owner[:-1]
-        held = np.add.reduceat(other, np.flatnonzero(new), dtype=np.int64)
-        template = hashes[new][held > most]
-        if not len(template):
-            return np.ones(len(head), dtype=bool)
-        return ~np.isin(head, template) & ~np.isin(tail, template)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -148,11 +212,11 @@ class _Set(NamedTuple):
 
     @classmethod
     def of(cls, hashes: Hashes, owner: npt.NDArray[np.int32]) -> _Set:
-        order = np.lexsort((owner, hashes))
+        order = np.argsort(hashes)
         hashes, owner = hashes[order], owner[order]
-        new = np.ones(len(hashes), dtype=bool)
-        new[1:] = hashes[1:] != hashes[:-1]
-        hashes, owner = hashes[new], owner[new]
+        begins = np.flatnonzero(_first_of_equal(hashes))
+        hashes = hashes[begins]
+        owner = np.minimum.reduceat(owner, begins) if len(begins) else owner
         bits = min(max(len(hashes).bit_length() + 3, FILTER_BITS[0]), FILTER_BITS[-1])
         shift = np.uint64(64 - bits)
         table = np.zeros(1 << bits, dtype=bool)
@@ -167,6 +231,13 @@ class _Set(NamedTuple):
         at = np.minimum(np.searchsorted(self.hashes, hashes[place]), len(self.hashes) - 1)
         same = self.hashes[at] == hashes[place]
         return place[same], at[same]
+
+
+def _first_of_equal(values: Hashes) -> npt.NDArray[np.bool_]:
+    """Of sorted values, which are not the one before."""
+    new = np.ones(len(values), dtype=bool)
+    new[1:] = values[1:] != values[:-1]
+    return new
 
 
 def runs_of(words: Words, size: int) -> tuple[Hashes, Index]:

@@ -3,25 +3,29 @@
 Bloom 1970. No row that holds one is missed, and few others are left; these are then looked through for
 certain, part after part of the test side. In one filter are the runs of as many words as the shortest
 known text has. A longer run is several of those, one after the other, so that a filter which is wrong
-about one run in twenty is wrong about few rows. In the other are the beginnings of known texts that are
-shorter than a run.
+about one run in twenty is wrong about few rows, and asking it at every so many places is enough. In the
+other are the beginnings of known texts that are shorter than a run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ..near.shingles import Bytes, Hashes, Words, words_of
+from ..near.shingles import Bytes, Hashes, Words, of_rows
 from ..spool import Index, Mask, Rows, Spool
 from .runs import WITHIN, runs_of
 
 BITS = range(20, 31)
 """Size of a filter, as a power of two: 128 MiB at most."""
-PER_RUN = 12
-"""Bits for each run: with so many, one run in a hundred that is not in seems to be."""
+PER_RUN, PER_TEXT = 12, 32
+"""Bits for each run, at least, and for each beginning: with so many, one run in forty that is not in seems
+to be, and one in five thousand seems to be a beginning."""
 LETTERS_OF_A_WORD = 6
 FACTORS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93)
 """Odd numbers: each makes another place of a hash."""
+OF_RUN, OF_TEXT = FACTORS[:2], FACTORS
 
 
 class Sieve:
@@ -31,17 +35,22 @@ class Sieve:
         self._ngram, self.size = ngram, min(ngram, WITHIN)
         self._length = ngram - self.size + 1
         """Runs of `size` words in one of `ngram`."""
-        self._runs, self._short = _Filter(runs), _Filter(texts)
+        self._runs = _Filter(PER_RUN * runs, OF_RUN)
+        self._short = _Filter(PER_TEXT * texts, OF_TEXT)
         self._any_short = False
 
-    def add(self, words: Words) -> None:
+    def read(self, words: Words) -> tuple[Hashes, Hashes]:
+        """What is known once the texts of `words` are: their runs, and beginnings of short ones."""
         hashes, first = runs_of(words, self.size)
-        self._runs.add(hashes)
         text = words.text[first]
         begins = np.ones(len(first), dtype=bool)
         begins[1:] = text[1:] != text[:-1]
         short = np.bincount(words.text, minlength=len(words.row))[text] < self._ngram
-        beginnings = hashes[begins & short]
+        return hashes, hashes[begins & short]
+
+    def add(self, runs: Hashes, beginnings: Hashes) -> None:
+        """Take in what `read` has made of some texts."""
+        self._runs.add(runs)
         self._short.add(beginnings)
         self._any_short |= bool(len(beginnings))
 
@@ -55,40 +64,34 @@ class Sieve:
         held = np.zeros(len(hashes), dtype=bool)
         held[places] = self._runs.has(hashes[places])
         maybe = _in_a_row(held, first, self._length)
-        inside = np.flatnonzero(held)
-        maybe[inside] |= self._short.has(hashes[inside])
+        if self._any_short:
+            begins = np.flatnonzero(self._short.has(hashes))
+            maybe[begins] |= self._runs.has(hashes[begins])
         return np.unique(words.row[words.text[first[maybe]]])
 
     def _worth_a_look(self, hashes: Hashes) -> Index:
-        """The places around which a known run may be.
-
-        A known run is `length` of these in a row: asked at every second part of that, two neighbours
-        must be known. Where shorter texts are known every place may be the beginning of one.
-        """
-        step = self._length // 2
-        if step < 2 or self._any_short:
-            return np.arange(len(hashes))
-        asked = np.arange(0, len(hashes), step)
-        known = self._runs.has(hashes[asked])
-        two = asked[:-1][known[:-1] & known[1:]]
-        around = np.arange(1 - self._length, self._length + step)
-        return np.unique(np.clip(two[:, None] + around, 0, max(len(hashes) - 1, 0)))
+        """The places of the runs of which `length` in a row may be known: one of them is asked here."""
+        asked = np.arange(0, len(hashes), self._length)
+        known = asked[self._runs.has(hashes[asked])]
+        around = known[:, None] + np.arange(1 - self._length, self._length)
+        return np.unique(np.clip(around, 0, max(len(hashes) - 1, 0)))
 
 
 class _Filter:
-    def __init__(self, count: int) -> None:
-        bits = min(max((PER_RUN * max(count, 1)).bit_length(), BITS[0]), BITS[-1])
+    def __init__(self, bits: int, factors: Sequence[int]) -> None:
+        self._factors = factors
+        bits = min(max(bits.bit_length(), BITS[0]), BITS[-1])
         self._shift = np.uint64(64 - bits)
         self._octets: Bytes = np.zeros(1 << (bits - 3), dtype=np.uint8)
 
     def add(self, hashes: Hashes) -> None:
-        for factor in FACTORS:
+        for factor in self._factors:
             np.bitwise_or.at(self._octets, *self._places(hashes, factor))
 
     def has(self, hashes: Hashes) -> Mask:
         """Of each whether it may be in."""
         left = np.arange(len(hashes))
-        for factor in FACTORS:  # most are out at the first
+        for factor in self._factors:  # most are out at the first
             octet, bit = self._places(hashes[left] if len(left) < len(hashes) else hashes, factor)
             left = left[(self._octets[octet] & bit) != 0]
         found = np.zeros(len(hashes), dtype=bool)
@@ -105,9 +108,8 @@ def sieve_of(ngram: int, spool: Spool, rows: Rows, side: Index) -> Sieve:
     """The sieve of the rows `side`."""
     letters = int(rows.lengths[side].sum(dtype=np.int64))
     sieve = Sieve(ngram, letters // LETTERS_OF_A_WORD, len(side))
-    for _, table in spool.gather(side, rows.lengths):
-        for words in words_of(table):
-            sieve.add(words)
+    for read in of_rows(spool, rows, side, lambda _, words: sieve.read(words)):
+        sieve.add(*read)
     return sieve
 
 

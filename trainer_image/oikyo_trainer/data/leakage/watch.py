@@ -44,12 +44,20 @@ class Watch:
     def __init__(self, test: Seen, validation: Seen) -> None:
         self.test, self.validation = test, validation
 
-    def look(self, rows: Index, words: Words) -> None:
-        """Look at the rows `rows`, each once; on any thread."""
+    def see(self, rows: Index, words: Words) -> tuple[Index, Index, Index]:
+        """The rows `rows`, and which of them may hold a run of either side."""
         runs = runs_of(words, self.test.sieve.size)
-        for seen in (self.test, self.validation):
-            seen.left[rows] = False
-            seen.left[rows[seen.sieve.rows_of(words, *runs)]] = True
+        test, validation = (
+            seen.sieve.rows_of(words, *runs) for seen in (self.test, self.validation)
+        )
+        return rows, rows[test], rows[validation]
+
+    def take(self, seen: tuple[Index, Index, Index]) -> None:
+        """Take in what was seen, of each row once."""
+        rows, *maybe = seen
+        for side, held in zip((self.test, self.validation), maybe, strict=True):
+            side.left[rows] = False
+            side.left[held] = True
 
 
 def open_watch(

@@ -7,9 +7,9 @@ similarity s share one of b bands of r minima with the probability 1 - (1 - s^r)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,21 @@ import numpy.typing as npt
 from ..spool import Index, Rows, Spool, slices
 from .shingles import Hashes, Words, mix, of_rows, shingles
 
-Look = Callable[[Index, Words], None]
-"""Given rows and their words, on any thread: for others who would read the same texts again."""
+
+class Look(Protocol):
+    """One who would read the same texts again."""
+
+    def see(self, rows: Index, words: Words) -> Any:
+        """What the words of the rows `rows` show; in any process."""
+
+    def take(self, seen: Any) -> None:
+        """Take in what `see` has made."""
+
+
 MOST_BANDS = 32
 """Eight bytes of a row on disk for each: at most 256."""
-MOST_MINIMA = 128
+MOST_MINIMA = 96
+"""Of all bands together: each costs a multiplication of every shingle."""
 MISSED = 0.004
 """Largest share of pairs at exactly the similarity that may share no band."""
 LAGS = 3
@@ -53,7 +63,7 @@ def write(
 ) -> npt.NDArray[np.uint64]:
     """The band hashes of the rows `nodes`, (bands, nodes), mapped from `path`; 0: no word.
 
-    `look` is given every row of `nodes` once.
+    `look` is shown every row of `nodes` once.
     """
     shape = (form.bands, len(nodes))
     with path.open("wb") as file:
@@ -66,18 +76,19 @@ def write(
         place[nodes[part]] = np.arange(part.start, part.stop)
         wanted[nodes[part]] = True
 
-    def of_slice(part: slice, words: Words) -> tuple[Index, Hashes]:
-        if look is not None:
-            look(own[part], words)
+    def of_slice(part: slice, words: Words) -> tuple[Index, Hashes, Any]:
+        seen = None if look is None else look.see(own[part], words)
         found = shingles(words, part.stop - part.start)
         filled = np.flatnonzero(found.counts)
         starts = (np.cumsum(found.counts) - found.counts)[filled]
-        return own[part][filled], _bands(found.flat, starts, factors)
+        return own[part][filled], _bands(found.flat, starts, factors), seen
 
     for part in slices(len(rows)):  # texts are fetched as they lie, which reads the spool once
         own = np.flatnonzero(wanted[part]) + part.start
-        for filled, hashes in of_rows(spool, rows, own, of_slice):
+        for filled, hashes, seen in of_rows(spool, rows, own, of_slice):
             mapped[:, place[filled]] = hashes
+            if look is not None:
+                look.take(seen)
     mapped.flush()
     return mapped
 
@@ -91,12 +102,14 @@ def _factors(form: Banding) -> npt.NDArray[np.uint32]:
 def _bands(flat: Hashes, starts: Index, factors: npt.NDArray[np.uint32]) -> Hashes:
     short = (flat >> np.uint64(32)).astype(np.uint32)
     scratch = np.empty_like(short)
+    least = np.empty((*factors.shape, len(starts)), dtype=np.uint32)
+    for place in np.ndindex(factors.shape):
+        np.multiply(short, factors[place], out=scratch)
+        np.minimum.reduceat(scratch, starts, out=least[place])
     bands = np.zeros((len(factors), len(starts)), dtype=np.uint64)
-    for band, row in enumerate(factors):
-        for factor in row:
-            np.multiply(short, factor, out=scratch)
-            least = np.minimum.reduceat(scratch, starts).astype(np.uint64)
-            bands[band] = mix(bands[band] * np.uint64(0x9E3779B97F4A7C15) + least + np.uint64(1))
+    for column in range(factors.shape[1]):
+        bands *= np.uint64(0x9E3779B97F4A7C15)
+        bands = mix(bands + least[:, column] + np.uint64(1))
     return bands | np.uint64(1)  # never 0
 
 

@@ -55,7 +55,7 @@ def find(
 ) -> Near:
     """Compare every input with every other; the bands wait in the file `at`, 256 bytes a row.
 
-    `look` is given one row of each input that stays, with its words.
+    `look` is shown one row of each input that stays, with its words.
     """
     nodes = _nodes(rows, kept, given_test)
     threshold = float(how.similarity)

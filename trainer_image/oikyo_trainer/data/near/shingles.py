@@ -7,7 +7,7 @@ out: rows that have nothing else in common are not alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,11 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..spool import Index, Mask, Rows, Spool
-from ..threads import in_order
+from ..spool import Index, Mask, Rows, Spool, pieces
+from ..workers import in_order
 
-SLICE_BYTES = 1 << 20
-"""Bytes of text that are hashed at once: the arrays on the way cost forty bytes for each."""
+SLICE_BYTES = 1 << 19
+"""Bytes of text that are hashed at once: the arrays on the way, a few bytes for each, stay in the
+processor's cache."""
 
 Hashes = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
@@ -42,13 +43,28 @@ def of_rows(
 ) -> Iterator[R]:
     """`work` of the words of the rows `wanted`, by slices of them, on every CPU.
 
-    It is given the places in `wanted` of the rows of a slice.
+    It is given the places in `wanted` of the rows of a slice, in a process of its own: what it gives
+    back counts, not what it changes.
     """
 
-    def of_slice(part: _Slice) -> R:
-        return work(part.places, part.words())
+    def of_piece(part: tuple[int, Index]) -> list[R]:
+        start, piece = part
+        every, owner = _texts(spool.fetch(piece))
+        slices = _slices(every, owner, len(piece), start)
+        return [work(one.places, one.words()) for one in slices]
 
-    yield from in_order(of_slice, _all_slices(spool, rows, wanted))
+    parts = _numbered(pieces(wanted, rows.lengths))
+    letters = int(rows.lengths[wanted].sum(dtype=np.int64))
+    for every in in_order(of_piece, parts, letters):
+        yield from every
+
+
+def _numbered(parts: Iterable[Index]) -> Iterator[tuple[int, Index]]:
+    """Each part with the place of its first row."""
+    start = 0
+    for part in parts:
+        yield start, part
+        start += len(part)
 
 
 class _Slice(NamedTuple):
@@ -64,18 +80,6 @@ class _Slice(NamedTuple):
         begin, end = _words(self.data, self.starts)
         text = _text_of(begin, self.starts)
         return Words(_hash(self.data, begin, end), text, self.owner, self.data, begin, end)
-
-
-def _all_slices(spool: Spool, rows: Rows, wanted: Index) -> Iterator[_Slice]:
-    start = 0
-
-    def texts(part: tuple[Index, Any]) -> tuple[Any, Index, int]:  # pyarrow is untyped
-        piece, table = part
-        return *_texts(table), len(piece)
-
-    for every, owner, count in in_order(texts, spool.gather(wanted, rows.lengths)):
-        yield from _slices(every, owner, count, start)
-        start += count
 
 
 class Words(NamedTuple):
