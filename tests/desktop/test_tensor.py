@@ -61,3 +61,6 @@ def test_a_job_of_one_tensor_group_is_trained_and_accepted(manifest: Path, tmp_p
     chosen = {choice["name"]: choice["value"] for choice in status(home, "group")["resolved"]}
     assert chosen["training.tensorParallelSize"] == "2"
     assert (home / "workspace/versions/group/1/model.safetensors").exists()
+    said = next((home / "logs").rglob("train-1.log")).read_text(encoding="utf-8")
+    assert "rank=1" in said
+    assert "leaked" not in said, "libraries tell of what was never collected"
