@@ -334,6 +334,16 @@ def test_a_sieve_lets_every_row_with_a_run_through_and_few_others(
     assert len(found) < len(runs) + 200
 
 
+def test_a_stock_answer_is_no_leak(desk: Any, tmp_path: Path) -> None:
+    draw = random.Random(7)
+    stock = "I am sorry but I cannot help you with that."
+    data = [{"prompt": " ".join(prose(draw, 9)), "completion": stock} for _ in range(300)]
+    spec = desk.spec(desk.rows("a.jsonl", data), task="TextGeneration")
+    _, intake, _ = looked_at(spec, tmp_path / "staging")
+    assert intake.findings.counts["ngram-leak"] == 0
+    assert intake.findings.counts["validation-leak"] == 0
+
+
 def test_a_template_is_no_leak(desk: Any, tmp_path: Path) -> None:
     draw = random.Random(6)
     asks = (

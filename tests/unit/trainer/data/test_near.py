@@ -150,6 +150,24 @@ def test_of_near_duplicates_the_same_row_stays_in_any_order(desk: Any, tmp_path:
     assert len(left[0]) == len(data) - 1
 
 
+def test_chats_that_declare_the_same_tools_are_not_alike(desk: Any, tmp_path: Path) -> None:
+    function = {"name": "weather", "description": text(300, 60), "parameters": {"type": "object"}}
+    data = [
+        {
+            "messages": [
+                {"role": "user", "content": text(number, 4)},
+                {"role": "assistant", "content": text(number + 100, 4)},
+            ],
+            "tools": [{"type": "function", "function": function}],
+        }
+        for number in range(0, 100, 5)
+    ]
+    spec = desk.spec(desk.rows("a.jsonl", data), task="TextGeneration")
+    _, intake, told = looked_at(spec, tmp_path / "staging")
+    assert told["near_duplicates"]["count"] == 0
+    assert not intake.findings.counts
+
+
 def test_ignore_looks_for_nothing(desk: Any, tmp_path: Path) -> None:
     data = rows(text(0), text(0) + " indeed") + rows(
         *(text(s) for s in range(9, 300, 9)), label="b"

@@ -65,7 +65,7 @@ class _Part(NamedTuple):
     owner: npt.NDArray[np.int32]
     """The item of each."""
     head: Hashes
-    """The first half of each run of `ngram` words."""
+    """The first half of each run of `ngram` words; of a whole text all of it: it may be a stock answer."""
     tail: Hashes
     """Its last half."""
     halves: Hashes
@@ -135,7 +135,7 @@ class Known:
             if not len(first):
                 continue
             owner = items[words.row[words.text[first]]].astype(np.int32)
-            part = _Part(hashes, owner, NONE, NONE, NONE, NO_ITEM)
+            part = _Part(hashes, owner, hashes, hashes, NONE, NO_ITEM)
             parts.append(
                 (size, self._with_halves(words, first, part) if size == self._ngram else part)
             )
@@ -159,10 +159,8 @@ class Known:
         most = min(max(FEW, int(SHARE * items)), max(2, items // 2))
         for size, parts in self._parts.items():
             part = _Part(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-            if size == self._ngram:
-                own = part.own(most)
-                part = part._replace(hashes=part.hashes[own], owner=part.owner[own])
-            self._sets[size] = _Set.of(part.hashes, part.owner)
+            own = part.own(most)
+            self._sets[size] = _Set.of(part.hashes[own], part.owner[own])
         self._parts.clear()
 
     @property

@@ -1,8 +1,8 @@
 """Texts as sets of hashed pairs of neighbouring words; on whole Arrow columns, no object per row.
 
 A word is a run of letters and digits, in lower case; a letter of a script that writes without blanks
-is a word by itself. A text of one word has that word. Instructions of the system and labels are left
-out: rows that have nothing else in common are not alike.
+is a word by itself. A text of one word has that word. Instructions of the system, declared tools and
+labels are left out: rows that have nothing else in common are not alike.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from ..workers import in_order
 SLICE_BYTES = 1 << 19
 """Bytes of text that are hashed at once: the arrays on the way, a few bytes for each, stay in the
 processor's cache."""
+
+UNSAID = ("label", "tools")
+"""Columns that hold nothing that a row says."""
 
 Hashes = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
@@ -149,8 +152,10 @@ def _texts(table: Any) -> tuple[Any, Index]:  # Any: pyarrow is untyped
     count = np.arange(len(table))
     parts, owners = [], []
     for name in table.column_names:
+        if name in UNSAID:
+            continue
         column = pa.concat_arrays(table.column(name).chunks)
-        if pa.types.is_string(column.type) and name != "label":
+        if pa.types.is_string(column.type):
             parts.append(column)
             owners.append(count)
         elif pa.types.is_list(column.type):
