@@ -21,12 +21,12 @@ import pyarrow.compute as pc
 
 from ..evaluation.ragged import Ragged
 from .findings import excerpt
-from .spool import Index
+from .spool import Index, Mask
 
 log = logging.getLogger("oikyo.data")
 
-FIRST, EVERY = 256, 1024
-"""The first rows are compared, then one of so many."""
+FIRST, EVERY = 256 << 10, 1024
+"""So many bytes of the first rows are compared, then one row of so many."""
 LONGEST = 32 << 10
 """Bytes of the longest row that is compared: `tokenizers` takes a second for some megabytes."""
 BETWEEN = b"\xff"
@@ -56,24 +56,24 @@ class Quick:
     ) -> None:  # Any: neither ships types we can rely on
         self._backend = backend
         self._engine = engine
-        self._seen = 0
+        self._seen, self._bytes = 0, 0
         self.differs = False
         """Whether it was found to make other tokens."""
 
     def encode(self, texts: Any) -> Ragged:
         """Tokens of a column of texts; raises Differs."""
         tokens = self._encode(texts)
-        chosen = self._sample(len(texts))
+        sizes = np.asarray(pc.binary_length(texts), dtype=np.int64)
+        chosen = np.flatnonzero(self._sample(sizes) & (sizes <= LONGEST))
         if len(chosen):
-            sizes = np.asarray(pc.binary_length(texts))[chosen]
-            chosen = chosen[sizes <= LONGEST]
             self.compare(texts.take(pa.array(chosen)).to_pylist(), tokens.take(chosen))
         self._seen += len(texts)
+        self._bytes += int(sizes.sum())
         return tokens
 
-    def _sample(self, count: int) -> npt.NDArray[np.int64]:
-        places = np.arange(self._seen, self._seen + count)
-        return np.flatnonzero((places < FIRST) | (places % EVERY == 0))
+    def _sample(self, sizes: Index) -> Mask:
+        places = np.arange(self._seen, self._seen + len(sizes))
+        return (self._bytes + np.cumsum(sizes) <= FIRST) | (places % EVERY == 0)
 
     def compare(self, texts: Sequence[str], tokens: Ragged | None = None) -> None:
         """Differs unless `tokenizers` makes the same tokens of these texts."""

@@ -8,7 +8,7 @@ the same hash once in 2^64 pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -95,8 +95,8 @@ class _Part(NamedTuple):
             [half >> bits << bits | item.astype(np.uint64) for half, item in pairs]
         )
         every.sort()
-        hashes = every[_first_of_equal(every)] >> bits
-        begins = np.flatnonzero(_first_of_equal(hashes))
+        hashes = every[first_of_equal(every)] >> bits
+        begins = np.flatnonzero(first_of_equal(hashes))
         template = hashes[begins][np.diff(begins, append=len(hashes)) > most]
         if not len(template):
             return np.ones(len(self.head), dtype=bool)
@@ -212,7 +212,7 @@ class _Set(NamedTuple):
     def of(cls, hashes: Hashes, owner: npt.NDArray[np.int32]) -> _Set:
         order = np.argsort(hashes)
         hashes, owner = hashes[order], owner[order]
-        begins = np.flatnonzero(_first_of_equal(hashes))
+        begins = np.flatnonzero(first_of_equal(hashes))
         hashes = hashes[begins]
         owner = np.minimum.reduceat(owner, begins) if len(begins) else owner
         bits = min(max(len(hashes).bit_length() + 3, FILTER_BITS[0]), FILTER_BITS[-1])
@@ -231,7 +231,7 @@ class _Set(NamedTuple):
         return place[same], at[same]
 
 
-def _first_of_equal(values: Hashes) -> npt.NDArray[np.bool_]:
+def first_of_equal(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Of sorted values, which are not the one before."""
     new = np.ones(len(values), dtype=bool)
     new[1:] = values[1:] != values[:-1]

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..near.shingles import Bytes, Hashes, Words, of_rows
 from ..spool import Index, Mask, Rows, Spool
-from .runs import WITHIN, runs_of
+from .runs import WITHIN, first_of_equal, runs_of
 
 BITS = range(20, 31)
 """Size of a filter, as a power of two: 128 MiB at most."""
@@ -67,14 +67,15 @@ class Sieve:
         if self._any_short:
             begins = np.flatnonzero(self._short.has(hashes))
             maybe[begins] |= self._runs.has(hashes[begins])
-        return np.unique(words.row[words.text[first[maybe]]])
+        rows = words.row[words.text[first[maybe]]]
+        return rows[first_of_equal(rows)]
 
     def _worth_a_look(self, hashes: Hashes) -> Index:
         """The places of the runs of which `length` in a row may be known: one of them is asked here."""
-        asked = np.arange(0, len(hashes), self._length)
-        known = asked[self._runs.has(hashes[asked])]
-        around = known[:, None] + np.arange(1 - self._length, self._length)
-        return np.unique(np.clip(around, 0, max(len(hashes) - 1, 0)))
+        known = self._runs.has(hashes[:: self._length])
+        before = known.copy()
+        before[:-1] |= known[1:]
+        return np.flatnonzero(np.repeat(before, self._length)[: len(hashes)])
 
 
 class _Filter:
