@@ -32,8 +32,8 @@ LIMIT = 0.15
 INTRO = """# Memory: predicted and measured
 
 Two optimizer steps on a CPU, one thread, each case in its own process, all of them in one run of
-`python bench/bench_memory_prediction.py --workers 4 --write bench/memory-prediction.md`. What autograd keeps is counted;
-what the holes of the heap add are shares that were set on earlier runs of this grid and stayed as they were for this one
+`python bench/bench_memory_prediction.py --write bench/memory-prediction.md`. What autograd keeps and what a forward pass makes
+is counted; the shares of it that stay holes of the heap were set on earlier runs of this grid and stayed as they were for this one
 ([how memory is predicted](../docs/explanation/memory.md)). A forked process counts of the libraries only the pages that it touches,
 so its base is lower than the 960 MiB of a trainer.
 """

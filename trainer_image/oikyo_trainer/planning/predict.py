@@ -17,8 +17,10 @@ from .activations import (
     kept_by_adapters,
     layer_bytes,
     loss_bytes,
-    matrix_bytes,
+    made_by_adapters,
+    made_bytes,
     scaled_by_ia3,
+    turning_bytes,
 )
 from .setup import Setup, in_one_step, is_adapter
 from .shape import Linear, ModelShape
@@ -28,14 +30,12 @@ BASE_CPU = 960 << 20
 BASE_CUDA = 0
 """The peak of a GPU is what torch allocated; its context (about 0.5 GiB) is counted by no allocator."""
 CONTEXT_CUDA = 600 << 20
-HEAP_RETENTION = 1.35
-"""glibc keeps freed blocks below 32 MiB in its heap, in holes that do not fit the next ones."""
-HEAP_RETENTION_LORA = 2.0
-"""The same for LoRA in one step of autograd, for all but the attention's matrices (measured)."""
-HEAP_RETENTION_ADAPTERS = 1.85
-"""The same for other adapters: their forward pass frees many blocks between those that it keeps (measured)."""
-LAYERS_AGAIN = 1.5
-"""Layers whose freed room the one that is computed again does not fit, with checkpointing (measured)."""
+HOLES = 0.62
+"""Share of what a forward pass frees that stays a hole in glibc's heap, too small for its like (measured)."""
+HOLES_OFT = 0.76
+"""The same for OFT in float32: its small matrices lie in the holes and part them (measured)."""
+LAYERS_AGAIN = 2.25
+"""Layers in whose room one is computed again, with checkpointing (measured)."""
 DDP_BUCKETS = 1.0
 """DDP's buckets hold the gradients a second time until they are made views of them."""
 
@@ -185,13 +185,11 @@ def _turning(shape: ModelShape, setup: Setup) -> tuple[Term, ...]:
     # A CPU's heap does not give the room of freed gradients back in time (measured): it counts always.
     held = _gradients(shape, setup) if setup.accumulates or not setup.cuda else 0
     buckets = FULL * trained(shape, setup) if setup.strategy == "DDP" else 0
+    room = "float32, of each trained weight; on a CPU their room in the heap"
+    holes = "" if setup.cuda else "; on a CPU with the holes of the heap"
     return (
-        Term(
-            "gradients",
-            max(held, buckets),
-            "float32, of each trained weight; on a CPU their room in the heap",
-        ),
-        Term("activations", int(_held(shape, setup)), "Korthikanti et al. 2022"),
+        Term("gradients", max(held, buckets), room),
+        Term("activations", int(_held(shape, setup)), f"Korthikanti et al. 2022{holes}"),
         Term("loss", _loss(shape, setup), f"{setup.loss}: chunk of logits and the head's gradient"),
     )
 
@@ -201,16 +199,28 @@ def _held(shape: ModelShape, setup: Setup) -> float:
     alive = _activations(shape, setup)
     if setup.cuda:
         return alive
-    alive += _layer_again(shape, setup)
-    if in_one_step(setup):
-        most = 1 + LAYERS_AGAIN if setup.checkpointing else shape.layers
-        whole = (
-            min(most, shape.layers)
-            * setup.tokens
-            * matrix_bytes(_own(shape, setup), length=setup.length)
-        )
-        return whole + HEAP_RETENTION_LORA * (alive - whole)
-    return alive * (HEAP_RETENTION_ADAPTERS if is_adapter(setup) else HEAP_RETENTION)
+    made = _made(shape, setup)
+    if not setup.checkpointing:
+        share = HOLES_OFT if setup.method == "OFT" and not setup.bf16 else HOLES
+        return alive + share * shape.layers * max(0, made - _layer(shape, _in_floats(setup)))
+    again = alive - _layer(shape, setup) + LAYERS_AGAIN * made
+    return max(alive, min(again, _held(shape, replace(setup, checkpointing=False))))
+
+
+def _made(shape: ModelShape, setup: Setup) -> float:
+    """Bytes of all that one layer makes in a forward pass, adapters with it, kept or freed."""
+    setup = _in_floats(setup)
+    layer = made_bytes(_own(shape, setup), length=setup.length)
+    layer += made_by_adapters(
+        setup.method, adapted(shape, setup), layers=shape.layers, one_step=in_one_step(setup)
+    )
+    return layer * setup.tokens
+
+
+def _in_floats(setup: Setup) -> Setup:
+    """Float32 leaves the holes: casts make up for other halves, and LoRA's lie in the holes of its base."""
+    halves = setup.bf16 and setup.method in ("LoRA", "QLoRA")
+    return replace(setup, bf16=False, method="PromptTuning" if halves else setup.method)
 
 
 def _updating(shape: ModelShape, setup: Setup) -> tuple[Term, ...]:
@@ -228,6 +238,8 @@ def _activations(shape: ModelShape, setup: Setup) -> float:
     per_layer = _layer(shape, setup)
     casts = _casts(shape, setup)
     around = 3 * shape.width * FULL * setup.tokens
+    if setup.method == "OFT":
+        casts += turning_bytes(adapted(shape, setup), setup.block)
     if setup.checkpointing:
         kept = shape.layers * shape.width * FULL * setup.tokens
         return kept + per_layer + casts / shape.layers + around
@@ -268,23 +280,11 @@ def _own(shape: ModelShape, setup: Setup) -> ModelShape:
     )
 
 
-def _layer_again(shape: ModelShape, setup: Setup) -> float:
-    """Room of the layers that were computed again before, which the next one's blocks do not fit.
-
-    At most what all layers would keep without checkpointing.
-    """
-    if not setup.checkpointing:
-        return 0
-    more = _activations(shape, replace(setup, checkpointing=False)) - _activations(shape, setup)
-    return min(LAYERS_AGAIN * _layer(shape, setup), max(0, more))
-
-
 def _casts(shape: ModelShape, setup: Setup) -> int:
     """Autocast's bfloat16 copies of float32 matrices, kept for the backward pass."""
     exact = setup.method == "QLoRA" or (is_adapter(setup) and shape.saved_bytes == 2)
-    exact = exact or (
-        in_one_step(setup) and not setup.targets
-    )  # it casts again in the backward pass
+    again = in_one_step(setup) and not setup.targets  # it casts again in the backward pass
+    exact = exact or again
     return 2 * shape.linear_parameters // setup.tensor if setup.bf16 and not exact else 0
 
 

@@ -9,7 +9,7 @@ import pytest
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.planning.activations import layer_bytes
 from oikyo_trainer.planning.choose import HEADROOM, choose, setup_of, smallest_change
-from oikyo_trainer.planning.predict import predict
+from oikyo_trainer.planning.predict import HOLES, HOLES_OFT, predict
 from oikyo_trainer.planning.serving import (
     SERVER_BASE,
     adapter_bytes,
@@ -131,6 +131,30 @@ def test_full_training_holds_four_numbers_for_each_weight_and_adapters_hardly_mo
         weights,
     )
     assert lora["optimizer state"] < weights / 5
+
+
+def test_a_heap_adds_holes_that_a_gpu_does_not_have_and_checkpointing_fewer() -> None:
+    shape, setup = replace(a_shape(), layers=12), Setup("Full", 4, 128)
+
+    def held(setup: Setup) -> int:
+        found = {term.name: term.size for term in predict(shape, setup).terms}
+        return found["activations"]
+
+    holes = held(setup) - held(replace(setup, cuda=True))
+    assert 0 < holes < held(replace(setup, cuda=True))
+    assert held(setup) == pytest.approx(2 * held(replace(setup, rows=2)), rel=1e-6)
+    checkpointed = replace(setup, checkpointing=True)
+    assert held(replace(checkpointed, cuda=True)) < held(checkpointed) < held(setup)
+
+
+def test_oft_leaves_larger_holes_in_float32_than_in_halves() -> None:
+    setup = Setup("OFT", 4, 128)
+    in_halves = replace(setup, bf16=True)
+    freed = [
+        terms(each)["activations"] - terms(replace(each, cuda=True))["activations"]
+        for each in (setup, in_halves)
+    ]
+    assert freed[0] / freed[1] == pytest.approx(HOLES_OFT / HOLES, rel=1e-6)
 
 
 def test_the_largest_micro_batch_that_fits_is_taken() -> None:
