@@ -27,6 +27,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP) ## Real data and a real small model through to a served answer, in minutes
 	$(BIN)/python examples/text-classification/demo.py
 
+# The matrices of the tests are small: a second thread of OpenBLAS costs several times what it brings.
+test test-fast: export OPENBLAS_NUM_THREADS = 1
+
 test: check ## All tests: unit, wire, desktop, and a real cluster that it builds or finds
 	$(BIN)/python -m pytest -m "not gpu" --reruns 1 --durations 20 tests/unit tests/wire tests/desktop tests/cluster
 
