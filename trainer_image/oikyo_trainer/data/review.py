@@ -109,14 +109,24 @@ def decisions(path: Path) -> dict[str, Decision]:
     csv.field_size_limit(LONGEST_FIELD)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, delimiter=_delimiter(file))
             for row in reader:
                 _check_header(path, reader.fieldnames)
                 decision = _decision(path, reader.line_num, row)
                 _once(path, found, str(row["id"]), decision)
+    except FileNotFoundError:
+        step = "Name the file that oikyo data review -o wrote"
+        raise _bad(path, 0, "does not exist", step) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _bad(path, 0, f"cannot be read: {error}", "Save it as CSV in UTF-8") from None
     return found
+
+
+def _delimiter(file: TextIO) -> str:
+    """What parts the cells: spreadsheets write a semicolon or tab where a comma stands in numbers."""
+    header = file.readline()
+    file.seek(0)
+    return max(",;\t", key=header.count)
 
 
 def _check_header(path: Path, names: Sequence[str] | None) -> None:
@@ -211,7 +221,7 @@ def _write(file: TextIO, row: _Row, decision: Decision | None, review: Path, don
 def _check_met(review: Path, decided: dict[str, Decision], met: set[str], data: Path) -> None:
     for name, decision in decided.items():
         if name not in met:
-            message = f"{data.name} has no row with the id {excerpt(name)!r}"
+            message = f"{data.name} has no row with the id {name[:40]!r}"
             step = "Apply the review to the data it was exported from"
             raise _bad(review, decision.line, message, step)
 

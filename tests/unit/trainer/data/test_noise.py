@@ -116,6 +116,18 @@ def test_the_same_rows_give_the_same_ranking() -> None:
     assert first[0].why == ("probable-label-error",)
 
 
+def test_of_very_many_classes_no_more_confidences_are_computed_than_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, _ = flipped(a_table(600), 0.1)
+    seen = features(table.texts)
+    assert seen is not None
+    monkeypatch.setattr("oikyo_trainer.data.insight.noise.CELLS", 300 * len(table.labels))
+    found = label_errors(table, seen.points)
+    assert len(found.rows)
+    assert found.rows.max() < 300
+
+
 def test_clean_and_distinct_classes_have_hardly_a_suspect() -> None:
     table = a_table(600)
     found = noise(table)

@@ -72,6 +72,17 @@ def test_a_new_label_reaches_the_duplicates_and_leaves_the_other_columns(data: P
     )
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_review_that_a_spreadsheet_saved_with_another_mark_is_read(data: Path, mark: str) -> None:
+    review, lines = review_of(data)
+    lines[0]["decision"] = "drop"
+    with review.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]), delimiter=mark)
+        writer.writeheader()
+        writer.writerows(lines)
+    assert applied(data, review) == (0, rows())
+
+
 def test_dropped_rows_are_gone_and_undecided_ones_stay(data: Path) -> None:
     review, lines = review_of(data)
     lines[0]["decision"] = " Drop "

@@ -29,6 +29,9 @@ COMPARED = 2000
 FAR = 0.25
 """An outlier is less than this part as near to its nearest as rows of the data usually are."""
 BLOCK = 4096
+CELLS = 20_000_000
+"""Rows times classes of which confidences are computed at most, 160 MB an array; of more rows the first,
+which are a sample, since they stand in the order of a hash."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,20 @@ def left_out(points: Floats, codes: npt.NDArray[np.int64], classes: int) -> Floa
 
 def label_errors(table: Table, points: Floats) -> Suspects:
     """Rows whose label is probably wrong, ranked by how little it fits."""
-    confidence = left_out(points, table.codes, len(table.labels))
-    counts = np.bincount(table.codes, minlength=len(table.labels))
-    places = np.arange(len(table))
-    own = confidence[places, table.codes]
-    mean = np.bincount(table.codes, own, minlength=len(table.labels)) / np.maximum(counts, 1)
+    codes = table.codes[: CELLS // max(1, len(table.labels))]
+    confidence = left_out(points[: len(codes)], codes, len(table.labels))
+    counts = np.bincount(codes, minlength=len(table.labels))
+    places = np.arange(len(codes))
+    own = confidence[places, codes]
+    mean = np.bincount(codes, own, minlength=len(table.labels)) / np.maximum(counts, 1)
     # A class of few rows, or one that words do not tell, teaches too little to contradict anybody.
     able = (counts >= LEAST_OF_CLASS) & _told_apart(confidence, counts, mean)
     other = np.where(able, confidence, -np.inf)
-    other[places, table.codes] = -np.inf
+    other[places, codes] = -np.inf
     suggested = other.argmax(axis=1)
     best = other[places, suggested]
-    count = int(((other >= mean).any(axis=1) & able[table.codes] & (best > own)).sum())
-    rows = np.flatnonzero(able[table.codes] & (best > own))
+    count = int(((other >= mean).any(axis=1) & able[codes] & (best > own)).sum())
+    rows = np.flatnonzero(able[codes] & (best > own))
     rows = rows[np.lexsort((-best[rows], own[rows]))][:count]
     return Suspects(
         rows,
