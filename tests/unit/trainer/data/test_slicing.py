@@ -57,7 +57,7 @@ def test_a_job_tells_small_slices_and_outcomes_that_differ(desk: Any) -> None:
     report = json.loads((desk.workspace / "runs/job-00000000/prepare/report.json").read_text())
     assert {one["value"]: one["rows"] for one in report["slices"]["slices"]}["li"] == 12
     page = render("job", report, {})
-    assert "<td>country = fr</td><td>label &#39;refused&#39;</td>" in page
+    assert 'country = fr</td><td class="name">label &#39;refused&#39;</td>' in page
     assert "Outcomes that differ between slices" in page
 
 
@@ -85,7 +85,7 @@ def test_the_columns_stay_beside_the_rows_and_belong_to_the_digest(desk: Any) ->
             assert row[f"{META}country"] == own["country"]
             assert row[f"{META}age"] == (str(own["age"]) if own["age"] else None)
     assert main(["report", str(folder), "-o", str(desk.root / "page.html")]) == 0
-    assert "<td>country</td><td>li</td>" in (desk.root / "page.html").read_text()
+    assert '<td>country</td><td class="name">li</td>' in (desk.root / "page.html").read_text()
 
 
 def test_a_column_that_a_file_lacks_is_refused_with_those_that_it_has(desk: Any) -> None:
