@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -14,6 +15,8 @@ from .commands import VERBS
 
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended, as shells write it."""
+CUT_SHORT = 141
+"""The same of one whose reader has seen enough: `oikyo data check FILE | head`."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,12 +24,18 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     verb = given[0] if given and given[0] in VERBS else None
     try:
-        return _run(verb, given) if verb else _help(given)
+        code = _run(verb, given) if verb else _help(given)
+        sys.stdout.flush()
+        return code
     except Refused as error:
         print(f"error: {error.message}\n       {error.next_step}".rstrip(), file=sys.stderr)
         return EXIT_REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # What is still to be written at the end would raise again (docs.python.org, signal: SIGPIPE).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CUT_SHORT
 
 
 def _run(verb: str, given: list[str]) -> int:

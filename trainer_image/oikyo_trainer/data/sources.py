@@ -62,8 +62,9 @@ class DataFile:
 
 def here(path: Path, form: GivenFormat = "Auto") -> Source:
     """A file or folder that a person named on the command line; its rows are named as it was given."""
-    name = path.resolve() if ".." in path.parts else path
-    return Source(uri=str(name), path=str(path.resolve()), format=form)
+    above = ".." in path.parts
+    whole = Path(os.path.realpath(path)) if above else path.absolute()
+    return Source(uri=str(whole if above else path), path=str(whole), format=form)
 
 
 def data_files(source: Source, *, test: bool = False) -> tuple[DataFile, ...]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -133,6 +136,25 @@ def test_a_file_in_the_folder_above_is_the_persons_own(
     monkeypatch.chdir(here / "below")
     assert main(["check", "../rows.jsonl"]) == 0
     assert main(["convert", "../rows.jsonl", "rows.csv"]) == 0
+
+
+@pytest.mark.parametrize("verb", ["check", "report"])
+def test_a_link_to_itself_is_refused_in_a_sentence(
+    here: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    (here / "loop.jsonl").symlink_to("loop.jsonl")
+    assert main([verb, "loop.jsonl", "--json"]) == 64
+    assert capsys.readouterr().err.startswith("error: loop.jsonl cannot be opened")
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(here: Path) -> None:
+    write(here / "rows.jsonl", rows())
+    program = [sys.executable, "-m", "oikyo_trainer.data", "check", "rows.jsonl"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 VOTES = [{"prompt": f"ask {i}", "completion": f"say {i}", "desirable": i % 2} for i in range(40)]
