@@ -66,6 +66,7 @@ def ours(given: list[dict[str, str]], words: Any, folder: Path) -> tuple[Callabl
     import pyarrow.parquet as pq
 
     from oikyo_trainer.data.proven import Proven
+    from oikyo_trainer.data.tables import Stored
     from oikyo_trainer.data.tokenrows import Writer
     from oikyo_trainer.evaluation.cut import Reading
     from oikyo_trainer.training.tokenfiles import open_rows
@@ -74,7 +75,8 @@ def ours(given: list[dict[str, str]], words: Any, folder: Path) -> tuple[Callabl
     (folder / "manifest.json").write_text(json.dumps({"shape": "prompt-completion"}))
 
     def work() -> Any:
-        Writer(folder, Proven(words), Reading(LONGEST), lambda share: None).write(folder, "train")
+        tables = Stored(folder)
+        Writer(tables, Proven(words), Reading(LONGEST), lambda share: None).write(folder, "train")
         return open_rows(folder, "train")
 
     def read(found: Any) -> Iterator[tuple[list[int], list[bool]]]:

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,13 @@ from .intake import Intake, Tell
 from .listing import for_status, groups
 from .page.page import PAGE, render
 from .split import SIDES, TEST, TRAIN, VALIDATION
+from .tables import Passing
 from .tokenise import Request, Tokens, tokenise
 
 log = logging.getLogger("oikyo.data")
 
-READ, WRITTEN, STORED = 50.0, 60.0, 75.0
-"""Percent of the stage after which the rows are read, the version is written, the model is kept."""
+READ, STORED = 50.0, 65.0
+"""Percent of the stage after which the rows are read and the model is kept."""
 
 
 def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
@@ -81,25 +83,14 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             data.lessons,
             several=intake.several,
         )
+        model = models.store(base, context.workspace, staging / "model", _tell_model(context))
         check_attempt(spec, context)
-        written = version.write(
-            made,
-            workspace=context.workspace,
-            staging=staging / "dataset",
-            spool=data.spool,
-            rows=rows,
-            intake=intake,
-            report=told,
-            lessons=data.lessons,
-        )
+        written, tokens = _written(spec, context, made, model, data, intake, told, staging)
         if spec.few_shot is not None:
             examples = fewshot.store(context.workspace, made.digest, spec.few_shot)
             told["few_shot"] = {**spec.few_shot.wire(), "chosen": len(examples.examples)}
-        context.reporter.update(percentage=WRITTEN)
-        model = models.store(base, context.workspace, staging / "model", _tell_model(context))
         resolved = (*intake.resolved.values(), *pinned, *base.resolved, *foreseen)
         result = _result(spec, made, model, data, intake, resolved, unchanged=not written)
-        tokens = _tokenised(spec, result, context, staging / "tokens")
         if general is not None:
             stored = store_general(spec, general, context.workspace, model)
             told["general"] = general.told
@@ -117,19 +108,55 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
         return result.model_copy(update=update)
 
 
+def _written(
+    spec: PrepareSpec,
+    context: Context,
+    made: version.Version,
+    model: str,
+    data: Examined,
+    intake: Intake,
+    told: dict[str, Any],
+    staging: Path,
+) -> tuple[bool, Tokens | None]:
+    """Write the version, unless it is there (False), and its rows as tokens, both at the same time."""
+    rows = (data.spool, data.rows, intake, data.lessons)
+    passing, whole = version.passing(made, context.workspace, *rows), False
+    with ThreadPoolExecutor(1, thread_name_prefix="tokens") as pool:
+        asked = (spec, made.digest, model, context, staging / "tokens", passing)
+        tokens = pool.submit(_tokenised, *asked)
+        try:
+            written = version.write(
+                made,
+                workspace=context.workspace,
+                staging=staging / "dataset",
+                spool=data.spool,
+                rows=data.rows,
+                intake=intake,
+                report=told,
+                lessons=data.lessons,
+                passing=passing,
+            )
+            whole = True
+        finally:
+            passing.close(whole=whole)
+        return written, tokens.result()
+
+
 def _tokenised(
-    spec: PrepareSpec, made: PrepareResult, context: Context, staging: Path
+    spec: PrepareSpec, dataset: str, model: str, context: Context, staging: Path, passing: Passing
 ) -> Tokens | None:
     """The rows as tokens of the model, where something is to be trained."""
-    if spec.training is None:
-        return None
-    asked = Request(spec.task, made.dataset_digest, made.model_digest, spec.training)
 
     def tell(share: float) -> None:
         context.reporter.update(percentage=STORED + (99 - STORED) * share)
 
-    check_attempt(spec, context)
-    return tokenise(context.workspace, asked, staging, tell)
+    try:
+        if spec.training is None:
+            return None
+        asked = Request(spec.task, dataset, model, spec.training)
+        return tokenise(context.workspace, asked, staging, tell, passing)
+    finally:
+        passing.leave()
 
 
 def _foreseen(
@@ -160,7 +187,7 @@ def _tell_rows(context: Context) -> Tell:
 
 
 def _tell_model(context: Context) -> models.Tell:
-    return lambda share: context.reporter.update(percentage=WRITTEN + (STORED - WRITTEN) * share)
+    return lambda share: context.reporter.update(percentage=READ + (STORED - READ) * share)
 
 
 @contextmanager

@@ -27,7 +27,8 @@ from ..files import file_digest, write_atomic
 from ..training.tokenizer import open_tokenizer
 from .proven import Proven
 from .quick import Differs
-from .tokenrows import SPLITS, Counted, Tell, Writer, is_rendered
+from .tables import SPLITS, Stored, Tables
+from .tokenrows import Counted, Tell, Writer, is_rendered
 from .version import describe, is_whole, pretty, replace_folder
 
 log = logging.getLogger("oikyo.data")
@@ -84,13 +85,19 @@ class Tokens:
         return Resolved(name="training.truncation", value=self.truncation, reason=reason)
 
 
-def tokenise(workspace: Path, asked: Request, staging: Path, tell: Tell) -> Tokens:
-    """The tokens of the splits that are trained on, made unless the same ones are there."""
+def tokenise(
+    workspace: Path, asked: Request, staging: Path, tell: Tell, passing: Tables | None = None
+) -> Tokens:
+    """The tokens of the splits that are trained on, made unless the same ones are there.
+
+    `passing` are the tables of a version that is being written.
+    """
+    tables = passing or Stored(workspace / layout.dataset(asked.dataset_digest))
     model = workspace / layout.model(asked.model_digest)
     sizes = read_sizes(model)
-    dataset = workspace / layout.dataset(asked.dataset_digest)
+    rendered = is_rendered(tables.shape)
     tokenizer = open_tokenizer(
-        model, sizes.vocabulary, asked.model_digest, asked.task, chat=is_rendered(dataset)
+        model, sizes.vocabulary, asked.model_digest, asked.task, chat=rendered
     )
     room = sizes.context(tokenizer) - asked.training.virtual_tokens
     reading = Reading.of(asked.training, room)
@@ -102,7 +109,7 @@ def tokenise(workspace: Path, asked: Request, staging: Path, tell: Tell) -> Toke
         return _tokens(digest, reading, {name: Counted(**one) for name, one in told.items()})
     encoder = Proven(tokenizer)
     staging.mkdir(parents=True)
-    splits = write(dataset, encoder, reading, staging, tell)
+    splits = write(tables, encoder, reading, staging, tell)
     manifest = {
         "format": FORMAT,
         "digest": digest,
@@ -117,13 +124,14 @@ def tokenise(workspace: Path, asked: Request, staging: Path, tell: Tell) -> Toke
 
 
 def write(
-    dataset: Path, encoder: Proven, reading: Reading, folder: Path, tell: Tell
+    tables: Tables, encoder: Proven, reading: Reading, folder: Path, tell: Tell
 ) -> dict[str, Counted]:
-    """Write the splits of a dataset to `folder`."""
+    """Write the splits of a version to `folder`."""
     for _ in range(2):  # from the second time on the encoder is one that cannot differ
-        writer = Writer(dataset, encoder, reading, tell)
+        writer = Writer(tables, encoder, reading, tell)
         with contextlib.suppress(Differs):  # it has told so
             return {split: writer.write(folder, split) for split in SPLITS}
+        tables = tables.stored()
     raise AssertionError("tokenizers differs from itself")
 
 

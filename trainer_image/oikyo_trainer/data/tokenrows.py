@@ -5,7 +5,6 @@ Called by `tokenise`. Many rows go through the tokenizer at once, which uses all
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from oikyo.api import workspace as layout
 
@@ -25,7 +23,7 @@ from ..evaluation.encoder import Encoder
 from ..evaluation.prompts import Batch, answers, chats, pairs, plain
 from ..evaluation.ragged import Marks, Places, Ragged
 from ..evaluation.rendering import TemplateRefuses
-from ..evaluation.rows import Row, columns_of
+from ..evaluation.rows import COLUMNS, Row
 from ..training.tokenfiles import (
     Beside,
     RowLessons,
@@ -36,9 +34,9 @@ from ..training.tokenfiles import (
 )
 from .columns import Shape
 from .lessons import FOLD, TIMES
+from .tables import SPLITS, Tables
 from .threads import ahead, in_order
 
-SPLITS = ("train", "validation")
 BESIDE: dict[Shape, Beside] = {"classification": "classes", "regression": "numbers"}
 """What is written beside the tokens; of other rows, which tokens are learned."""
 IN_COLUMNS: tuple[Shape, ...] = (*BESIDE, "prompt-completion", "text")
@@ -69,23 +67,22 @@ class Counted:
     """Rows left out because no token to learn was within the limit."""
 
 
-def is_rendered(dataset: Path) -> bool:
-    """Whether the rows of a dataset go through the model's chat template."""
-    return json.loads((dataset / layout.MANIFEST).read_bytes())["shape"] not in IN_COLUMNS
+def is_rendered(shape: Shape) -> bool:
+    """Whether rows of this shape go through the model's chat template."""
+    return shape not in IN_COLUMNS
 
 
 class Writer:
     """Writes the splits of one dataset."""
 
-    def __init__(self, dataset: Path, encoder: Encoder, reading: Reading, tell: Tell) -> None:
-        manifest = json.loads((dataset / layout.MANIFEST).read_bytes())
-        self._dataset = dataset
-        self._shape: Shape = manifest["shape"]
-        self._labels: list[str] = manifest.get("labels") or []
+    def __init__(self, tables: Tables, encoder: Encoder, reading: Reading, tell: Tell) -> None:
+        self._tables = tables
+        self._shape = tables.shape
+        self._labels = list(tables.labels)
         self._encoder = encoder
         self._reading = reading
         self._tell = tell
-        self._total = sum(self._rows_of(split) for split in SPLITS)
+        self._total = sum(tables.count(split) for split in SPLITS)
         self._done = 0
         self._votes: list[Marks] = []
         self._lessons: dict[str, list[npt.NDArray[np.int32]]] = {}
@@ -94,7 +91,8 @@ class Writer:
         """Write one split; Refused where the training split has nothing to learn from."""
         counted = Counted()
         self._votes = []
-        self._lessons = {name: [] for name in self._told(split)}
+        names = self._tables.names(split)
+        self._lessons = {name: [] for name in (TIMES, FOLD) if name in names}
         with SplitWriter(folder, split, BESIDE.get(self._shape, "marks")) as file:
             for rows, (batch, labels) in ahead(self._encoded(split, counted)):
                 file.add(batch.flat, batch.ends, labels)
@@ -119,49 +117,29 @@ class Writer:
         step = "Raise training.maxLength above the length of the prompts."
         return Refused("NoLabelledTokens", what, next_step=step)
 
-    def _path(self, split: str) -> Path:
-        return self._dataset / f"{split}.parquet"
-
-    def _rows_of(self, split: str) -> int:
-        path = self._path(split)
-        return int(pq.read_metadata(path).num_rows) if path.exists() else 0
-
-    def _told(self, split: str) -> list[str]:
-        """The columns of the split that say how its rows are learned."""
-        path = self._path(split)
-        names = pq.read_schema(path).names if path.exists() else []
-        return [name for name in (TIMES, FOLD) if name in names]
-
     def _encoded(self, split: str, counted: Counted) -> Iterator[tuple[int, Labelled]]:
         """Pieces of a split as tokens, each with the number of rows that it was."""
-        if not self._path(split).exists():
+        if not self._tables.names(split):
             return
         in_columns = self._shape in IN_COLUMNS
-        parts = self._tables(split) if in_columns else pieces(self._rows(split))
+        parts = self._batches(split) if in_columns else pieces(self._rows(split))
         for part, made in in_order(lambda part: (part, self._made(part)), parts):
             yield len(part), self._counted(part, made, split, counted)
 
-    def _tables(self, split: str) -> Iterator[Any]:
+    def _batches(self, split: str) -> Iterator[Any]:
         """The rows of a split as columns, in pieces that memory has room for."""
-        file, columns = self._opened(split)
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
+        there = self._tables.names(split)
+        wanted = [*COLUMNS[self._shape], "source", *self._lessons]
+        columns = [name for name in wanted if name in there]  # older versions declare no tools
+        for batch in self._tables.batches(split, columns, ROWS_AT_ONCE):
             parts = -(-batch.nbytes // BYTES_AT_ONCE) or 1
             size = -(-len(batch) // parts)
             yield from (batch.slice(start, size) for start in range(0, len(batch), size))
 
     def _rows(self, split: str) -> Iterator[Row]:
-        """The rows of a split; a vote gets the answer of the next row, as `_comparisons` needs it."""
-        file, columns = self._opened(split)
-        batches = (batch.to_pylist() for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns))
-        rows = (row for batch in batches for row in batch)
+        """The rows of a split; a vote gets the answer of the next row, as `_rendered` needs it."""
+        rows = (row for batch in self._batches(split) for row in batch.to_pylist())
         yield from _with_other(rows) if self._shape == "unpaired" else rows
-
-    def _opened(self, split: str) -> tuple[Any, list[str]]:
-        """The file of a split, and the columns of it that are read."""
-        file = pq.ParquetFile(self._path(split))
-        columns = columns_of(self._shape, file)
-        columns += [n for n in ("source", *self._lessons) if n in file.schema_arrow.names]
-        return file, columns
 
     def _made(self, part: Any) -> Batch:
         """Rows as tokens; on any thread. Of rows with a class or a number nothing is marked."""
@@ -212,7 +190,7 @@ class Writer:
             raise Refused(
                 "UnknownLabel",
                 f"{split}.parquet holds the class {unknown!r}, which the manifest does not list",
-                evidence=str(layout.dataset(self._dataset.name) / layout.MANIFEST),
+                evidence=str(layout.dataset(self._tables.name) / layout.MANIFEST),
                 next_step="Apply the job under a new name: its prepare stage writes the data again.",
             )
         return codes

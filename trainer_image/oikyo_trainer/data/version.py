@@ -38,6 +38,7 @@ from .lessons import Lessons
 from .slicing import SliceColumns
 from .split import SIDES, TRAIN, Sides
 from .spool import Index, Rows, Spool
+from .tables import Passing
 from .threads import ahead
 
 log = logging.getLogger("oikyo.data")
@@ -120,8 +121,12 @@ def write(
     intake: Intake,
     report: dict[str, Any],
     lessons: Lessons = NONE,
+    passing: Passing | None = None,
 ) -> bool:
-    """Put the version into the workspace; False: the same one is there already."""
+    """Put the version into the workspace; False: the same one is there already.
+
+    `passing` is shown every table as it is written.
+    """
     target = workspace / layout.dataset(version.digest)
     if is_whole(target):
         log.info("dataset %s is there already", version.digest)
@@ -133,6 +138,8 @@ def write(
             staging / f"{name}.parquet", schema, compression="zstd", write_statistics=False
         ) as writer:
             for table in _tables(index, schema, spool, rows, intake, lessons):
+                if passing is not None:
+                    passing.show(name, table)
                 writer.write_table(table)
     intake.findings.flush()
     intake.cleaned.flush()
@@ -150,6 +157,22 @@ def write(
     write_atomic(staging / layout.MANIFEST, pretty(_manifest(version, files)))
     replace_folder(staging, target)
     return True
+
+
+def passing(
+    version: Version,
+    workspace: Path,
+    spool: Spool,
+    rows: Rows,
+    intake: Intake,
+    lessons: Lessons = NONE,
+) -> Passing:
+    """For one who reads the tables of `version` while they are written."""
+    folder, schema = (
+        workspace / layout.dataset(version.digest),
+        _schema(spool, rows, intake, lessons),
+    )
+    return Passing(folder, version.shape, version.labels, _counts(version), schema.names)
 
 
 def replace_folder(staging: Path, target: Path) -> None:

@@ -28,6 +28,7 @@ from transformers import PreTrainedTokenizerFast
 from oikyo_trainer.data import proven, quick
 from oikyo_trainer.data.proven import Proven
 from oikyo_trainer.data.quick import PROBES, Differs, Quick, open_quick
+from oikyo_trainer.data.tables import Stored
 from oikyo_trainer.data.tokenrows import Writer
 from oikyo_trainer.evaluation.cut import Reading
 from oikyo_trainer.evaluation.encoder import Encoder
@@ -224,7 +225,7 @@ def rows(count: int = 600) -> dict[str, list[dict[str, Any]]]:
 
 def written(folder: Path, dataset: Path, encoder: Encoder, reading: Reading) -> dict[str, bytes]:
     folder.mkdir()
-    writer = Writer(dataset, encoder, reading, lambda share: None)
+    writer = Writer(Stored(dataset), encoder, reading, lambda share: None)
     counted = writer.write(folder, "train")
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     return {**files, "counted": repr(counted).encode()}
