@@ -1,7 +1,7 @@
 """What a job's rows are about, at a glance: topics and edge cases of a small sample.
 
 For jobs that no check asks for more: scikit-learn alone would take a second to load, and this takes a
-fifth of one. Weights and names are those of features.py (TF-IDF of words and pairs of words), the
+seventh of one. Weights and names are those of features.py (TF-IDF of words and pairs of words), the
 directions a randomised projection (Halko et al. 2011).
 """
 
@@ -24,11 +24,11 @@ from .overview import statistics
 from .suspects import Noise
 from .table import of_rows
 
-ROWS = 1_000
+ROWS = 600
 """Rows that are looked at; of more, those with the least ids."""
 CUT = 300
 """Characters of each that are read for the topics."""
-TERMS, AXES, ROUNDS = 4_000, 50, 2
+TERMS, AXES, ROUNDS = 2_500, 50, 1
 WORD = re.compile(r"\w+")
 
 
