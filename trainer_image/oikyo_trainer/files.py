@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 CHUNK = 1 << 20
 
@@ -66,6 +67,26 @@ def _sync_tree(folder: Path) -> None:
             with path.open("rb") as opened:
                 os.fsync(opened.fileno())
     sync_folder(folder)
+
+
+class Digested:
+    """A file that is written anew; its size and digest are known by the time that it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self._file = path.open("wb")
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: memoryview | bytes) -> None:
+        self._file.write(data)
+        self._digest.update(data)
+        self._size += len(data)
+
+    def close(self) -> dict[str, Any]:
+        """Its size and SHA-256, as manifests have them."""
+        self._file.close()
+        return {"size": self._size, "sha256": self._digest.hexdigest()}
 
 
 def file_digest(path: Path) -> str:

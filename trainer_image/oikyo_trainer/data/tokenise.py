@@ -29,7 +29,7 @@ from .proven import Proven
 from .quick import Differs
 from .tables import SPLITS, Stored, Tables
 from .tokenrows import Counted, Tell, Writer, is_rendered
-from .version import describe, is_whole, pretty, replace_folder
+from .version import Facts, describe, is_whole, pretty, replace_folder
 
 log = logging.getLogger("oikyo.data")
 
@@ -109,14 +109,14 @@ def tokenise(
         return _tokens(digest, reading, {name: Counted(**one) for name, one in told.items()})
     encoder = Proven(tokenizer)
     staging.mkdir(parents=True)
-    splits = write(tables, encoder, reading, staging, tell)
+    splits, facts = write(tables, encoder, reading, staging, tell)
     manifest = {
         "format": FORMAT,
         "digest": digest,
         "dataset": asked.dataset_digest,
         **asdict(reading),
         "splits": {name: asdict(counted) for name, counted in splits.items()},
-        "files": describe(staging),
+        "files": describe(staging, facts),
     }
     write_atomic(staging / layout.MANIFEST, pretty(manifest))
     replace_folder(staging, target)
@@ -125,12 +125,12 @@ def tokenise(
 
 def write(
     tables: Tables, encoder: Proven, reading: Reading, folder: Path, tell: Tell
-) -> dict[str, Counted]:
-    """Write the splits of a version to `folder`."""
+) -> tuple[dict[str, Counted], Facts]:
+    """Write the splits of a version to `folder`; with what is known of the files."""
     for _ in range(2):  # from the second time on the encoder is one that cannot differ
         writer = Writer(tables, encoder, reading, tell)
         with contextlib.suppress(Differs):  # it has told so
-            return {split: writer.write(folder, split) for split in SPLITS}
+            return {split: writer.write(folder, split) for split in SPLITS}, writer.facts
         tables = tables.stored()
     raise AssertionError("tokenizers differs from itself")
 

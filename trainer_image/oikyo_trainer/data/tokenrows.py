@@ -84,6 +84,8 @@ class Writer:
         self._tell = tell
         self._total = sum(tables.count(split) for split in SPLITS)
         self._done = 0
+        self.facts: dict[str, dict[str, Any]] = {}
+        """Size and digest of the files that are known so far."""
         self._votes: list[Marks] = []
         self._lessons: dict[str, list[npt.NDArray[np.int32]]] = {}
 
@@ -98,6 +100,7 @@ class Writer:
                 file.add(batch.flat, batch.ends, labels)
                 self._done += rows
                 self._tell(self._done / max(1, self._total))
+        self.facts |= file.facts
         if self._shape in ("preference", "unpaired"):
             write_votes(folder, split, [vote for part in self._votes for vote in part])
         lessons = {name: np.concatenate(parts or [EMPTY]) for name, parts in self._lessons.items()}

@@ -50,6 +50,8 @@ REPORT = "report.json"
 SYNTHETIC = "synthetic"
 """Column of a version with rows that data.augment made: by which method, null for a row of a source."""
 NONE = Lessons()
+Facts = dict[str, dict[str, Any]]
+"""File -> its size and SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -248,13 +250,12 @@ def _counts(version: Version) -> dict[str, int]:
     return {name: len(index) for name, index in zip(SIDES, version.splits, strict=True)}
 
 
-def describe(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file but the manifest itself."""
-    return {
-        path.relative_to(folder).as_posix(): _facts(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / layout.MANIFEST
-    }
+def describe(folder: Path, known: Facts | None = None) -> Facts:
+    """Size and SHA-256 of every file but the manifest itself; those that are `known` are not read."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    names.pop(layout.MANIFEST, None)
+    return {name: (known or {}).get(name) or _facts(path) for name, path in names.items()}
 
 
 def _facts(path: Path) -> dict[str, Any]:

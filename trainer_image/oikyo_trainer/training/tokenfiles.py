@@ -25,6 +25,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..files import Digested
+
 TOKEN, WIDE, MARK, NUMBER = np.dtype("<i4"), np.dtype("<i8"), np.dtype("u1"), np.dtype("<f8")
 Beside = Literal["marks", "classes", "numbers"]
 """What stands beside the tokens of a split: a mark of each token, or a class or number of each row."""
@@ -88,31 +90,40 @@ class SplitWriter:
         self._ends: list[npt.NDArray[np.int64]] = []
         self._labelled: list[npt.NDArray[np.int64]] = []
         self._end = 0
+        self.facts: dict[str, dict[str, Any]] = {}
+        """Size and digest of each file, once all are written."""
 
     def __enter__(self) -> SplitWriter:
-        self._tokens_file = (self._folder / f"{self._split}.tokens").open("wb")
-        self._labels_file = (self._folder / f"{self._split}.{self._beside}").open("wb")
+        self._tokens_file, self._labels_file = self._open("tokens"), self._open(self._beside)
         return self
 
     def add(self, tokens: Any, ends: Any, labels: Any) -> None:
         """Rows one after the other in `tokens`, where each ends, and what stands beside."""
-        np.asarray(tokens, dtype=TOKEN).tofile(self._tokens_file)
-        np.asarray(labels).astype(FORMS[self._beside], copy=False).tofile(self._labels_file)
+        self._tokens_file.write(_octets(tokens, TOKEN))
+        self._labels_file.write(_octets(labels, FORMS[self._beside]))
         if self._beside == "marks":
             self._labelled.append(labelled_tokens(np.asarray(labels), np.asarray(ends)))
         self._ends.append(np.asarray(ends, dtype=np.int64) + self._end)
         self._end += len(tokens)
 
     def __exit__(self, *raised: object) -> None:
-        self._tokens_file.close()
-        self._labels_file.close()
-        self._write("ends", self._ends)
+        files = [self._tokens_file, self._labels_file, self._written("ends", self._ends)]
         if self._beside == "marks":
-            self._write("labelled", self._labelled)
+            files.append(self._written("labelled", self._labelled))
+        self.facts = {file.name: file.close() for file in files}
 
-    def _write(self, name: str, parts: list[npt.NDArray[np.int64]]) -> None:
-        values = np.concatenate([np.zeros(0, dtype=WIDE), *parts]).astype(WIDE)
-        (self._folder / f"{self._split}.{name}").write_bytes(values.tobytes())
+    def _open(self, name: str) -> Digested:
+        return Digested(self._folder / f"{self._split}.{name}")
+
+    def _written(self, name: str, parts: list[npt.NDArray[np.int64]]) -> Digested:
+        file = self._open(name)
+        for values in parts:
+            file.write(_octets(values, WIDE))
+        return file
+
+
+def _octets(values: Any, form: np.dtype[Any]) -> memoryview:
+    return np.ascontiguousarray(values, dtype=form).data.cast("B")
 
 
 def labelled_tokens(marks: npt.NDArray[Any], ends: npt.NDArray[np.int64]) -> Any:

@@ -30,6 +30,7 @@ from oikyo_trainer.data.proven import Proven
 from oikyo_trainer.data.quick import PROBES, Differs, Quick, open_quick
 from oikyo_trainer.data.tables import Stored
 from oikyo_trainer.data.tokenrows import Writer
+from oikyo_trainer.data.version import describe
 from oikyo_trainer.evaluation.cut import Reading
 from oikyo_trainer.evaluation.encoder import Encoder
 from oikyo_trainer.evaluation.ragged import Ragged
@@ -260,8 +261,10 @@ def test_when_gigatoken_differs_the_rows_are_made_again_and_it_is_told(
     monkeypatch.setattr(quick, "FIRST", 0)  # else it would be found at the first row
     monkeypatch.setattr(proven, "open_quick", lambda backend: lying)
     (tmp_path / "made").mkdir()
-    counted = module.write(dataset, Proven(words), Reading(60), tmp_path / "made", lambda _: None)
+    tables, folder = Stored(dataset), tmp_path / "made"
+    counted, facts = module.write(tables, Proven(words), Reading(60), folder, lambda _: None)
     assert counted["train"].rows == 600
+    assert facts == describe(folder)
     assert "all rows are made by tokenizers" in caplog.text
     made_files = {path.name: path.read_bytes() for path in (tmp_path / "made").glob("train.*")}
     assert made_files == {name: body for name, body in plain.items() if name != "counted"}
