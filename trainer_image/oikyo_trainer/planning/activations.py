@@ -109,12 +109,14 @@ def kept_by_adapters(
     rank: int,
     half: int,
     one_step: bool = False,
+    dora: bool = False,
     attention_out: bool = True,
 ) -> float:
     """What the adapters of a layer keep beside it, for one token.
 
     LoRA keeps a byte for each number of its dropout, its narrow middle, and what the dropout left over
-    or, in `one_step` (training/methods/lowrank.py), the input itself; OFT the inputs that it turns, in
+    or, in `one_step` (training/methods/lowrank.py), the input itself; DoRA also the results of the layer
+    and of its adapter, which its lengths scale; OFT the inputs that it turns, in
     its own float32 (and `turning_bytes`); IA3 what it scales. `attention_out`: the attention does not
     keep its output itself.
     """
@@ -123,7 +125,8 @@ def kept_by_adapters(
     elif method == "IA3":
         elements = sum(FULL * scaled_by_ia3(linear) for linear in adapted)
     else:
-        elements = sum(linear.inputs + rank * half for linear in adapted)
+        scaled = 2 * half if dora else 0
+        elements = sum(linear.inputs + rank * half + scaled * linear.outputs for linear in adapted)
         if one_step:
             elements += _read(adapted, half, attention_out=attention_out)
         else:
@@ -159,21 +162,23 @@ def made_bytes(shape: ModelShape, *, length: int) -> float:
 
 
 def made_by_adapters(
-    method: str, adapted: tuple[Linear, ...], *, layers: int, one_step: bool
+    method: str, adapted: tuple[Linear, ...], *, layers: int, one_step: bool, dora: bool
 ) -> float:
     """The same of the adapters of a layer, beside it.
 
     OFT makes the turned blocks and their copy in the order of the input, IA3 what it scales. LoRA makes
     the random bits, their bytes and what the dropout leaves over; the cast beside it is freed together
-    with it, and their common room fits one of the two again. peft's own steps free two results as well.
+    with it, and their common room fits one of the two again. peft's own steps free two results as well;
+    DoRA makes seven of a layer's results, and its cast lies apart.
     """
     if method == "OFT":
         elements = sum(2 * FULL * linear.inputs for linear in adapted)
     elif method == "IA3":
         elements = sum(FULL * scaled_by_ia3(linear) for linear in adapted)
     else:
-        results = 0 if one_step else 2 * FULL
-        elements = sum((2 + 1 + FULL) * item.inputs + results * item.outputs for item in adapted)
+        results = 7 if dora else 0 if one_step else 2
+        into = 2 + 1 + (2 if dora else 1) * FULL
+        elements = sum(into * item.inputs + results * FULL * item.outputs for item in adapted)
     return elements / max(1, layers)
 
 

@@ -22,7 +22,7 @@ from .activations import (
     scaled_by_ia3,
     turning_bytes,
 )
-from .setup import Setup, in_one_step, is_adapter
+from .setup import Setup, halves_of_lora, in_floats, in_one_step, is_adapter
 from .shape import Linear, ModelShape
 
 BASE_CPU = 960 << 20
@@ -30,7 +30,7 @@ BASE_CPU = 960 << 20
 BASE_CUDA = 0
 """The peak of a GPU is what torch allocated; its context (about 0.5 GiB) is counted by no allocator."""
 CONTEXT_CUDA = 600 << 20
-HOLES = 0.62
+HOLES = 0.6
 """Share of what a forward pass frees that stays a hole in glibc's heap, too small for its like (measured)."""
 HOLES_OFT = 0.76
 """The same for OFT in float32: its small matrices lie in the holes and part them (measured)."""
@@ -202,25 +202,28 @@ def _held(shape: ModelShape, setup: Setup) -> float:
     made = _made(shape, setup)
     if not setup.checkpointing:
         share = HOLES_OFT if setup.method == "OFT" and not setup.bf16 else HOLES
-        return alive + share * shape.layers * max(0, made - _layer(shape, _in_floats(setup)))
+        kept = _layer(shape, in_floats(setup))
+        if halves_of_lora(setup):  # small, so that they lie in the holes
+            kept += _adapters(shape, setup)
+        return alive + share * shape.layers * max(0, made - kept)
     again = alive - _layer(shape, setup) + LAYERS_AGAIN * made
     return max(alive, min(again, _held(shape, replace(setup, checkpointing=False))))
 
 
 def _made(shape: ModelShape, setup: Setup) -> float:
     """Bytes of all that one layer makes in a forward pass, adapters with it, kept or freed."""
-    setup = _in_floats(setup)
-    layer = made_bytes(_own(shape, setup), length=setup.length)
-    layer += made_by_adapters(
-        setup.method, adapted(shape, setup), layers=shape.layers, one_step=in_one_step(setup)
+    base = made_bytes(shape.part(setup.tensor), length=setup.length) * setup.tokens
+    one_step, dora, layers = in_one_step(setup), setup.dora, shape.layers
+    linears = adapted(shape, in_floats(setup))
+    own = setup.tokens * made_by_adapters(
+        setup.method, linears, layers=layers, one_step=one_step, dora=dora
     )
-    return layer * setup.tokens
-
-
-def _in_floats(setup: Setup) -> Setup:
-    """Float32 leaves the holes: casts make up for other halves, and LoRA's lie in the holes of its base."""
-    halves = setup.bf16 and setup.method in ("LoRA", "QLoRA")
-    return replace(setup, bf16=False, method="PromptTuning" if halves else setup.method)
+    if (
+        dora
+    ):  # and four matrices as large as each layer's, whose lengths it takes; in halves as bfloat16
+        own += 4 * FULL * sum(item.inputs * item.outputs for item in linears) / layers
+        own /= 2 if setup.bf16 else 1
+    return base + own
 
 
 def _updating(shape: ModelShape, setup: Setup) -> tuple[Term, ...]:
@@ -248,36 +251,31 @@ def _activations(shape: ModelShape, setup: Setup) -> float:
 
 def _layer(shape: ModelShape, setup: Setup) -> float:
     """Bytes that one layer keeps, its adapters with it."""
-    half = 2 if setup.bf16 else FULL
     layer = layer_bytes(
-        _own(shape, setup),
+        shape.part(setup.tensor),
         length=setup.length,
-        half=half,
+        half=2 if setup.bf16 else FULL,
         frozen=is_adapter(setup),
         packed=setup.packed,
         fused_attention=setup.cuda,
         norms=setup.method == "LayerNorm",
     )
-    layer += kept_by_adapters(
+    return layer * setup.tokens + _adapters(shape, setup)
+
+
+def _adapters(shape: ModelShape, setup: Setup) -> float:
+    """Bytes that the adapters of one layer keep."""
+    kept = kept_by_adapters(
         setup.method,
         adapted(shape, setup),
         layers=shape.layers,
         rank=setup.rank,
-        half=half,
+        half=2 if setup.bf16 else FULL,
         one_step=in_one_step(setup),
+        dora=setup.dora,
         attention_out=shape.attention_dropout,
     )
-    return layer * setup.tokens
-
-
-def _own(shape: ModelShape, setup: Setup) -> ModelShape:
-    """The layers as one process of a tensor group computes them: its heads and its part of the middle."""
-    return replace(
-        shape,
-        heads=shape.heads // setup.tensor,
-        kv_heads=shape.kv_heads // setup.tensor,
-        feed_forward=shape.feed_forward // setup.tensor,
-    )
+    return kept * setup.tokens
 
 
 def _casts(shape: ModelShape, setup: Setup) -> int:

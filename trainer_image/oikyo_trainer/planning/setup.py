@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .activations import Loss
@@ -62,3 +62,14 @@ def in_one_step(setup: Setup) -> bool:
     """Whether a layer and its LoRA are one step of autograd (training/methods/lowrank.py)."""
     plain = setup.method == "LoRA" and not setup.dora
     return plain and not setup.cuda and setup.strategy != "ZeRO3"
+
+
+def halves_of_lora(setup: Setup) -> bool:
+    """Whether what LoRA makes and keeps is in halves, beside a base whose norms and sums are in float32."""
+    return setup.bf16 and in_one_step(setup)
+
+
+def in_floats(setup: Setup) -> Setup:
+    """What leaves the holes of a heap: float32, for casts make up for other halves; not LoRA's own halves."""
+    method = "PromptTuning" if halves_of_lora(setup) else setup.method
+    return replace(setup, bf16=False, method=method)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,15 @@ class ModelShape:
     @property
     def linear_parameters(self) -> int:
         return sum(linear.inputs * linear.outputs for linear in self.linears)
+
+    def part(self, processes: int) -> ModelShape:
+        """The layers as one process of a tensor group computes them: its heads and its part of the middle."""
+        return replace(
+            self,
+            heads=self.heads // processes,
+            kv_heads=self.kv_heads // processes,
+            feed_forward=self.feed_forward // processes,
+        )
 
 
 def read_shape(folder: Path) -> ModelShape:
