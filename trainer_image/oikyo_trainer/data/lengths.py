@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -105,20 +105,31 @@ class Lengths:
         """Tokens of the longest row, looked for among the LARGEST of each piece; at most the limit."""
         return min(self._longest, self._limit.tokens)
 
-    def see(self, piece: Index, texts: Texts) -> tuple[Index, Texts, Index, Index]:
+    def see(self, piece: Index, texts: Texts) -> _Seen:
         overhead = _overhead(self._counter, texts, len(piece))
         octets = np.asarray(pc.binary_length(texts.every))
-        return piece, texts, overhead, overhead + _per_row(texts, octets, len(piece))
+        bound = overhead + _per_row(texts, octets, len(piece))
+        longest = 0
+        if self._longest < self._limit.tokens and len(piece):
+            longest = _longest(texts, self._counter, self._limit, overhead, bound)
+        return _Seen(piece, texts, overhead, np.flatnonzero(bound > self._limit.tokens), longest)
 
-    def take(self, seen: tuple[Index, Texts, Index, Index]) -> None:
-        piece, texts, overhead, bound = seen
-        counter, limit = self._counter, self._limit
-        maybe = np.flatnonzero(bound > limit.tokens)
-        if len(maybe):
-            found = (self._intake, self._rows, piece, texts, counter, limit)
-            _measure(*found, self._budget, maybe, overhead)
-        if self._longest < limit.tokens and len(piece):
-            self._longest = max(self._longest, _longest(texts, counter, limit, overhead, bound))
+    def take(self, seen: _Seen) -> None:
+        self._longest = max(self._longest, seen.longest)
+        if len(seen.maybe):
+            found = (self._intake, self._rows, seen.piece, seen.texts, self._counter, self._limit)
+            _measure(*found, self._budget, seen.maybe, seen.overhead)
+
+
+class _Seen(NamedTuple):
+    """Some rows."""
+
+    piece: Index
+    texts: Texts
+    overhead: Index
+    maybe: Index
+    """Those that may have more tokens than the limit."""
+    longest: int
 
 
 def _longest(texts: Texts, counter: Counter, limit: Limit, overhead: Index, bound: Index) -> int:

@@ -26,7 +26,7 @@ from .threads import in_order
 AT_ONCE = 1 << 20
 """Rows whose numbers are worked on at one time, so that what is on the way does not grow with the data."""
 GATHER_ROWS = 16384
-IN_ORDER, SCATTERED = 4 << 20, 16 << 20
+IN_ORDER, SCATTERED = 4 << 20, 10 << 20
 """Characters of rows that are fetched at once: where they lie in order the processor's caches hold a small
 piece, where they do not each piece goes through the whole file."""
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -107,19 +108,25 @@ class _Counting:
         self._tokenizer = tokenizer
         self._quick: Quick | None = None
         self._left = worth
+        self._lock = Lock()
 
     def __call__(self, texts: list[str]) -> Counts:
-        self._left -= sum(map(len, texts))
-        if self._quick is None and self._left < 0:
-            self._quick, self._left = open_quick(self._tokenizer), sys.maxsize
-        if self._quick is not None:
+        quick = self._opened(sum(map(len, texts)))
+        if quick is not None:
             try:
-                return self._quick.encode(pa.array(texts, pa.string())).lengths
+                return quick.encode(pa.array(texts, pa.string())).lengths
             except Differs as error:
                 log.warning("%s; tokens are counted by tokenizers, which is slower", error)
                 self._quick = None
         made = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return np.array([len(one) for one in made], dtype=np.int64)
+
+    def _opened(self, characters: int) -> Quick | None:
+        with self._lock:
+            self._left -= characters
+            if self._quick is None and self._left < 0:
+                self._quick, self._left = open_quick(self._tokenizer), sys.maxsize
+            return self._quick
 
 
 def _open(files: Mapping[str, Path], scratch: Path) -> Any:  # Any: the library ships no types
