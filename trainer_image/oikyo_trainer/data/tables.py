@@ -133,13 +133,16 @@ class Passing:
         while self._next is not None and self._next[0] == split:
             yield from self._next[1].select(columns).to_batches(max_chunksize=rows)
             self._next = self._shown.get()
-        if self._next is None and not self._whole:
-            raise Retry("WorkspaceFault", f"the version {self.name} was not written to its end")
+        if self._next is None:
+            self._check_whole()
 
     def stored(self) -> Stored:
         """Waits for the writer."""
         self.leave()
         self._closed.wait()
+        self._check_whole()
+        return Stored(self._folder)
+
+    def _check_whole(self) -> None:
         if not self._whole:
             raise Retry("WorkspaceFault", f"the version {self.name} was not written to its end")
-        return Stored(self._folder)

@@ -23,7 +23,7 @@ from ..evaluation.encoder import Encoder
 from ..evaluation.prompts import Batch, answers, chats, pairs, plain
 from ..evaluation.ragged import Marks, Places, Ragged
 from ..evaluation.rendering import TemplateRefuses
-from ..evaluation.rows import COLUMNS, Row
+from ..evaluation.rows import Row, columns_of
 from ..training.tokenfiles import (
     Beside,
     RowLessons,
@@ -132,8 +132,8 @@ class Writer:
     def _batches(self, split: str) -> Iterator[Any]:
         """The rows of a split as columns, in pieces that memory has room for."""
         there = self._tables.names(split)
-        wanted = [*COLUMNS[self._shape], "source", *self._lessons]
-        columns = [name for name in wanted if name in there]  # older versions declare no tools
+        beside = [name for name in ("source", *self._lessons) if name in there]
+        columns = [*columns_of(self._shape, there), *beside]
         for batch in self._tables.batches(split, columns, ROWS_AT_ONCE):
             parts = -(-batch.nbytes // BYTES_AT_ONCE) or 1
             size = -(-len(batch) // parts)

@@ -37,9 +37,9 @@ COLUMNS: dict[Shape, tuple[str, ...]] = {
 BATCH = 4096
 
 
-def columns_of(shape: Shape, file: Any) -> list[str]:
-    """The columns of the shape that a Parquet file has: older versions declare no tools."""
-    return [name for name in COLUMNS[shape] if name in file.schema_arrow.names]
+def columns_of(shape: Shape, there: Sequence[str]) -> list[str]:
+    """The columns of the shape that are `there`: older versions declare no tools."""
+    return [name for name in COLUMNS[shape] if name in there]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Dataset:
         file = pq.ParquetFile(self.folder / f"{split}.parquet")
         there = file.schema_arrow.names
         beside = [name for name in there if name.startswith(META) or name in more]
-        return file.iter_batches(BATCH, columns=[*columns_of(self.shape, file), *beside])
+        return file.iter_batches(BATCH, columns=[*columns_of(self.shape, there), *beside])
 
     def _shaped(self, rows: list[Row]) -> list[Row]:
         return [_bare(row) for row in rows] if self.shape == "messages" else rows

@@ -218,9 +218,8 @@ def _made(shape: ModelShape, setup: Setup) -> float:
     own = setup.tokens * made_by_adapters(
         setup.method, linears, layers=layers, one_step=one_step, dora=dora
     )
-    if (
-        dora
-    ):  # and four matrices as large as each layer's, whose lengths it takes; in halves as bfloat16
+    if dora:
+        # Four matrices as large as each layer's, whose lengths it takes; in halves as bfloat16.
         own += 4 * FULL * sum(item.inputs * item.outputs for item in linears) / layers
         own /= 2 if setup.bf16 else 1
     return base + own

@@ -74,9 +74,8 @@ def open_watch(
     of_test, of_validation = _shares(spec, given_test)
     sides = _may_be(rows, given_test, of_test, of_validation)
     test, held = (np.flatnonzero(kept.mask & may) for may in sides)
-    if (
-        most is not None and of_validation
-    ):  # some of them will have gone, others come to the test side
+    if most is not None and of_validation:
+        # Some of them will have gone, others come to the test side.
         held = sample(rows, held, int(2 * most * (1 + of_test / of_validation)))
     if any(rows.lengths[side].sum(dtype=np.int64) > MOST for side in (test, held)):
         return None
