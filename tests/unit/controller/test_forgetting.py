@@ -61,10 +61,8 @@ def test_a_result_that_forgot_is_rejected_with_the_levers_and_the_next_ones() ->
     assert record is not None
     assert record.spec.forgetting == SAID
     rejected = version(accepted=False).model_copy(update={"spec": record.spec})
-    for world in (
-        seen(*runs, version=rejected),
-        seen(version=rejected),
-    ):  # also once its pods are gone
+    pods_gone = seen(version=rejected)
+    for world in (seen(*runs, version=rejected), pods_gone):
         status = decide(a_job(), world, NOW).status
         assert status.diagnosis is not None
         assert status.diagnosis.cause.endswith(SAID)

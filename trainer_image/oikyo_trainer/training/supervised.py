@@ -124,10 +124,10 @@ def make_supervised(
 
     cuda = arguments.device.type == "cuda"
     flash = cuda and find_spec("flash_attn") is not None and not plan.fsdp
-    if (
-        not plan.fsdp
-    ):  # a model that needs FSDP may not fit a GPU whole: its rows are tried on the host
-        model.to(arguments.device)  # where rows are tried; the Trainer would move it just after
+    # Rows are tried where the Trainer would move the model just after; on the host with FSDP, since a
+    # model that needs it may not fit a GPU whole.
+    if not plan.fsdp:
+        model.to(arguments.device)
     kernels = fuse(model, cuda=cuda)
     choice = choose(
         model,

@@ -129,9 +129,8 @@ def without_dropout(lab: Any, digest: str) -> None:
     path.write_text(json.dumps(config | zero))
 
 
-if find_spec(
-    "deepspeed"
-):  # it has no wheel: the trainer image holds it, the unit environment need not
+# DeepSpeed has no wheel: the trainer image holds it, the unit environment need not.
+if find_spec("deepspeed"):
 
     @pytest.mark.parametrize(
         ("task", "stage"), [*(("TextClassification", n) for n in (1, 2, 3)), ("TextRegression", 2)]
