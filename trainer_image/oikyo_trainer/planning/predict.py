@@ -22,7 +22,7 @@ from .activations import (
     scaled_by_ia3,
     turning_bytes,
 )
-from .setup import Setup, halves_of_lora, in_floats, in_one_step, is_adapter
+from .setup import Setup, halves_of_lora, in_one_step, is_adapter
 from .shape import Linear, ModelShape
 
 BASE_CPU = 960 << 20
@@ -202,9 +202,9 @@ def _held(shape: ModelShape, setup: Setup) -> float:
     made = _made(shape, setup)
     if not setup.checkpointing:
         share = HOLES_OFT if setup.method == "OFT" and not setup.bf16 else HOLES
-        kept = _layer(shape, in_floats(setup))
-        if halves_of_lora(setup):  # small, so that they lie in the holes
-            kept += _adapters(shape, setup)
+        # Counted in float32, since casts make up for halves; LoRA's own are small and lie in the holes.
+        floats = replace(setup, bf16=False)
+        kept = _base(shape, floats) + _adapters(shape, setup if halves_of_lora(setup) else floats)
         return alive + share * shape.layers * max(0, made - kept)
     again = alive - _layer(shape, setup) + LAYERS_AGAIN * made
     return max(alive, min(again, _held(shape, replace(setup, checkpointing=False))))
@@ -214,7 +214,7 @@ def _made(shape: ModelShape, setup: Setup) -> float:
     """Bytes of all that one layer makes in a forward pass, adapters with it, kept or freed."""
     base = made_bytes(shape.part(setup.tensor), length=setup.length) * setup.tokens
     one_step, dora, layers = in_one_step(setup), setup.dora, shape.layers
-    linears = adapted(shape, in_floats(setup))
+    linears = () if halves_of_lora(setup) else adapted(shape, setup)  # those lie in the holes
     own = setup.tokens * made_by_adapters(
         setup.method, linears, layers=layers, one_step=one_step, dora=dora
     )
@@ -250,6 +250,11 @@ def _activations(shape: ModelShape, setup: Setup) -> float:
 
 def _layer(shape: ModelShape, setup: Setup) -> float:
     """Bytes that one layer keeps, its adapters with it."""
+    return _base(shape, setup) + _adapters(shape, setup)
+
+
+def _base(shape: ModelShape, setup: Setup) -> float:
+    """Bytes that one layer of the base keeps."""
     layer = layer_bytes(
         shape.part(setup.tensor),
         length=setup.length,
@@ -259,7 +264,7 @@ def _layer(shape: ModelShape, setup: Setup) -> float:
         fused_attention=setup.cuda,
         norms=setup.method == "LayerNorm",
     )
-    return layer * setup.tokens + _adapters(shape, setup)
+    return layer * setup.tokens
 
 
 def _adapters(shape: ModelShape, setup: Setup) -> float:

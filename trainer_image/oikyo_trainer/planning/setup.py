@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from .activations import Loss
@@ -67,9 +67,3 @@ def in_one_step(setup: Setup) -> bool:
 def halves_of_lora(setup: Setup) -> bool:
     """Whether what LoRA makes and keeps is in halves, beside a base whose norms and sums are in float32."""
     return setup.bf16 and in_one_step(setup)
-
-
-def in_floats(setup: Setup) -> Setup:
-    """What leaves the holes of a heap: float32, for casts make up for other halves; not LoRA's own halves."""
-    method = "PromptTuning" if halves_of_lora(setup) else setup.method
-    return replace(setup, bf16=False, method=method)
