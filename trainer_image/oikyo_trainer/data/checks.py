@@ -37,7 +37,13 @@ def check_bad_rows(findings: Findings, limit: int) -> None:
 
 
 def check_rows(intake: Intake, rows: Rows) -> None:
-    """At least one usable row in all, at least two classes, and a label that is a class."""
+    """At least one usable row in all, and answers that something can be learnt from."""
+    check_some(intake)
+    check_answers(intake, rows)
+
+
+def check_some(intake: Intake) -> None:
+    """At least one usable row in all."""
     learn = sum(file.usable for file in intake.files if not file.test)
     if not learn:
         raise Refused(
@@ -46,6 +52,10 @@ def check_rows(intake: Intake, rows: Rows) -> None:
             evidence="\n".join(bad.sentence() for bad in intake.findings.kept[:SHOWN]),
             next_step="Mend the rows: each needs the columns of the task",
         )
+
+
+def check_answers(intake: Intake, rows: Rows) -> None:
+    """At least two classes or two numbers, and a label that is a class."""
     columns = intake.columns
     if rows.numbers is not None and columns is not None:
         targets.check_rows(rows, columns.names["label"])

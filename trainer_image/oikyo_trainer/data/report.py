@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import Refused
 from ..numbers import text_of
 from . import targets
 from .dedup import Kept
@@ -66,6 +67,11 @@ def of_rows(
     report["splits"] = {name: _side(rows, sides == side, bounds) for side, name in enumerate(SIDES)}
     report["notes"] = _notes(rows, sides)
     return report
+
+
+def refusal(error: Refused) -> Report:
+    """Why a training would refuse the rows."""
+    return {"reason": error.reason, "message": error.message, "next_step": error.next_step}
 
 
 def where(intake: Intake, rows: Rows, row: int) -> str:

@@ -76,6 +76,20 @@ def test_the_table_is_for_people(desk: Any, capsys: pytest.CaptureFixture[str]) 
     assert any(line.startswith("classes     PSI 0.000, hardly any drift") for line in lines)
 
 
+def test_rows_of_one_class_are_compared_with_a_warning(
+    desk: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = [row for row in rows(100) if row["label"] == "a"]
+    one, both = desk.rows("one.jsonl", only), desk.rows("both.jsonl", rows(100))
+    assert main(["diff", str(one), str(both), "--json"]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert (found["rows"]["same"], found["added"]["count"]) == (50, 50)
+    assert found["drift"]["classes"]["new"] == ["b"]
+    assert said.err.count("warning: ") == 1
+    assert said.err.startswith("warning: one.jsonl: a training would refuse this: every row")
+
+
 def test_two_shapes_are_not_compared(desk: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pairs = desk.rows("pairs.jsonl", [{"prompt": f"p {i}", "completion": "c"} for i in range(9)])
     assert main(["diff", str(desk.rows("rows.jsonl", rows(20))), str(pairs)]) == 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import random
 from html.parser import HTMLParser
@@ -20,6 +21,7 @@ from oikyo_trainer.data.insight.glance import glance
 from oikyo_trainer.data.insight.slices import interval, skews, slices
 from oikyo_trainer.data.insight.table import Table
 from oikyo_trainer.data.insight.topics import topics
+from oikyo_trainer.data.page.advice import advice
 from oikyo_trainer.errors import Refused
 
 NORTH, SOUTH = "north", "south"
@@ -199,6 +201,51 @@ def test_the_json_holds_the_same_figures(desk: Any, capsys: pytest.CaptureFixtur
     assert (told["duplicates"]["count"], told["bad_rows"]["count"]) == (3, 1)
     assert told["insight"]["rows"] == told["insight"]["of"] == 121
     assert told["insight"]["slices"] is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason", "why"),
+    [
+        (
+            [{"text": f"question number {i}", "label": "a"} for i in range(60)],
+            "SingleClass",
+            "every row has the label 'a' (column 'label')",
+        ),
+        (
+            [{"text": f"question number {i}", "label": f"answer {i}"} for i in range(300)],
+            "LabelIsNoClass",
+            "column 'label' has 300 different values in 300 rows",
+        ),
+        (
+            [{"text": f"question number {i}", "score": 2.5} for i in range(60)],
+            "ConstantNumber",
+            "every row has the number 2.5 (column 'score')",
+        ),
+    ],
+    ids=["one class", "no classes", "one number"],
+)
+def test_what_a_training_would_refuse_is_shown_and_comes_first(
+    desk: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    rows: list[dict[str, Any]],
+    reason: str,
+    why: str,
+) -> None:
+    data = desk.rows("rows.jsonl", rows)
+    assert main(["report", str(data), "--json"]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith(f"warning: rows.jsonl: a training would refuse this: {why}")
+    told = json.loads(said.out)
+    assert told["refused"]["reason"] == reason
+    assert told["insight"]["rows"] == len(rows)
+    assert advice(told)[0].severity == "Error"
+    assert advice(told)[0].what.startswith(why)
+    assert main(["report", str(data), "-o", str(tmp_path / "page.html")]) == 0
+    assert why in html.unescape((tmp_path / "page.html").read_text(encoding="utf-8"))
+    capsys.readouterr()
+    assert main(["check", str(data)]) == 64
+    assert f"error: {why}" in capsys.readouterr().err
 
 
 def test_a_column_that_no_row_has_is_refused(

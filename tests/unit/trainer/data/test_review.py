@@ -173,6 +173,16 @@ def test_prompts_are_reviewed_for_two_answers_and_cannot_be_relabelled(
     assert applied(data, decide(review, lines)) == (0, pairs)
 
 
+def test_rows_of_one_class_are_reviewed_with_a_warning(
+    desk: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = {"text": "qwx zzk vvp", "label": "a"}
+    data = desk.rows("rows.jsonl", [*({**row, "label": "a"} for row in rows()), odd])
+    _, lines = review_of(data)
+    assert [(line["text"], line["why"]) for line in lines] == [("qwx zzk vvp", "outlier")]
+    assert "warning: rows.jsonl: a training would refuse this" in capsys.readouterr().err
+
+
 def test_no_cell_of_the_export_is_a_formula(desk: Any) -> None:
     data = desk.rows("rows.jsonl", [{"text": "=1+1", "label": "a"}, {"text": "b", "label": "b"}])
     table = open_data(data).table

@@ -45,7 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _table(path: Path, arguments: argparse.Namespace) -> Table:
-    table = open_data(path, reading.said(arguments), MOST, made=True).table
+    opened = open_data(path, reading.said(arguments), MOST, made=True)
+    reading.warn(opened)
+    table = opened.table
     if table.sampled:
         raise Refused(
             "TooManyRows",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import ValidationError
 
@@ -18,6 +19,9 @@ from ...errors import Refused
 from .. import remote
 from ..guess import Said
 from ..sources import here
+
+if TYPE_CHECKING:  # pyarrow's tables, which checking and converting have no use for
+    from ..insight.source import Opened
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +46,14 @@ def said(arguments: argparse.Namespace) -> Said:
     """What the options say; Refused when a role is unknown."""
     fields = fields_of(arguments.column)
     return Said(arguments.task, arguments.objective, fields, arguments.format)
+
+
+def warn(opened: Opened) -> None:
+    """Say what a training would refuse in the data, and a person may look at all the same."""
+    if opened.refused is not None:
+        why, step = opened.refused.message, opened.refused.next_step
+        told = f"warning: {opened.name}: a training would refuse this: {why}\n         {step}"
+        print(told, file=sys.stderr)
 
 
 def source_of(name: str, form: GivenFormat = "Auto") -> Source:

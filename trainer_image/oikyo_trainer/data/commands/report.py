@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     said = reading.said(arguments)
     opened = open_data(arguments.data, said)
+    reading.warn(opened)
     table, wanted = opened.table, [name for name in arguments.slice_by.split(",") if name]
     if wanted:
         meta = columns_of(arguments.data, wanted, table.ids, said)

@@ -51,7 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
         print(_sentence(done, arguments.output))
         return EXIT_DONE
-    table = open_data(arguments.data, said).table
+    opened = open_data(arguments.data, said)
+    reading.warn(opened)
+    table = opened.table
     suspects = ranked(table, noise(table))
     write_atomic(arguments.output, export(table, suspects))
     counts = Counter(code for suspect in suspects for code in suspect.why)

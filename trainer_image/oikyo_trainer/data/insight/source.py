@@ -15,8 +15,9 @@ from oikyo.api.checks import in_force
 from oikyo.api.split import Split
 from oikyo.api.stages import PrepareSpec, Source
 
+from ...errors import Refused
 from .. import conflicts, judge, report
-from ..checks import check_rows
+from ..checks import check_answers, check_some
 from ..columns import Shape
 from ..dedup import dedup
 from ..findings import Findings
@@ -24,7 +25,7 @@ from ..guess import Guess, Said, guess
 from ..intake import Intake, take_in
 from ..sources import here
 from ..split import assign
-from ..spool import Spool
+from ..spool import Rows, Spool
 from .table import Table, of_rows, of_version
 
 ROWS = 50_000
@@ -39,6 +40,8 @@ class Opened:
     table: Table
     report: dict[str, Any]  # JSON, as report.json has it
     manifest: dict[str, Any]  # JSON; empty for a file
+    refused: Refused | None = None
+    """Why a training would refuse the answers of these rows; a person may look at them all the same."""
 
 
 def is_version(path: Path) -> bool:
@@ -89,11 +92,22 @@ def _file(path: Path, spec: PrepareSpec, limit: int) -> Opened:
             spec, spec.sources, (), open_spool=open_spool, intake=intake, tell=lambda *_: None
         )
         rows = spool.columns()
-        check_rows(intake, rows)
+        check_some(intake)
         given_test = np.zeros(len(rows), dtype=bool)
         kept = dedup(rows, given_test)
         sides = assign(rows, kept, given_test, spec.split, several=intake.several)
         conflicts.check(intake, rows, kept)
         judged = judge.judge(intake.findings, len(rows))
         told = report.of_rows(intake, rows, kept, sides, judged)
-        return Opened(path.name, of_rows(intake, rows, sides, spool, limit), told, {})
+        refused = _refused(intake, rows)
+        if refused is not None:
+            told["refused"] = report.refusal(refused)
+        return Opened(path.name, of_rows(intake, rows, sides, spool, limit), told, {}, refused)
+
+
+def _refused(intake: Intake, rows: Rows) -> Refused | None:
+    try:
+        check_answers(intake, rows)
+    except Refused as error:
+        return error
+    return None
