@@ -241,7 +241,7 @@ def _answers(texts: Texts, answer: Any) -> Iterator[_Found]:
 
 def _faults(texts: Texts, answer: Any) -> Iterator[tuple[str, str, Mask]]:
     yield PLACEHOLDER, "its answer stands for a missing one", _matches(answer, PLACEHOLDERS)
-    fences = np.asarray(pc.match_substring(answer, "```"))
+    fences = _matches(answer, "```")
     fences[fences] = np.asarray(pc.count_substring(answer.filter(pa.array(fences)), "```")) % 2 == 1
     yield TRUNCATED, "its answer opens a block of code and does not close it", fences
     yield TRUNCATED, "its answer ends in the middle", _matches(answer, OPEN_END) & ~fences
