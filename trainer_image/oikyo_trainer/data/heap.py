@@ -2,13 +2,16 @@
 
 Pieces are worked on in arrays of a few megabytes. By default each of them comes from the kernel, page by
 page, and goes back to it a moment later: a seventh of the processor's time. And each thread has a heap of
-its own, whose gaps no other thread may use.
+its own, whose gaps no other thread may use. Arrow's own heap gives back what it has not used for some
+milliseconds, so that it takes from this one as well.
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
+
+import pyarrow as pa
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt (malloc.h)."""
@@ -29,3 +32,4 @@ def keep() -> None:
         return
     for parameter, value in ((TRIM_THRESHOLD, KEPT), (MMAP_THRESHOLD, LARGE), (ARENA_MAX, 1)):
         mallopt(parameter, value)
+    pa.set_memory_pool(pa.system_memory_pool())
