@@ -18,7 +18,7 @@ from ..sources import DataFile
 from .lines import LongLine, blocks, of_block
 from .row import LONGEST_ROW, UTF8_BOM, Item, Row, check_encoding, too_long
 
-NEWLINE, OPEN, CLOSE = b"\n{}"
+NEWLINE, OPEN, CLOSE, QUOTE = b'\n{}"'
 DEEP = 50
 """Levels of nesting down to which the fast parser is believed."""
 
@@ -73,7 +73,8 @@ def _at_once(block: bytes) -> list[dict[str, Any]] | None:  # any JSON values
         values, texts = _decoded(block)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return values if len(values) == len(ends) and _quotes(block) == 2 * texts else None
+    quotes = _quotes(block) if b"\\" in block else np.count_nonzero(signs == QUOTE)
+    return values if len(values) == len(ends) and quotes == 2 * texts else None
 
 
 def _decoded(block: bytes) -> tuple[list[dict[str, Any]], float]:
