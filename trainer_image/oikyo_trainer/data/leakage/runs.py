@@ -125,13 +125,13 @@ class Known:
 
     def read(self, words: Words, items: Index) -> list[tuple[int, _Part]]:
         """What is known of the texts of `words`, by the size of its runs; changes nothing."""
-        counts = np.bincount(words.text, minlength=len(words.row))
+        counts = words.counts
         sizes = np.unique(counts[(counts >= self.shortest) & (counts < self._ngram)]).tolist()
         parts = []
         for size in (*sizes, self._ngram):
             hashes, first = runs_of(words, size)
             if size < self._ngram:
-                hashes, first = _whole(words, counts, size, hashes, first)
+                hashes, first = _whole(words, size, hashes, first)
             if not len(first):
                 continue
             owner = items[words.row[words.text[first]]].astype(np.int32)
@@ -184,7 +184,6 @@ class Known:
 def find(known: Sequence[Known], words: Words) -> list[list[Hits]]:
     """What each of `known` has in `words`, one size after another; a size is hashed once for all of them."""
     found: list[list[Hits]] = [[] for _ in known]
-    counts = None
     for size in sorted({size for one in known for size in one.sizes}):
         runs = runs_of(words, size)
         for own, one in zip(found, known, strict=True):
@@ -192,9 +191,7 @@ def find(known: Sequence[Known], words: Words) -> list[list[Hits]]:
                 continue
             given = runs
             if not one.within(size):
-                if counts is None:
-                    counts = np.bincount(words.text, minlength=len(words.row))
-                given = _whole(words, counts, size, *runs)
+                given = _whole(words, size, *runs)
             hits = one.hits(size, *given)
             own += [] if hits is None else [hits]
     return found
@@ -240,29 +237,34 @@ def first_of_equal(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 def runs_of(words: Words, size: int) -> tuple[Hashes, Index]:
     """The hash of every run of `size` words within a text, and its first word."""
-    count = len(words.hashes) - size + 1
-    if count <= 0:
-        return words.hashes[:0], words.text[:0]
+    sums = sums_of(words, size)
+    inside = np.ones(len(sums), dtype=bool)
+    # No run begins with the last words of a text.
+    last = (words.ends[:, None] - np.arange(1, size)).ravel()
+    inside[last[(last >= 0) & (last < len(sums))]] = False
+    first = np.flatnonzero(inside)
+    return mix(sums[first]), first
+
+
+def sums_of(words: Words, size: int) -> Hashes:
+    """What the hash of the run of `size` words from each word on is mixed of, also across texts."""
+    count = max(0, len(words.hashes) - size + 1)
     power, length, width = words.hashes, 1, 0
-    total = np.zeros(0, dtype=np.uint64)
-    while True:
+    total = np.zeros(count, dtype=np.uint64)
+    while width < size and count:
         if size & length:
             part = power[width : width + count]
             factor = np.uint64(pow(_BASE, length, 2**64))
             total = part.copy() if not width else total * factor + part
             width += length
-        if width == size:
-            break
-        factor = np.uint64(pow(_BASE, length, 2**64))
-        power = power[:-length] * factor + power[length:]
-        length *= 2
-    first = np.flatnonzero(words.text[:count] == words.text[size - 1 :])
-    return mix(total[first]), first
+        if width < size:
+            factor = np.uint64(pow(_BASE, length, 2**64))
+            power = power[:-length] * factor + power[length:]
+            length *= 2
+    return total
 
 
-def _whole(
-    words: Words, counts: Index, size: int, hashes: Hashes, first: Index
-) -> tuple[Hashes, Index]:
+def _whole(words: Words, size: int, hashes: Hashes, first: Index) -> tuple[Hashes, Index]:
     """Of these runs those that are a text of exactly `size` words."""
-    whole = counts[words.text[first]] == size
+    whole = words.counts[words.text[first]] == size
     return hashes[whole], first[whole]

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..near.shingles import Bytes, Hashes, Words, of_rows
+from ..near.shingles import Bytes, Hashes, Words, mix, of_rows
 from ..spool import Index, Mask, Rows, Spool
-from .runs import WITHIN, first_of_equal, runs_of
+from .runs import WITHIN, first_of_equal, runs_of, sums_of
 
 BITS = range(20, 31)
 """Size of a filter, as a power of two: 128 MiB at most."""
@@ -45,7 +45,7 @@ class Sieve:
         text = words.text[first]
         begins = np.ones(len(first), dtype=bool)
         begins[1:] = text[1:] != text[:-1]
-        short = np.bincount(words.text, minlength=len(words.row))[text] < self._ngram
+        short = words.counts[text] < self._ngram
         return hashes, hashes[begins & short]
 
     def add(self, runs: Hashes, beginnings: Hashes) -> None:
@@ -54,28 +54,33 @@ class Sieve:
         self._short.add(beginnings)
         self._any_short |= bool(len(beginnings))
 
-    def rows(self, words: Words) -> Index:
-        """The rows of the table of `words` that may hold a known run."""
-        return self.rows_of(words, *runs_of(words, self.size))
+    def rows(self, words: Words, sums: Hashes | None = None) -> Index:
+        """The rows of the table of `words` that may hold a known run.
 
-    def rows_of(self, words: Words, hashes: Hashes, first: Index) -> Index:
-        """As `rows`; the runs of `size` words are given, as runs_of makes them."""
-        places = self._worth_a_look(hashes)
-        held = np.zeros(len(hashes), dtype=bool)
-        held[places] = self._runs.has(hashes[places])
-        maybe = _in_a_row(held, first, self._length)
+        `sums` are those of runs of `size` words, where they have been made.
+        """
+        sums = sums_of(words, self.size) if sums is None else sums
+        begins = _in_a_row(self._held(words, sums), self._length)
         if self._any_short:
-            begins = np.flatnonzero(self._short.has(hashes))
-            maybe[begins] |= self._runs.has(hashes[begins])
-        rows = words.row[words.text[first[maybe]]]
+            begins = np.union1d(begins, self._begun(words, sums))
+        rows = words.row[words.text_of(begins)]
         return rows[first_of_equal(rows)]
 
-    def _worth_a_look(self, hashes: Hashes) -> Index:
-        """The places of the runs of which `length` in a row may be known: one of them is asked here."""
-        known = self._runs.has(hashes[:: self._length])
-        before = known.copy()
-        before[:-1] |= known[1:]
-        return np.flatnonzero(np.repeat(before, self._length)[: len(hashes)])
+    def _held(self, words: Words, sums: Hashes) -> Index:
+        """The first words of runs that seem to be known, of all that have `length` of them in a row."""
+        # One of so many in a row is asked here, and those beside it only where it may be known.
+        known = self._runs.has(mix(sums[:: self._length]))
+        near = known.copy()
+        near[:-1] |= known[1:]
+        places = np.flatnonzero(np.repeat(near, self._length)[: len(sums)])
+        places = places[words.within_text(places, self.size)]
+        return places[self._runs.has(mix(sums[places]))]
+
+    def _begun(self, words: Words, sums: Hashes) -> Index:
+        """The first words of runs that seem to begin a known short text."""
+        places = np.flatnonzero(self._short.has(mix(sums)))
+        places = places[words.within_text(places, self.size)]
+        return places[self._runs.has(mix(sums[places]))]
 
 
 class _Filter:
@@ -114,12 +119,7 @@ def sieve_of(ngram: int, spool: Spool, rows: Rows, side: Index) -> Sieve:
     return sieve
 
 
-def _in_a_row(held: Mask, first: Index, count: int) -> Mask:
-    """Of the runs that begin at the words `first`, those that are `held` with the `count` - 1 after them."""
-    found = np.zeros(len(held), dtype=bool)
-    at = np.flatnonzero(held)  # few are
-    if len(at) >= count:
-        begin, end = at[: len(at) - count + 1], at[count - 1 :]
-        beside = (end - begin == count - 1) & (first[end] - first[begin] == count - 1)
-        found[begin[beside]] = True
-    return found
+def _in_a_row(held: Index, count: int) -> Index:
+    """Of the words `held`, in their order, those with the `count` - 1 behind them in it as well."""
+    begin, end = held[: max(0, len(held) - count + 1)], held[count - 1 :]
+    return begin[end - begin == count - 1]

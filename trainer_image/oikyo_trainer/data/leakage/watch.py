@@ -17,7 +17,7 @@ from ..dedup import Kept
 from ..near.shingles import Words
 from ..split import TEST, TRAIN, by_hash
 from ..spool import Index, Mask, Rows, Spool
-from .runs import runs_of
+from .runs import sums_of
 from .sieve import sieve_of
 
 MOST = 48 << 20
@@ -46,10 +46,8 @@ class Watch:
 
     def see(self, rows: Index, words: Words) -> tuple[Index, Index, Index]:
         """The rows `rows`, and which of them may hold a run of either side."""
-        runs = runs_of(words, self.test.sieve.size)
-        test, validation = (
-            seen.sieve.rows_of(words, *runs) for seen in (self.test, self.validation)
-        )
+        sums = sums_of(words, self.test.sieve.size)
+        test, validation = (seen.sieve.rows(words, sums) for seen in (self.test, self.validation))
         return rows, rows[test], rows[validation]
 
     def take(self, seen: tuple[Index, Index, Index]) -> None:

@@ -89,7 +89,6 @@ def write(
             mapped[:, place[filled]] = hashes
             if look is not None:
                 look.take(seen)
-    mapped.flush()
     return mapped
 
 

@@ -8,6 +8,8 @@ labels are left out: rows that have nothing else in common are not alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -35,7 +37,7 @@ _KEPT = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)
 
 
 class Shingles(NamedTuple):
-    """Of some rows: their hashes one after another, and how many each row has."""
+    """Of some rows: their hashes one after another, and how many each row has; some stand twice."""
 
     flat: Hashes
     counts: Index
@@ -54,7 +56,7 @@ def of_rows(
         start, piece = part
         every, owner = _texts(spool.fetch(piece))
         slices = _slices(every, owner, len(piece), start)
-        return [work(one.places, one.words()) for one in slices]
+        return [work(places, texts.words()) for places, texts in slices]
 
     parts = _numbered(pieces(wanted, rows.lengths))
     letters = int(rows.lengths[wanted].sum(dtype=np.int64))
@@ -70,53 +72,58 @@ def _numbered(parts: Iterable[Index]) -> Iterator[tuple[int, Index]]:
         start += len(part)
 
 
-class _Slice(NamedTuple):
-    """Some neighbouring rows: their bytes, and of each text its first byte and its row."""
+class TextSlice(NamedTuple):
+    """Some neighbouring texts of a table: their bytes, and of each its first byte and its row."""
 
-    places: slice
-    """Where its rows stand among all that are wanted."""
     data: Bytes
     starts: Index
-    owner: Index
+    row: Index
 
     def words(self) -> Words:
-        begin, end = _words(self.data, self.starts)
-        text = _text_of(begin, self.starts)
-        return Words(_hash(self.data, begin, end), text, self.owner, self.data, begin, end)
+        edges = _edges(self.data, self.starts)
+        begin, end = edges[::2], edges[1::2]
+        # Where a text begins a word may have ended, but none goes on.
+        firsts = (np.searchsorted(edges, self.starts) + 1) // 2
+        counts = np.diff(firsts, append=len(begin))
+        return Words(_hash(self.data, begin, end), counts, self.row, self.data, begin, end)
 
 
-class Words(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Words:
     """The words of some texts, one after another."""
 
     hashes: Hashes
-    text: Index
-    """Of each word, the number of its text, counted over the whole table."""
+    counts: Index
+    """Of each text, how many words it has."""
     row: Index
-    """Of each text of the whole table, the number of its row."""
+    """Of each text, the number of its row."""
     data: Bytes
     begin: Index
     end: Index
     """Where each word stands in `data`."""
 
+    @cached_property
+    def text(self) -> Index:
+        """Of each word, the number of its text."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    @cached_property
+    def ends(self) -> Index:
+        """Of each text, the number of the word behind its last."""
+        return np.cumsum(self.counts)
+
+    def text_of(self, words: Index) -> Index:
+        """The numbers of the texts of some words."""
+        return np.searchsorted(self.ends, words, side="right")
+
+    def within_text(self, words: Index, size: int) -> Mask:
+        """Of some words, whether their text has `size` words from them on."""
+        return words + size <= self.ends[self.text_of(words)]
+
     def said(self, first: int, count: int) -> str:
         """`count` words from the word `first` on, as they stand between each other."""
         part = self.data[self.begin[first] : self.end[first + count - 1]]
         return part.tobytes().decode("utf-8", "replace")
-
-
-class TextSlice(NamedTuple):
-    """Some neighbouring texts of a table: their bytes, where each begins, and the number of the first."""
-
-    data: Bytes
-    starts: Index
-    first: int
-    row: Index
-    """As in Words."""
-
-    def words(self) -> Words:
-        begin, end = _words(self.data, self.starts)
-        text = _text_of(begin, self.starts) + self.first
-        return Words(_hash(self.data, begin, end), text, self.row, self.data, begin, end)
 
 
 def text_slices(table: Any) -> Iterator[TextSlice]:  # Any: pyarrow is untyped
@@ -128,7 +135,7 @@ def text_slices(table: Any) -> Iterator[TextSlice]:  # Any: pyarrow is untyped
         high = int(np.searchsorted(bounds, bounds[low] + SLICE_BYTES, side="right")) - 1
         high = min(max(high, low + 1), len(texts))
         part, starts = data[bounds[low] : bounds[high]], bounds[low:high] - bounds[low]
-        yield TextSlice(part, starts, low, owner)
+        yield TextSlice(part, starts, owner[low:high])
         low = high
 
 
@@ -175,8 +182,8 @@ def _texts(table: Any) -> tuple[Any, Index]:  # Any: pyarrow is untyped
 
 def _slices(
     texts: Any, owner: Index, rows: int, start: int
-) -> Iterator[_Slice]:  # Any: pyarrow is untyped
-    """Cut at rows; a single row may be longer than a slice."""
+) -> Iterator[tuple[slice, TextSlice]]:  # Any: pyarrow is untyped
+    """Cut at rows, each slice with their places; a single row may be longer than a slice."""
     bounds, data = _buffers(texts)
     firsts = np.searchsorted(owner, np.arange(rows + 1))
     ends = bounds[firsts]
@@ -185,12 +192,8 @@ def _slices(
         high = int(np.searchsorted(ends, ends[low] + SLICE_BYTES, side="right")) - 1
         high = min(max(high, low + 1), rows)
         inside = slice(firsts[low], firsts[high])
-        yield _Slice(
-            slice(start + low, start + high),
-            data[ends[low] : ends[high]],
-            bounds[inside] - ends[low],
-            owner[inside] - low,
-        )
+        part, starts = data[ends[low] : ends[high]], bounds[inside] - ends[low]
+        yield slice(start + low, start + high), TextSlice(part, starts, owner[inside] - low)
         low = high
 
 
@@ -204,43 +207,34 @@ def _buffers(texts: Any) -> tuple[Index, Bytes]:  # Any: pyarrow is untyped
 
 def shingles(found: Words, rows: int) -> Shingles:
     """Of the words of so many rows, those of one row one after another."""
-    words, row = found.hashes, found.row[found.text]
-    together = row[1:] == row[:-1]
-    pairs = mix(words[:-1] * np.uint64(_BASE) + words[1:])[together]
-    counts = np.bincount(row, minlength=rows)
-    held = np.maximum(counts - 1, 0)
-    lone = np.flatnonzero(counts == 1)
-    if len(lone):
-        # Its only word goes before what the rows behind it have.
-        places = (np.cumsum(held) - held)[lone]
-        pairs = np.insert(pairs, places, words[(np.cumsum(counts) - counts)[lone]])
-        held[lone] = 1
-    return Shingles(pairs, held)
+    words = found.hashes
+    counts = np.bincount(found.row, weights=found.counts, minlength=rows).astype(np.int64)
+    flat = np.empty_like(words)
+    flat[:-1] = mix(words[:-1] * np.uint64(_BASE) + words[1:])
+    # The last word of a row has no neighbour: what stands there is known already, or all there is.
+    last, sizes = np.cumsum(counts)[counts > 0] - 1, counts[counts > 0]
+    flat[last] = np.where(sizes > 1, flat[last - 1], words[last])
+    return Shingles(flat, counts)
 
 
-def _text_of(begin: Index, starts: Index) -> Index:
-    """The text of each word: `begin` are the first bytes of the words, `starts` those of the texts."""
-    bounds = np.searchsorted(begin, starts)
-    return np.repeat(np.arange(len(starts)), np.diff(bounds, append=len(begin)))
-
-
-def _words(data: Bytes, starts: Index) -> tuple[Index, Index]:
-    """First byte of each word, and the byte behind it."""
+def _edges(data: Bytes, starts: Index) -> Index:
+    """Of each word, one after another: its first byte, and the byte behind it."""
     if not len(data):
-        return starts[:0], starts[:0]
-    letter = ((data - np.uint8(ord("a"))) < 26) | ((data - np.uint8(ord("0"))) < 10)
+        return starts[:0]
+    around = np.zeros(len(data) + 2, dtype=bool)
+    letter = around[1:-1]
+    np.less(data - np.uint8(ord("a")), 26, out=letter)
+    letter |= (data - np.uint8(ord("0"))) < 10
     fresh = starts[(starts > 0) & (starts < len(data))]
     if data.max() >= 0x80:
         letter |= data >= 0x80
         fresh = np.concatenate([fresh, _beyond_ascii(data, letter)])
-    edge = np.flatnonzero(letter[1:] != letter[:-1]) + 1
-    first, last = np.flatnonzero(letter[:1]), len(data) + np.flatnonzero(letter[-1:])
-    edge = np.concatenate([first, edge, last])
+    edge = np.flatnonzero(around[1:] != around[:-1])
     # One word ends and the next begins where no sign stands between them.
     apart = np.unique(fresh[letter[fresh] & letter[fresh - 1]])
-    if not len(apart):
-        return edge[::2], edge[1::2]
-    return np.sort(np.append(edge[::2], apart)), np.sort(np.append(edge[1::2], apart))
+    if len(apart):
+        edge = np.insert(edge, np.repeat(np.searchsorted(edge, apart), 2), np.repeat(apart, 2))
+    return edge
 
 
 def _beyond_ascii(data: Bytes, letter: Mask) -> Index:
@@ -267,10 +261,10 @@ def _hash(data: Bytes, begin: Index, end: Index) -> Hashes:
     padded = np.append(data, np.zeros(8, dtype=np.uint8))
     eight = np.ndarray(len(data) + 1, dtype="<u8", buffer=padded, strides=(1,))
     left = end - begin
-    hashes = mix((eight[begin] & _KEPT[np.minimum(left, 8)]) + left.astype(np.uint64))
+    hashes = mix((eight[begin] & _KEPT.take(left, mode="clip")) + left.astype(np.uint64))
     at, long = 8, np.flatnonzero(left > 8)
     while len(long):
-        part = eight[begin[long] + at] & _KEPT[np.minimum(left[long] - at, 8)]
+        part = eight[begin[long] + at] & _KEPT.take(left[long] - at, mode="clip")
         hashes[long] = mix(hashes[long] * np.uint64(_BASE) + part)
         at += 8
         long = long[left[long] > at]
