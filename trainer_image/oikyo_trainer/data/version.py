@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from oikyo.api import workspace as layout
 from oikyo.api.tasks import Task
 
 from ..errors import Retry
-from ..files import commit_folder, file_digest, write_atomic
+from ..files import Digested, commit_folder, file_digest, write_atomic
 from ..numbers import Scale, scale_of
 from . import card, croissant
 from .augment.plan import METHODS
@@ -135,14 +135,10 @@ def write(
         return False
     staging.mkdir(parents=True)
     schema = _schema(spool, rows, intake, lessons)
+    known = Facts()
     for name, index in zip(SIDES, version.splits, strict=True):
-        with pq.ParquetWriter(
-            staging / f"{name}.parquet", schema, compression="zstd", write_statistics=False
-        ) as writer:
-            for table in _tables(index, schema, spool, rows, intake, lessons):
-                if passing is not None:
-                    passing.show(name, table)
-                writer.write_table(table)
+        tables = _tables(index, schema, spool, rows, intake, lessons)
+        known |= _write_split(staging, name, schema, tables, passing)
     intake.findings.flush()
     intake.cleaned.flush()
     for name in (FINDINGS, CLEANED):
@@ -152,13 +148,27 @@ def write(
         staging / card.FILE,
         card.card(version.task, version.digest, version.seed, _counts(version), report),
     )
-    files = describe(staging)
+    files = describe(staging, known)
     told = croissant.croissant(version.task, version.digest, _counts(version), files, schema)
     write_atomic(staging / croissant.FILE, pretty(told))
     files[croissant.FILE] = _facts(staging / croissant.FILE)
     write_atomic(staging / layout.MANIFEST, pretty(_manifest(version, files)))
     replace_folder(staging, target)
     return True
+
+
+def _write_split(
+    folder: Path, name: str, schema: Any, tables: Iterable[Any], passing: Passing | None
+) -> Facts:  # pyarrow is untyped
+    with (
+        Digested(folder / f"{name}.parquet") as file,
+        pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
+    ):
+        for table in tables:
+            if passing is not None:
+                passing.show(name, table)
+            writer.write_table(table)
+    return {file.name: file.facts()}
 
 
 def passing(

@@ -110,7 +110,9 @@ class SplitWriter:
         files = [self._tokens_file, self._labels_file, self._written("ends", self._ends)]
         if self._beside == "marks":
             files.append(self._written("labelled", self._labelled))
-        self.facts = {file.name: file.close() for file in files}
+        for file in files:
+            file.close()
+        self.facts = {file.name: file.facts() for file in files}
 
     def _open(self, name: str) -> Digested:
         return Digested(self._folder / f"{self._split}.{name}")
