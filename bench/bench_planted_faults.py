@@ -34,9 +34,6 @@ from oikyo_trainer.data.insight import table
 from oikyo_trainer.data.insight.suspects import noise
 from oikyo_trainer.data.intake import Intake
 
-LOOKED_AT = 50_000
-"""Rows in which wrong labels are looked for, as in oikyo data report."""
-
 
 @dataclass(frozen=True)
 class Score:
@@ -185,7 +182,7 @@ def _near(by_kind: dict[str, list[plant.Fault]], cleaned: list[Any]) -> Score:
 
 def _labels(faults: list[plant.Fault], found: Examined, intake: Intake) -> Score:
     """Flipped labels among as many first suspects as were flipped; of the rows that stay and are seen."""
-    seen = table.of_rows(intake, found.rows, found.sides, found.spool, LOOKED_AT)
+    seen = table.of_rows(intake, found.rows, found.sides, found.spool, table.ROWS)
     place = {source: number for number, source in enumerate(seen.sources)}
     wrong = {place[f"train.jsonl:{f.line}"] for f in faults if f"train.jsonl:{f.line}" in place}
     return label_score("flipped label, among the first so many", seen, wrong)
@@ -212,7 +209,7 @@ def flipped_banking(path: Path, folder: Path, seed: int) -> Score:
             now = draw.choice(others) if number in flipped else row[label]
             out.write(json.dumps({"text": row[text], "label": now}) + "\n")
     found, intake, _, _ = looked_at(folder, target, [])
-    seen = table.of_rows(intake, found.rows, found.sides, found.spool, LOOKED_AT)
+    seen = table.of_rows(intake, found.rows, found.sides, found.spool, table.ROWS)
     places = {source: number for number, source in enumerate(seen.sources)}
     lines = (f"flipped.jsonl:{number + 1}" for number in flipped)
     wrong = {places[line] for line in lines if line in places}

@@ -160,13 +160,9 @@ def _of_each_class(classes: Sequence[str], asked: FewShot) -> list[int]:
 
 def _points(known: list[str], asked: list[str]) -> tuple[Any, Any]:
     """TF-IDF of both, rows of length 1, over the words of the first; sparse."""
-    from scipy import sparse
+    from .insight.features import common_words, table
+    from .insight.terms import count, only, rarity, words
 
-    from .insight.features import word_features
-
-    vectorizer = word_features()
-    try:
-        points = vectorizer.fit_transform(known)
-    except ValueError:  # no term stands in two of the texts
-        return sparse.csr_matrix((len(known), 1)), sparse.csr_matrix((len(asked), 1))
-    return points, vectorizer.transform(asked) if asked else None
+    found = common_words(known)
+    rare = rarity(found)
+    return table(found, rare), table(only(count(map(words, asked)), found.terms), rare)

@@ -17,8 +17,9 @@ from oikyo.api.stages import EXIT_DONE
 
 from ...errors import Refused
 from ...files import write_atomic
-from ..insight.source import ROWS, open_data
+from ..insight.source import open_data
 from ..insight.suspects import noise, ranked
+from ..insight.table import ROWS
 from ..review import Applied, apply, export
 from . import reading
 

@@ -1,19 +1,19 @@
 """Texts as points: TF-IDF of words and of letters, then the directions in which they differ most.
 
-Word uni- and bigrams carry the subject, n-grams of letters its spellings; truncated SVD (Halko et al.
-2011, randomised) makes dense rows of it, on which a linear model costs milliseconds.
+Word uni- and bigrams carry the subject, n-grams of letters its spellings; on the dense rows that the
+directions make of both a linear model costs milliseconds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:  # a second to load, which glance.py has no use for
-    from sklearn.feature_extraction.text import TfidfVectorizer
+from .terms import Counted, common, count, directions, letters, rarity, weights, words
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,7 +22,9 @@ CHARACTERS = 4_000_000
 LEAST_CUT = 200
 TERMS = 30_000
 """Features of each kind at most."""
-AXES = 300
+OF_WORDS, OF_LETTERS = 2, 3
+"""Texts that must hold a term of each kind, for it to be one."""
+AXES, ROUNDS = 300, 2
 FEW = 12
 """Below so many rows there is nothing to compare."""
 
@@ -47,55 +49,39 @@ def features(texts: list[str], seed: int = 0, characters: int = CHARACTERS) -> F
         return None
     cut = max(LEAST_CUT, characters // len(texts))
     short = [text[:cut] for text in texts]
-    words, names = _fitted(word_features(), short)
-    letters, _ = _fitted(_letters(), short)
     from scipy import sparse
 
-    table = sparse.hstack([words, letters], format="csr") / np.sqrt(2)
-    axes = min(AXES, table.shape[1] - 1, len(texts) - 1)
+    said = common_words(short)
+    own = table(said, rarity(said))
+    spelt = common_letters(short)
+    both = sparse.hstack([own, table(spelt, rarity(spelt))], format="csr") * np.float32(0.5**0.5)
+    axes = min(AXES, both.shape[1] - 1, len(texts) - 1)
     if axes < 2:
         return None
-    from sklearn.decomposition import TruncatedSVD
-
-    svd = TruncatedSVD(axes, n_iter=2, random_state=seed)
-    # Of texts that are all alike it shares out a variance of nothing.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        points = np.asarray(svd.fit_transform(table), dtype=np.float64)
-    return Features(points, words, names, cut)
+    return Features(directions(both, axes, ROUNDS, seed), own, said.terms, cut)
 
 
-def word_features() -> TfidfVectorizer:
-    """TF-IDF of words and pairs of words, rows of length 1."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    return TfidfVectorizer(
-        ngram_range=(1, 2),
-        sublinear_tf=True,
-        min_df=2,
-        max_features=TERMS,
-        token_pattern=r"(?u)\b\w+\b",
-        dtype=np.float32,
-    )
+def common_words(texts: Sequence[str], most: int = TERMS) -> Counted:
+    """The words and pairs of words that more than one of the texts holds, at `most` so many."""
+    return common(count(map(words, texts)), OF_WORDS, most)
 
 
-def _letters() -> TfidfVectorizer:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    return TfidfVectorizer(
-        analyzer="char_wb",
-        ngram_range=(3, 5),
-        sublinear_tf=True,
-        min_df=3,
-        max_features=TERMS,
-        dtype=np.float32,
-    )
+def table(counted: Counted, rare: Floats) -> Any:
+    """TF-IDF as scipy's sparse table: (texts, terms)."""
+    return _sparse(counted, weights(counted, rare))
 
 
-def _fitted(vectorizer: TfidfVectorizer, texts: list[str]) -> tuple[Any, tuple[str, ...]]:
+def common_letters(texts: Sequence[str]) -> Counted:
+    """The runs of letters that some of the texts hold; words repeat, so that each is taken apart once."""
+    of_texts = count(text.lower().split() for text in texts)
+    of_words = count(map(letters, of_texts.terms))
+    found = (_sparse(of_texts, of_texts.times) @ _sparse(of_words, of_words.times)).tocoo()
+    spelt = Counted(len(texts), of_words.terms, found.row, found.col, found.data)
+    return common(spelt, OF_LETTERS, TERMS)
+
+
+def _sparse(counted: Counted, values: npt.NDArray[Any]) -> Any:
     from scipy import sparse
 
-    try:
-        table = vectorizer.fit_transform(texts)
-    except ValueError:  # no term stands in enough texts
-        return sparse.csr_matrix((len(texts), 0), dtype=np.float32), ()
-    return table, tuple(vectorizer.get_feature_names_out().tolist())
+    shape = (counted.texts, len(counted.terms))
+    return sparse.csr_matrix((values, (counted.rows, counted.places)), shape=shape)

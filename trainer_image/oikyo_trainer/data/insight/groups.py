@@ -10,13 +10,11 @@ from ..split import Sides
 from ..spool import Rows, Spool
 from . import slices, table
 
-ROWS = 50_000
-"""Rows that are looked at; of more, those with the least ids, as everywhere in the statistics."""
 SMALL, SKEW = "small-slice", "outcome-skew"
 
 
 def of_rows(intake: Intake, rows: Rows, sides: Sides, spool: Spool) -> table.Table:
-    return table.of_rows(intake, rows, sides, spool, ROWS)
+    return table.of_rows(intake, rows, sides, spool, table.ROWS)
 
 
 def check(intake: Intake, found: table.Table) -> dict[str, Any] | None:

@@ -26,10 +26,7 @@ from ..intake import Intake, take_in
 from ..sources import here
 from ..split import assign
 from ..spool import Rows, Spool
-from .table import Table, of_rows, of_version
-
-ROWS = 50_000
-"""Rows that the statistics look at; of more, those with the least ids."""
+from .table import ROWS, Table, of_rows, of_version
 
 
 @dataclass(frozen=True)

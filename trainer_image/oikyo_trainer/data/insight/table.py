@@ -29,6 +29,8 @@ from ..split import SIDES, Sides
 from ..spool import Index, Mask, Rows, Spool, slices
 from ..version import SYNTHETIC
 
+ROWS = 50_000
+"""Rows that the statistics look at where nothing hurries; of more, those with the least ids."""
 CUT = 2000
 """Characters of a text that the statistics see."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jinja2
 
-from ..insight.source import ROWS
+from ..insight.table import ROWS
 from . import advice
 from .advice import Report, slices_of
 
