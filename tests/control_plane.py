@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 import yaml
@@ -28,7 +28,7 @@ _NUMBERS = count(1)
 MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
-def eventually(ask: Callable[[], T], what: str, seconds: float = 30.0) -> T:
+def eventually(ask: Callable[[], T | Literal[False] | None], what: str, seconds: float = 30.0) -> T:
     """The first truthy answer; fails naming `what` when none comes in time."""
     end = time.monotonic() + seconds
     while True:

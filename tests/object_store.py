@@ -75,8 +75,9 @@ def object_store(folder: Path, key: str = KEY, address: str = "127.0.0.1") -> It
         probe.bind((address, 0))
         port = int(probe.getsockname()[1])
     # Metadata beside the files: a temporary folder may lie where attributes cannot be written.
-    command = [binary("versitygw"), "--port", f"{address}:{port}", "--quiet", "posix"]
-    command += ["--sidecar", folder / "metadata", folder / "buckets"]
+    options = ["--port", f"{address}:{port}", "--quiet", "posix", "--sidecar"]
+    folders = [str(folder / "metadata"), str(folder / "buckets")]
+    command = [str(binary("versitygw")), *options, *folders]
     environment = {**os.environ, "ROOT_ACCESS_KEY": KEY_ID, "ROOT_SECRET_KEY": key}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

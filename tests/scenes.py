@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import GateResult
@@ -47,11 +47,14 @@ def job(status: Any = None, *, name: str = "tickets", **spec: Any) -> FineTuneJo
     return made if status is None else made.model_copy(update={"status": status})
 
 
+PREPARED = PrepareResult(
+    dataset_digest=DIGEST, model_digest=DIGEST, train=80, validation=10, test=10
+)
+
+
 def result(stage: Stage, *, accepted: bool = True) -> PrepareResult | TrainResult | EvaluateResult:
     if stage == "prepare":
-        return PrepareResult(
-            dataset_digest=DIGEST, model_digest=DIGEST, train=80, validation=10, test=10
-        )
+        return PREPARED
     if stage == "train":
         return TrainResult(
             steps=9, total_steps=9, metrics=(Metric(name="train_loss", value="0.5"),)
@@ -86,7 +89,7 @@ def failed(
     stage: Stage,
     attempt: int = 1,
     *,
-    kind: str | None = None,
+    kind: Literal["Refused", "Retry", "Crashed"] | None = None,
     reason: str = "Error",
     message: str = "line 7 of tickets.jsonl is not JSON",
     code: int = 1,
@@ -97,7 +100,7 @@ def failed(
     """An attempt that failed; `kind` is what its last words say, None when it said none."""
     words = None
     if kind is not None:
-        failure = Failure(kind=kind, reason=reason, message=message, next_step="mend it", **more)  # type: ignore[arg-type]
+        failure = Failure(kind=kind, reason=reason, message=message, next_step="mend it", **more)
         words = LastWords(stage=stage, attempt=attempt, failure=failure)
     name = f"tickets-{stage}-{attempt}-0"
     log = f"kubectl logs -n demo {name}"

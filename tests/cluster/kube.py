@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -68,7 +68,9 @@ def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def wait_for(what: str, look: Callable[[], T | None], seconds: float, every: float = 1.0) -> T:
+def wait_for(
+    what: str, look: Callable[[], T | Literal[False, ""] | None], seconds: float, every: float = 1.0
+) -> T:
     """Look until there is something; says what was waited for when time is up."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

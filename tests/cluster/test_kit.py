@@ -97,7 +97,7 @@ def apply_pods(cluster: Cluster) -> None:
     cluster.kubectl("rollout", "status", "--namespace=trial", "sts/web", "--timeout=120s")
 
 
-def test_two_nodes_work_and_leave_the_machine_as_it_was(state: Path):
+def test_two_nodes_work_and_leave_the_machine_as_it_was(state: Path) -> None:
     before = machine()
     cluster = Cluster.up(state, node_count=2)
     apply_pods(cluster)
@@ -119,7 +119,7 @@ def test_two_nodes_work_and_leave_the_machine_as_it_was(state: Path):
     assert machine() == before
 
 
-def test_a_killed_kubelet_comes_back_and_its_node_keeps_its_gpus(state: Path):
+def test_a_killed_kubelet_comes_back_and_its_node_keeps_its_gpus(state: Path) -> None:
     cluster = Cluster.up(state, node_count=1)
     cluster.kill("kubelet-node1")
     assert not cluster.healthy()
@@ -131,7 +131,7 @@ def test_a_killed_kubelet_comes_back_and_its_node_keeps_its_gpus(state: Path):
 
 
 @pytest.mark.parametrize("seconds", [1.0, 5.0])
-def test_up_follows_an_up_that_was_killed(state: Path, seconds: float):
+def test_up_follows_an_up_that_was_killed(state: Path, seconds: float) -> None:
     before = machine()
     command = [sys.executable, "-m", "kit", "up", "--nodes", "1", "--state", str(state)]
     environment = {**os.environ, "PYTHONPATH": str(places.KIT.parent)}
@@ -146,7 +146,7 @@ def test_up_follows_an_up_that_was_killed(state: Path, seconds: float):
     assert machine() == before
 
 
-def test_leftovers_names_what_a_lost_cluster_still_holds(state: Path):
+def test_leftovers_names_what_a_lost_cluster_still_holds(state: Path) -> None:
     cluster = Cluster.up(state, node_count=0)
     assert leftovers.find(state), "a running cluster's servers are what down would have to stop"
     cluster.down()

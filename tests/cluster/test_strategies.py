@@ -81,14 +81,14 @@ def group(road: Road) -> Iterator[Kube]:
 def lab(road: Road, group: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A tiny model, rows, and a spec for each strategy, in the loader pod."""
     made = Lab(tmp_path_factory.mktemp("strategies"))
-    settings = {
+    settings: dict[str, Any] = {
         "method": "Full",
         "epochs": 2,
         "learning_rate": "3e-3",
         "checkpoints": {"every_steps": 24},
     }
     for strategy in ("alone", *STRATEGIES):
-        chosen = {} if strategy == "alone" else {"strategy": strategy}
+        chosen: dict[str, Any] = {} if strategy == "alone" else {"strategy": strategy}
         spec = made.spec("TextClassification", run=strategy.lower(), **settings, **chosen)
         without_dropout(made, spec.model_digest)  # two processes draw it differently
         told = made.tokenised(spec).json_line()

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -110,7 +111,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+def _wait_until(holds: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + 300
     while not holds():
         assert process.poll() is None, f"ended with {process.returncode}"
@@ -118,7 +119,7 @@ def _wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> 
         time.sleep(0.2)
 
 
-def status(home: Path, name: str) -> dict[str, object]:
+def status(home: Path, name: str) -> dict[str, Any]:
     path = home / f"objects/finetunejobs/{name}.json"
     loaded: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))["status"]
     return loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from builders import a_manifest
 from control_plane import Audit, Place, eventually
@@ -97,7 +98,7 @@ def test_replicas_stay_when_an_autoscaler_takes_them_over(
     seen: list[int] = []
     place.api.patch(endpoint, {"spec": {"replicas": {"min": 1, "max": 5}}})
 
-    def autoscaled() -> bool:
+    def autoscaled() -> Any:
         seen.append(place.api.get(deployment)["spec"]["replicas"])
         return place.api.get(place.path("horizontalpodautoscalers", "tickets", "autoscaling/v2"))
 

@@ -30,21 +30,21 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.tools
-def test_promtool_accepts_the_rules():
+def test_promtool_accepts_the_rules() -> None:
     checked = promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert f"{len(alerts())} rules found" in checked.stdout
 
 
 @pytest.mark.tools
-def test_every_alert_fires_when_it_should_and_not_beside_it(tmp_path: Path):
+def test_every_alert_fires_when_it_should_and_not_beside_it(tmp_path: Path) -> None:
     scenes = tmp_path / "scenes.yaml"
     scenes.write_text(SCENES.read_text().replace("[RULES]", f"[{RULES}]"))
     played = promtool("test", "rules", scenes)
     assert played.returncode == 0, played.stdout + played.stderr
 
 
-def test_every_alert_has_a_scene_where_it_fires_and_one_where_it_does_not():
+def test_every_alert_has_a_scene_where_it_fires_and_one_where_it_does_not() -> None:
     checks = [
         check
         for scene in yaml.safe_load(SCENES.read_text())["tests"]
@@ -56,7 +56,7 @@ def test_every_alert_has_a_scene_where_it_fires_and_one_where_it_does_not():
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
-def test_an_alert_says_how_bad_what_and_where_to_read_on(alert: dict[str, Any]):
+def test_an_alert_says_how_bad_what_and_where_to_read_on(alert: dict[str, Any]) -> None:
     notes = alert["annotations"]
     assert alert["labels"]["severity"] in {"critical", "warning"}
     assert notes["summary"].strip()

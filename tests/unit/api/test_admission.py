@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_every_rule_has_a_row_that_only_it_refuses(kind: str) -> None:
 
 
 @pytest.mark.parametrize("manifest", ACCEPTED.values(), ids=ACCEPTED)
-def test_good_manifest_is_accepted(manifest: dict) -> None:
+def test_good_manifest_is_accepted(manifest: dict[str, Any]) -> None:
     assert [str(violation) for violation in check(manifest)] == []
 
 
@@ -129,7 +130,7 @@ def test_schema_of_an_unknown_kind_is_refused() -> None:
         schema_of("Job")
 
 
-def _text(manifest: dict) -> str:
+def _text(manifest: dict[str, Any]) -> str:
     return json.dumps(manifest)
 
 

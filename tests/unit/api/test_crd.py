@@ -112,13 +112,14 @@ def test_rule_in_words_stands_in_for_the_bare_pattern() -> None:
 
 def _kind_with(annotation: Any, default: Any = ...) -> type[Model]:
     """A kind whose spec has one field, `field`."""
+    thing: Any = Literal["Thing"]
     spec = create_model("Spec", __base__=Model, __doc__="A spec.", field=(annotation, default))
     return create_model(
         "Thing",
         __base__=Model,
         __doc__="A thing.",
         api_version=(Annotated[str, Field(max_length=9)], API_VERSION),
-        kind=(Literal["Thing"], "Thing"),
+        kind=(thing, "Thing"),
         metadata=(Annotated[str, Field(max_length=9)], ""),
         spec=(spec, ...),
     )

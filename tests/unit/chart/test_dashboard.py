@@ -36,20 +36,20 @@ def named_in(expression: str) -> set[str]:
     return {PARTS.sub("", name) for name in SERIES.findall(expression)}
 
 
-def test_panel_ids_and_titles_are_unique():
+def test_panel_ids_and_titles_are_unique() -> None:
     for field in ("id", "title"):
         values = [panel[field] for panel in BOARD["panels"]]
         assert len(values) == len(set(values))
 
 
-def test_every_panel_asks_the_chosen_data_source():
+def test_every_panel_asks_the_chosen_data_source() -> None:
     chosen = {"type": "prometheus", "uid": "${datasource}"}
     panels: list[dict[str, Any]] = [p for p in BOARD["panels"] if p["type"] != "row"]
     assert [p["title"] for p in panels if p["datasource"] != chosen] == []
     assert [t for p in panels for t in p["targets"] if t["datasource"] != chosen] == []
 
 
-def test_panels_do_not_overlap_and_stay_on_the_board():
+def test_panels_do_not_overlap_and_stay_on_the_board() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in BOARD["panels"]:
         at = panel["gridPos"]
@@ -60,20 +60,20 @@ def test_panels_do_not_overlap_and_stay_on_the_board():
         taken |= cells
 
 
-def test_every_variable_that_is_used_is_defined():
+def test_every_variable_that_is_used_is_defined() -> None:
     defined = {variable["name"] for variable in BOARD["templating"]["list"]} | {"__rate_interval"}
     used = set(re.findall(r"\$\{?(\w+)", json.dumps([BOARD["panels"], BOARD["templating"]])))
     assert used - {"__all"} <= defined
 
 
-def test_every_series_of_dashboard_and_alerts_is_documented():
+def test_every_series_of_dashboard_and_alerts_is_documented() -> None:
     asked = [rule["expr"] for group in RULES["groups"] for rule in group["rules"]]
     names = {name for text in (*asked, *expressions()) for name in named_in(text)}
     assert len(names) > 25
     assert names <= documented()
 
 
-def test_every_series_that_the_processes_serve_is_documented():
+def test_every_series_that_the_processes_serve_is_documented() -> None:
     texts = [Metrics().exposition(), StageMetrics("run", "train").exposition()]
     served = set(re.findall(r"^# TYPE (oikyo_\w+)", b"".join(texts).decode(), re.MULTILINE))
     own = {name for name in served if not name.endswith("_created")}
@@ -83,7 +83,7 @@ def test_every_series_that_the_processes_serve_is_documented():
 
 @pytest.mark.tools
 @pytest.mark.parametrize("expression", expressions())
-def test_prometheus_can_read_every_expression(expression: str):
+def test_prometheus_can_read_every_expression(expression: str) -> None:
     query = expression.replace("$__rate_interval", "5m")
     command = [str(binary("promtool")), "promql", "format", "--experimental", query]
     read = subprocess.run(command, capture_output=True, text=True, check=False)

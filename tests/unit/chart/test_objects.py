@@ -39,12 +39,12 @@ def granted(objects: list[Object]) -> set[tuple[str, str, str]]:
     }
 
 
-@pytest.fixture(params=SCOPES.values(), ids=SCOPES.keys())
+@pytest.fixture(params=list(SCOPES.values()), ids=list(SCOPES))
 def objects(request: pytest.FixtureRequest, render: Render) -> list[Object]:
     return render(*request.param)
 
 
-def test_no_rule_has_a_wildcard_or_reads_secrets(objects: list[Object]):
+def test_no_rule_has_a_wildcard_or_reads_secrets(objects: list[Object]) -> None:
     rights = granted(objects)
     assert not [right for right in rights if any("*" in part for part in right)]
     closed = {"secrets", "configmaps", "nodes", "customresourcedefinitions", "namespaces"}
@@ -53,13 +53,15 @@ def test_no_rule_has_a_wildcard_or_reads_secrets(objects: list[Object]):
     assert not [right for right in rights if right[1] in {"pods/exec", "serviceaccounts/token"}]
 
 
-def test_everything_that_the_controller_watches_may_be_watched(objects: list[Object]):
+def test_everything_that_the_controller_watches_may_be_watched(objects: list[Object]) -> None:
     rights = granted(objects)
     needed = {(k.group, k.plural, verb) for k in WATCHED for verb in ("list", "watch")}
     assert needed <= rights
 
 
-def test_groups_of_pods_may_be_asked_for_made_and_removed_and_nothing_else(objects: list[Object]):
+def test_groups_of_pods_may_be_asked_for_made_and_removed_and_nothing_else(
+    objects: list[Object],
+) -> None:
     rights = granted(objects)
     for group in GROUPS:
         verbs = {
@@ -70,7 +72,7 @@ def test_groups_of_pods_may_be_asked_for_made_and_removed_and_nothing_else(objec
     assert {plural for api, plural, _ in rights if api in apis} == {"podgroups"}
 
 
-def test_roles_exist_in_every_served_namespace_and_nowhere_else(render: Render):
+def test_roles_exist_in_every_served_namespace_and_nowhere_else(render: Render) -> None:
     objects = render("--set", "watchNamespaces={a,b}")
     places = {(o["metadata"]["name"], o["metadata"]["namespace"]) for o in of_kind(objects, "Role")}
     assert places == {("oikyo", "a"), ("oikyo", "b"), ("oikyo-lease", "ml")}
@@ -80,7 +82,7 @@ def test_roles_exist_in_every_served_namespace_and_nowhere_else(render: Render):
     assert all(subject == account for subject in subjects)
 
 
-def test_only_cluster_scope_makes_cluster_wide_rights(render: Render):
+def test_only_cluster_scope_makes_cluster_wide_rights(render: Render) -> None:
     rules = [o for o in render("--set", "scope=Cluster") if o["kind"].startswith("ClusterRole")]
     assert [o["metadata"]["name"] for o in rules] == ["ml-oikyo", "ml-oikyo"]
 
@@ -95,7 +97,7 @@ def test_only_cluster_scope_makes_cluster_wide_rights(render: Render):
 )
 def test_the_controller_understands_its_arguments(
     render: Render, values: str, served: tuple[str, ...]
-):
+) -> None:
     container = pod_of(render("--set", values))["containers"][0]
     config = parse(container["args"], env={"POD_NAMESPACE": "ml", "POD_NAME": "oikyo-0"})
     assert config.namespaces == served
@@ -109,7 +111,7 @@ def pod_of(objects: list[Object]) -> Object:
     return spec
 
 
-def test_the_operator_fits_pod_security_restricted(objects: list[Object]):
+def test_the_operator_fits_pod_security_restricted(objects: list[Object]) -> None:
     pod = pod_of(objects)
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -123,13 +125,15 @@ def test_the_operator_fits_pod_security_restricted(objects: list[Object]):
 
 
 @pytest.mark.parametrize(("replicas", "budgets"), [(0, 0), (1, 0), (2, 1)])
-def test_a_disruption_budget_needs_a_second_replica(render: Render, replicas: int, budgets: int):
+def test_a_disruption_budget_needs_a_second_replica(
+    render: Render, replicas: int, budgets: int
+) -> None:
     objects = render("--set", f"replicas={replicas}")
     assert len(of_kind(objects, "PodDisruptionBudget")) == budgets
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_crds_are_the_generated_ones_and_stay_when_asked(render: Render, keep: bool):
+def test_crds_are_the_generated_ones_and_stay_when_asked(render: Render, keep: bool) -> None:
     made = of_kind(render("--set", f"crds.keep={str(keep).lower()}"), "CustomResourceDefinition")
     sources = [yaml.safe_load(p.read_text()) for p in sorted((CHART / "files/crds").glob("*.yaml"))]
     assert [o["spec"] for o in made] == [o["spec"] for o in sources]
@@ -139,7 +143,7 @@ def test_crds_are_the_generated_ones_and_stay_when_asked(render: Render, keep: b
         assert policy == ("keep" if keep else None)
 
 
-def test_crds_can_be_left_to_somebody_else(render: Render):
+def test_crds_can_be_left_to_somebody_else(render: Render) -> None:
     assert not of_kind(render("--set", "crds.enabled=false"), "CustomResourceDefinition")
 
 
@@ -165,20 +169,20 @@ MONITORS = {"ServiceMonitor": 1, "PodMonitor": 2, "PrometheusRule": 1}
 )
 def test_monitors_exist_where_their_api_does(
     render: Render, flags: tuple[str, ...], expected: bool
-):
+) -> None:
     words = ("monitoring", "enabled=Always", "enabled=Never")
     objects = render(*(flag.format(*words) for flag in flags))
     counts = {kind: len(of_kind(objects, kind)) for kind in MONITORS}
     assert counts == (MONITORS if expected else dict.fromkeys(MONITORS, 0))
 
 
-def test_monitors_carry_the_labels_that_a_prometheus_selects_by(render: Render):
+def test_monitors_carry_the_labels_that_a_prometheus_selects_by(render: Render) -> None:
     objects = render(*MONITORING, "--set", "monitoring.labels.release=stack")
     monitors = [o for o in objects if o["kind"] in MONITORS]
     assert {o["metadata"]["labels"]["release"] for o in monitors} == {"stack"}
 
 
-def test_pod_monitors_name_ports_and_labels_that_the_controllers_pods_have(render: Render):
+def test_pod_monitors_name_ports_and_labels_that_the_controllers_pods_have(render: Render) -> None:
     manifests = CHART.parents[1] / "operator/oikyo/controller/manifests"
     stage, server = (manifests / f"{name}.py" for name in ("stage", "server"))
     monitors = of_kind(render(*MONITORING), "PodMonitor")
@@ -188,7 +192,7 @@ def test_pod_monitors_name_ports_and_labels_that_the_controllers_pods_have(rende
     assert f'"name": "{ports[1]}", "containerPort"' in server.read_text()
 
 
-def test_the_rules_shipped_are_the_rules_tested(render: Render):
+def test_the_rules_shipped_are_the_rules_tested(render: Render) -> None:
     (rule,) = of_kind(render(*MONITORING), "PrometheusRule")
     text = (CHART / "files/alerts.yaml").read_text()
     page = "https://github.com/oikyo/oikyo/blob/main/docs/reference/alerts.md"
@@ -199,7 +203,7 @@ def policies(objects: list[Object]) -> dict[str, Object]:
     return {o["metadata"]["name"]: o["spec"] for o in of_kind(objects, "NetworkPolicy")}
 
 
-def test_stages_are_reached_by_each_other_and_for_metrics_only(render: Render):
+def test_stages_are_reached_by_each_other_and_for_metrics_only(render: Render) -> None:
     spec = policies(render())["oikyo-stages"]
     peers, metrics = spec["ingress"]
     assert peers == {"from": [{"podSelector": spec["podSelector"]}]}
@@ -207,7 +211,9 @@ def test_stages_are_reached_by_each_other_and_for_metrics_only(render: Render):
     assert spec["policyTypes"] == ["Ingress", "Egress"]
 
 
-def test_only_preparation_reaches_the_world_and_never_the_machines_credentials(render: Render):
+def test_only_preparation_reaches_the_world_and_never_the_machines_credentials(
+    render: Render,
+) -> None:
     found = policies(render())
     assert found["oikyo-prepare"]["podSelector"] == {"matchLabels": {"oikyo.dev/stage": "prepare"}}
     (rule,) = found["oikyo-prepare"]["egress"]
@@ -217,7 +223,7 @@ def test_only_preparation_reaches_the_world_and_never_the_machines_credentials(r
         assert [sorted({p["port"] for p in ports}) for ports in open_ports] == [[53]]
 
 
-def test_the_selectors_of_policies_match_the_operators_pods(render: Render):
+def test_the_selectors_of_policies_match_the_operators_pods(render: Render) -> None:
     objects = render()
     labels = of_kind(objects, "Deployment")[0]["spec"]["template"]["metadata"]["labels"]
     own = policies(objects)["oikyo"]["podSelector"]["matchLabels"]
@@ -226,7 +232,7 @@ def test_the_selectors_of_policies_match_the_operators_pods(render: Render):
     assert operator["matchLabels"].items() <= labels.items()
 
 
-def test_object_names_fit_a_label_however_long_the_release_is(render: Render):
+def test_object_names_fit_a_label_however_long_the_release_is(render: Render) -> None:
     objects = render("--set", f"fullnameOverride={'x' * 90}")
     assert max(len(o["metadata"]["name"]) for o in objects) <= 63
     assert of_kind(objects, "Deployment")[0]["metadata"]["name"] == "x" * 52

@@ -41,7 +41,7 @@ MATRIX = {
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
 def test_kubernetes_schemas_accept_what_is_rendered(
     program: str, values: tuple[str, ...], schemas: Path, template: Run
-):
+) -> None:
     made = template(program, *values)
     assert made.returncode == 0, made.stderr
     location = f"{schemas}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
@@ -60,12 +60,12 @@ def test_kubernetes_schemas_accept_what_is_rendered(
     assert "Invalid: 0, Errors: 0" in checked.stdout
 
 
-def test_lint_has_nothing_to_say(program: str, helm: Run):
+def test_lint_has_nothing_to_say(program: str, helm: Run) -> None:
     linted = helm(program, "lint", "--strict", str(CHART))
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
-def test_both_helms_render_the_same_objects(template: Run):
+def test_both_helms_render_the_same_objects(template: Run) -> None:
     def objects(program: str) -> list[object]:
         made = template(program, *MONITORING, "--set", "replicas=2")
         return sorted(filter(None, yaml.load_all(made.stdout, yaml.CSafeLoader)), key=str)
@@ -87,7 +87,7 @@ def test_both_helms_render_the_same_objects(template: Run):
 )
 def test_a_wrong_value_is_refused_by_its_name(
     program: str, setting: str, words: str, template: Run
-):
+) -> None:
     made = template(program, "--set", setting)
     assert made.returncode != 0
     assert words in made.stderr
@@ -95,13 +95,13 @@ def test_a_wrong_value_is_refused_by_its_name(
 
 def test_cluster_scope_with_a_list_of_namespaces_says_which_of_the_two_to_drop(
     program: str, template: Run
-):
+) -> None:
     made = template(program, "--set", "scope=Cluster,watchNamespaces={a}")
     assert made.returncode != 0
     assert "leave watchNamespaces empty" in made.stderr
 
 
-def test_a_foreign_service_account_must_be_named(program: str, template: Run):
+def test_a_foreign_service_account_must_be_named(program: str, template: Run) -> None:
     made = template(program, "--set", "serviceAccount.create=false")
     assert made.returncode != 0
     assert "serviceAccount.name must name the account" in made.stderr

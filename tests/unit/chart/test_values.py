@@ -32,7 +32,7 @@ def objects(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[
             yield from objects(part, f"{path}.{name}".lstrip("."))
 
 
-def test_the_table_of_the_readme_is_that_of_the_values():
+def test_the_table_of_the_readme_is_that_of_the_values() -> None:
     found = {
         path: (json.loads(default), words)
         for path, default, words in TABLE.findall((CHART / "README.md").read_text())
@@ -40,12 +40,12 @@ def test_the_table_of_the_readme_is_that_of_the_values():
     assert found == {path: (default, words) for path, default, words in leaves(VALUES, SCHEMA)}
 
 
-def test_every_value_is_described_and_no_other_is_accepted():
+def test_every_value_is_described_and_no_other_is_accepted() -> None:
     assert all(words.endswith(".") for _, _, words in leaves(VALUES, SCHEMA))
     assert [path for path, part in objects(SCHEMA) if part["additionalProperties"]] == []
 
 
-def test_every_name_of_the_schema_has_a_default():
+def test_every_name_of_the_schema_has_a_default() -> None:
     def names(value: Any, schema: dict[str, Any]) -> None:
         for name, part in schema.get("properties", {}).items():
             if name != "global":

@@ -69,7 +69,11 @@ def test_with_the_servers_time_neither_a_deadline_nor_a_wait_moves() -> None:
     again = seen(done("prepare"), failed("train", 1), failed("train", 2, finished=NOW))
     limited, patient = job(activeDeadlineSeconds=1800), job(backoffLimit=3)
     for off in (timedelta(hours=1), -timedelta(hours=1)):
-        clock = ServerClock(lambda off=off: NOW + timedelta(seconds=20) + off)
+
+        def own(off: timedelta = off) -> datetime:
+            return NOW + timedelta(seconds=20) + off
+
+        clock = ServerClock(own)
         wrong = clock.now()
         clock.hear(format_datetime(NOW + timedelta(seconds=20), usegmt=True))
         assert decide(limited, going, clock.now()).status.phase == "Training"

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from oikyo.api.jobstatus import Progress
-from oikyo.api.stages import StageProgress
+from oikyo.api.jobstatus import FineTuneJobStatus, Progress
+from oikyo.api.meta import Condition
+from oikyo.api.stages import PrepareSpec, StageProgress
 from oikyo.api.tasks import main_metric
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
-from oikyo.controller.observed import Claim, Mounts
+from oikyo.controller.observed import Claim, Mounts, StageRun
 from oikyo.controller.policies import attempts
 from scenes import NOW, World, done, failed, job, pending, running, seen, version
 
 
-def condition(status, kind):
+def condition(status: FineTuneJobStatus, kind: str) -> Condition:
     found = find(status.conditions, kind)
     assert found is not None
     return found
@@ -33,7 +35,7 @@ def test_attempts_that_got_further_cost_no_budget_and_those_that_did_not_do() ->
     assert ended.status.phase == "Failed"
 
 
-def test_a_new_job_gets_a_claim_and_the_prepare_stage_and_all_conditions():
+def test_a_new_job_gets_a_claim_and_the_prepare_stage_and_all_conditions() -> None:
     decision = decide(job(), seen(workspace=None), NOW)
     assert decision.children.claim.name == "tickets-workspace"
     assert [plan.key for plan in decision.children.stages] == [("prepare", 1)]
@@ -50,8 +52,9 @@ def test_a_new_job_gets_a_claim_and_the_prepare_stage_and_all_conditions():
     assert "Ready" not in {c.type for c in decision.status.conditions}
 
 
-def test_the_paths_of_the_prepare_stage_are_the_mounts_of_the_claims():
+def test_the_paths_of_the_prepare_stage_are_the_mounts_of_the_claims() -> None:
     plan = decide(job(), seen(), NOW).children.stages[0]
+    assert isinstance(plan.spec, PrepareSpec)
     assert plan.spec.model.path == "/mnt/claims/models/minilm"
     assert plan.spec.sources[0].path == "/mnt/claims/datasets/tickets.jsonl"
 
@@ -67,16 +70,18 @@ def test_the_paths_of_the_prepare_stage_are_the_mounts_of_the_claims():
     ],
     ids=["nothing yet", "data is being read", "data is ready", "third attempt runs", "trained"],
 )
-def test_the_first_stage_without_a_result_must_run(runs, stage):
+def test_the_first_stage_without_a_result_must_run(
+    runs: tuple[StageRun, ...], stage: tuple[str, int]
+) -> None:
     assert [p.key for p in decide(job(), seen(*runs), NOW).children.stages] == [stage]
 
 
-def test_a_stage_whose_last_words_are_lost_says_them_again_in_the_next_attempt():
+def test_a_stage_whose_last_words_are_lost_says_them_again_in_the_next_attempt() -> None:
     decision = decide(job(), seen(done("prepare", words=False)), NOW)
     assert [plan.key for plan in decision.children.stages] == [("prepare", 2)]
 
 
-def test_refused_input_fails_the_job_at_once_with_file_line_and_next_step():
+def test_refused_input_fails_the_job_at_once_with_file_line_and_next_step() -> None:
     decision = decide(job(), seen(failed("prepare", kind="Refused", reason="InvalidData")), NOW)
     assert decision.status.phase == "Failed"
     assert decision.children.stages == ()
@@ -85,7 +90,7 @@ def test_refused_input_fails_the_job_at_once_with_file_line_and_next_step():
     assert decision.events[-1].message.endswith("Next: mend it")
 
 
-def test_a_crash_is_tried_again_at_once_then_ever_later_until_the_budget_is_spent():
+def test_a_crash_is_tried_again_at_once_then_ever_later_until_the_budget_is_spent() -> None:
     made = job(backoffLimit=2)
     first = decide(made, seen(done("prepare"), failed("train", 1)), NOW)
     assert [p.key for p in first.children.stages] == [("train", 2)]
@@ -101,14 +106,14 @@ def test_a_crash_is_tried_again_at_once_then_ever_later_until_the_budget_is_spen
     assert third.status.failures == 3
 
 
-def test_a_lost_node_costs_no_budget():
+def test_a_lost_node_costs_no_budget() -> None:
     runs = [failed("train", n, reason="NodeLost") for n in range(1, 9)]
     decision = decide(job(backoffLimit=0), seen(done("prepare"), *runs), NOW)
     assert [p.key for p in decision.children.stages] == [("train", 9)]
     assert decision.status.failures == 0
 
 
-def test_a_refusal_of_any_worker_ends_the_job():
+def test_a_refusal_of_any_worker_ends_the_job() -> None:
     refused = failed("train", kind="Refused", message="the data has one class").workers[0]
     run = replace(failed("train"), workers=(failed("train").workers[0], replace(refused, rank=1)))
     decision = decide(job(), seen(done("prepare"), run), NOW)
@@ -116,7 +121,7 @@ def test_a_refusal_of_any_worker_ends_the_job():
     assert decision.status.diagnosis.cause == "the data has one class"
 
 
-def test_out_of_memory_is_named_with_what_to_change():
+def test_out_of_memory_is_named_with_what_to_change() -> None:
     runs = [failed("train", n, reason="OOMKilled", code=137) for n in (1, 2)]
     decision = decide(job(backoffLimit=1), seen(done("prepare"), *runs), NOW)
     assert "OOMKilled" in decision.status.diagnosis.cause
@@ -126,7 +131,7 @@ def test_out_of_memory_is_named_with_what_to_change():
 @pytest.mark.parametrize(
     "reason", ["ImagePullBackOff", "Unschedulable", "CreateContainerConfigError"]
 )
-def test_a_pod_that_cannot_start_stalls_the_job_and_spends_no_budget(reason):
+def test_a_pod_that_cannot_start_stalls_the_job_and_spends_no_budget(reason: str) -> None:
     decision = decide(job(), seen(pending("prepare", reason, "the platform's words")), NOW)
     assert condition(decision.status, "Stalled").status == "True"
     assert "the platform's words" in decision.status.diagnosis.evidence
@@ -134,7 +139,7 @@ def test_a_pod_that_cannot_start_stalls_the_job_and_spends_no_budget(reason):
     assert [p.key for p in decision.children.stages] == [("prepare", 1)]
 
 
-def test_suspending_stops_every_stage_and_going_on_takes_a_new_attempt_number():
+def test_suspending_stops_every_stage_and_going_on_takes_a_new_attempt_number() -> None:
     world = World(job())
     world.settle()
     world.replace_active(running("prepare"))
@@ -151,7 +156,7 @@ def test_suspending_stops_every_stage_and_going_on_takes_a_new_attempt_number():
     assert (world.active().stage, world.active().attempt) == ("prepare", 2)
 
 
-def test_an_accepted_version_is_served_when_a_deployment_is_wanted():
+def test_an_accepted_version_is_served_when_a_deployment_is_wanted() -> None:
     made = job(deployment={"replicas": {"min": 1, "max": 3}})
     runs = (done("prepare"), done("train"), done("evaluate"))
     record = decide(made, seen(*runs), NOW).children.version
@@ -160,7 +165,7 @@ def test_an_accepted_version_is_served_when_a_deployment_is_wanted():
     assert after.children.endpoint.spec.replicas.max == 3
 
 
-def test_a_rejected_version_gets_no_traffic_and_the_job_says_so():
+def test_a_rejected_version_gets_no_traffic_and_the_job_says_so() -> None:
     made = job(deployment={})
     runs = (done("prepare"), done("train"), done("evaluate", accepted=False))
     assert decide(made, seen(*runs), NOW).children.version.spec.verdict == "Rejected"
@@ -187,20 +192,24 @@ def test_a_rejected_version_gets_no_traffic_and_the_job_says_so():
     ],
     ids=["a file of the laptop on a cluster", "two nodes on a volume of one"],
 )
-def test_a_spec_that_cannot_work_here_is_refused_before_any_pod(spec, fields, words):
+def test_a_spec_that_cannot_work_here_is_refused_before_any_pod(
+    spec: dict[str, Any], fields: dict[str, Any], words: str
+) -> None:
     decision = decide(job(**spec), seen(**fields), NOW)
     assert words in decision.status.diagnosis.cause
     assert decision.children.stages == ()
     assert decision.status.phase == "Failed"
 
 
-def test_a_file_of_the_laptop_is_read_against_the_folder_of_the_manifest():
+def test_a_file_of_the_laptop_is_read_against_the_folder_of_the_manifest() -> None:
     made = job(data={"sources": [{"uri": "file://x.csv"}]})
     decision = decide(made, seen(mounts=Mounts(files="/home/ann"), desktop=True), NOW)
-    assert decision.children.stages[0].spec.sources[0].path == "/home/ann/x.csv"
+    told = decision.children.stages[0].spec
+    assert isinstance(told, PrepareSpec)
+    assert told.sources[0].path == "/home/ann/x.csv"
 
 
-def test_a_claim_that_does_not_exist_is_waited_for_and_named():
+def test_a_claim_that_does_not_exist_is_waited_for_and_named() -> None:
     decision = decide(job(storage={"claimName": "disk"}), seen(workspace=None), NOW)
     assert "PersistentVolumeClaim disk does not exist" in decision.status.diagnosis.cause
     assert decision.children.stages == ()
@@ -208,14 +217,14 @@ def test_a_claim_that_does_not_exist_is_waited_for_and_named():
     assert decision.wake_after is not None
 
 
-def test_a_job_past_its_deadline_is_failed_and_its_pods_stopped():
+def test_a_job_past_its_deadline_is_failed_and_its_pods_stopped() -> None:
     made = job(activeDeadlineSeconds=60)
     late = decide(made, seen(running("prepare")), NOW + timedelta(seconds=61))
     assert condition(late.status, "Succeeded").reason == "DeadlineExceeded"
     assert late.children.stages == ()
 
 
-def test_a_finished_job_is_deleted_when_its_time_to_live_is_over():
+def test_a_finished_job_is_deleted_when_its_time_to_live_is_over() -> None:
     world = World(job(ttlSecondsAfterFinished=100))
     world.seen = seen(failed("prepare", kind="Refused"))
     world.settle()
@@ -223,7 +232,7 @@ def test_a_finished_job_is_deleted_when_its_time_to_live_is_over():
     assert decide(world.job, world.seen, NOW + timedelta(seconds=100)).delete
 
 
-def test_the_same_status_comes_back_after_it_was_wiped():
+def test_the_same_status_comes_back_after_it_was_wiped() -> None:
     world = World(job(deployment={}))
     world.seen = seen(done("prepare"), done("train"), done("evaluate"))
     world.settle()
@@ -234,7 +243,7 @@ def test_the_same_status_comes_back_after_it_was_wiped():
     assert again.job.status == world.job.status
 
 
-def test_a_failed_attempt_is_told_with_what_was_lost_and_stays_told():
+def test_a_failed_attempt_is_told_with_what_was_lost_and_stays_told() -> None:
     going = job().model_copy(
         update={
             "status": job().status.model_copy(
@@ -256,7 +265,7 @@ def test_a_failed_attempt_is_told_with_what_was_lost_and_stays_told():
     assert next(stage.message for stage in again.stages if stage.name == "train") == told
 
 
-def test_a_loss_is_told_in_seconds_too_where_the_pace_is_known():
+def test_a_loss_is_told_in_seconds_too_where_the_pace_is_known() -> None:
     progress = Progress(stage="train", step=27, total_steps=90, estimated_remaining_seconds=126)
     going = job(job().status.model_copy(update={"progress": progress}))
     killed = failed("train", code=137, reason="Error", checkpoint=20)
@@ -267,19 +276,19 @@ def test_a_loss_is_told_in_seconds_too_where_the_pace_is_known():
     )
 
 
-def test_the_score_of_learned_preferences_is_their_margin():
+def test_the_score_of_learned_preferences_is_their_margin() -> None:
     assert main_metric("TextGeneration", "DPO") == "preference_margin"
     assert main_metric("TextGeneration", "Supervised") == "loss"
     assert main_metric("TextClassification", "Supervised") == "f1_macro"
 
 
-def noticed(reason: str, sentence: str):
+def noticed(reason: str, sentence: str) -> StageRun:
     """A training that is running and says something of itself."""
     told = StageProgress(stage="train", notice_reason=reason, notice=sentence)
     return replace(running("train"), progress=told)
 
 
-def test_what_a_training_notices_is_in_the_condition_and_told_once():
+def test_what_a_training_notices_is_in_the_condition_and_told_once() -> None:
     words = "over-fitting since step 40: the validation loss rose from 0.5 to 0.6"
     first = decide(job(), seen(done("prepare"), noticed("OverFitting", words)), NOW)
     trained = condition(first.status, "Trained")
@@ -296,7 +305,7 @@ def test_what_a_training_notices_is_in_the_condition_and_told_once():
     assert condition(unknown.status, "Trained").message == words
 
 
-def test_every_rollback_is_an_event():
+def test_every_rollback_is_an_event() -> None:
     first = decide(job(), seen(done("prepare"), noticed("RolledBack", "1 of at most 3")), NOW)
     again = seen(done("prepare"), noticed("RolledBack", "2 of at most 3"))
     second = decide(job(status=first.status), again, NOW)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oikyo.api.jobstatus import FineTuneJobStatus
+from oikyo.api.stages import Stage
 from oikyo.controller.decide import decide, finished
 from scenes import NOW, World, done, failed, job, pending, running
 
@@ -42,7 +44,7 @@ def happen(world: World, what: str) -> None:
     elif what == "wipe status":
         world.job = world.job.model_copy(update={"status": FineTuneJobStatus()})
     elif run is not None:
-        stage, attempt = run.stage, run.attempt
+        stage, attempt = cast("Stage", run.stage), run.attempt
         outcome = {
             "runs": lambda: running(stage, attempt),
             "succeeds": lambda: done(stage, attempt),
@@ -106,9 +108,10 @@ def test_the_straight_road_tells_its_story_in_few_writes() -> None:
     while world.settle().status.phase not in TERMINAL:
         run = world.active()
         assert run is not None
-        world.replace_active(running(run.stage, run.attempt))
+        stage = cast("Stage", run.stage)
+        world.replace_active(running(stage, run.attempt))
         world.settle()
-        world.replace_active(done(run.stage, run.attempt))
+        world.replace_active(done(stage, run.attempt))
     assert world.phases == [
         "Preparing",
         "Training",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.stages import StageProgress
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
@@ -21,13 +23,13 @@ LATER = NOW + timedelta(seconds=121)
 NODES = "0/3 nodes are available: 3 Insufficient cpu."
 
 
-def elastic(nodes: int = 4, least: int | None = 1, **training):
+def elastic(nodes: int = 4, least: int | None = 1, **training: Any) -> FineTuneJob:
     shared = {"accessMode": "ReadWriteMany", "size": "1Gi"}
     told = {} if least is None else {"minNodes": least}
     return job(training={"nodes": nodes, **told, **training}, storage=shared)
 
 
-def partly(placed: int, nodes: int, attempt: int = 1, **fields) -> StageRun:
+def partly(placed: int, nodes: int, attempt: int = 1, **fields: Any) -> StageRun:
     """A gang of which so many pods run and wait for the others, which no node takes."""
     name = f"tickets-train-{attempt}"
     there = [Worker(f"{name}-{n}", n, "Running", node=f"node-{n}") for n in range(placed)]
@@ -35,7 +37,7 @@ def partly(placed: int, nodes: int, attempt: int = 1, **fields) -> StageRun:
         Worker(f"{name}-{n}", n, "Pending", reason="Unschedulable", message=NODES)
         for n in range(placed, nodes)
     ]
-    state = "Running" if placed else "Pending"
+    state: Literal["Running", "Pending"] = "Running" if placed else "Pending"
     return StageRun("train", attempt, state, (*there, *absent), started=NOW, nodes=nodes, **fields)
 
 
@@ -56,8 +58,8 @@ def partly(placed: int, nodes: int, attempt: int = 1, **fields) -> StageRun:
     ],
 )
 def test_the_next_attempt_has_as_many_pods_as_can_run_and_share_the_batch(
-    training, placed, expected
-):
+    training: dict[str, Any], placed: int, expected: int | None
+) -> None:
     made = elastic(**training)
     run = partly(placed, made.spec.training.nodes)
     assert gang.fewer(made, run) == expected
@@ -67,12 +69,12 @@ def test_the_next_attempt_has_as_many_pods_as_can_run_and_share_the_batch(
     assert (plan.key, plan.nodes) == (wanted, expected or made.spec.training.nodes)
 
 
-def test_nobody_is_given_up_before_the_deadline():
+def test_nobody_is_given_up_before_the_deadline() -> None:
     early = decide(elastic(), seen(done("prepare"), partly(2, 4)), LATER - timedelta(seconds=2))
     assert [plan.key for plan in early.children.stages] == [("train", 1)]
 
 
-def test_a_pod_that_pulls_its_image_has_a_place_and_one_that_cannot_has_none():
+def test_a_pod_that_pulls_its_image_has_a_place_and_one_that_cannot_has_none() -> None:
     made, run = elastic(2), partly(1, 2)
     pulling = replace(run.workers[1], reason="", node="node-1")
     assert gang.fewer(made, replace(run, workers=(run.workers[0], pulling))) == 1
@@ -80,7 +82,7 @@ def test_a_pod_that_pulls_its_image_has_a_place_and_one_that_cannot_has_none():
     assert gang.fewer(made, replace(run, workers=broken)) is None
 
 
-def test_the_status_says_since_when_and_why_it_trains_on_fewer_nodes_and_an_event_tells_it_once():
+def test_fewer_nodes_are_told_with_since_when_and_why_and_by_one_event() -> None:
     made, old = elastic(2), partly(1, 2)
     new = StageRun("train", 2, "Running", (Worker("a", 0, "Running"),), started=LATER, nodes=1)
     first = decide(made, seen(done("prepare"), old, new), LATER)
@@ -99,13 +101,13 @@ def test_the_status_says_since_when_and_why_it_trains_on_fewer_nodes_and_an_even
     assert next(s for s in again.status.stages if s.name == "train").nodes == 1
 
 
-def test_the_attempt_after_a_small_one_is_tried_with_all_nodes_again():
+def test_the_attempt_after_a_small_one_is_tried_with_all_nodes_again() -> None:
     lost = replace(failed("train", 2, reason="NodeLost"), nodes=1)
     (plan,) = decide(elastic(), seen(done("prepare"), lost), LATER).children.stages
     assert (plan.key, plan.nodes) == (("train", 3), 4)
 
 
-def test_a_deadline_fails_the_job_and_names_who_is_missing_and_why():
+def test_a_deadline_fails_the_job_and_names_who_is_missing_and_why() -> None:
     made = elastic(3, least=None, startDeadlineSeconds=60)
     run = partly(1, 3)
     quota = replace(run, workers=run.workers[:2], warning="FailedCreate: exceeded quota: pods=2")
@@ -120,7 +122,7 @@ def test_a_deadline_fails_the_job_and_names_who_is_missing_and_why():
     assert "kubectl describe pod tickets-train-1-1" in decision.status.diagnosis.next_step
 
 
-def test_while_it_waits_the_diagnosis_names_every_pod_that_cannot_start():
+def test_while_it_waits_the_diagnosis_names_every_pod_that_cannot_start() -> None:
     run = partly(1, 3)
     decision = decide(elastic(3, least=None), seen(done("prepare"), run), NOW)
     told = decision.status.diagnosis
@@ -128,7 +130,7 @@ def test_while_it_waits_the_diagnosis_names_every_pod_that_cannot_start():
     assert told.evidence == f"pod tickets-train-1-1: {NODES}; pod tickets-train-1-2: {NODES}"
 
 
-def test_a_whole_gang_that_says_nothing_is_told_of_with_the_ports():
+def test_a_whole_gang_that_says_nothing_is_told_of_with_the_ports() -> None:
     made, run = elastic(2, least=None), partly(2, 2)
     workers = tuple(replace(w, started=NOW, log=f"kubectl logs {w.name}") for w in run.workers)
     whole = replace(run, workers=workers)
@@ -147,13 +149,13 @@ def test_a_whole_gang_that_says_nothing_is_told_of_with_the_ports():
         assert gang.silent(other, moment) == ""
 
 
-def test_time_in_a_queue_does_not_count():
+def test_time_in_a_queue_does_not_count() -> None:
     made = elastic(2, startDeadlineSeconds=60)
     held = partly(0, 2, suspended=True)
     assert not gang.late(made, held, NOW + timedelta(days=1))
 
 
-def test_a_batch_that_the_fewest_nodes_cannot_share_is_refused_with_numbers():
+def test_a_batch_that_the_fewest_nodes_cannot_share_is_refused_with_numbers() -> None:
     decision = decide(elastic(4, 3), seen(workspace=None), NOW)
     assert decision.status.diagnosis.cause == (
         "training.minNodes is 3, and 3 processes do not divide batchSize 32"
@@ -168,7 +170,9 @@ def test_a_batch_that_the_fewest_nodes_cannot_share_is_refused_with_numbers():
     st.sampled_from((12, 24, 32, 60)),
     st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=6),
 )
-def test_no_gang_is_smaller_than_minnodes_or_changes_the_batch(nodes, least, batch, road):
+def test_no_gang_is_smaller_than_minnodes_or_changes_the_batch(
+    nodes: int, least: int, batch: int, road: list[tuple[int, bool]]
+) -> None:
     made = elastic(nodes, min(least, nodes), batchSize=batch)
     if gang.refusal(made) is not None or not gang.divides(made, nodes):
         return

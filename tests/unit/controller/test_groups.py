@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import scenes
+from oikyo.api.finetunejob import FineTuneJob
 from oikyo.controller import manifests
 from oikyo.controller.apply import Hands
 from oikyo.controller.cache import Cache, Key
@@ -18,7 +19,7 @@ from oikyo.controller.features import FRESH_SECONDS, Features
 from oikyo.controller.kinds import JOBS, POD_GROUPS, PODS, VOLCANO_GROUPS, Kind, Object
 from oikyo.controller.manifests import Manifest, Settings
 from oikyo.controller.observe import observe
-from oikyo.controller.observed import Children, StagePlan, StageRun, Worker
+from oikyo.controller.observed import Children, GroupApi, StagePlan, StageRun, Worker
 from oikyo.controller.podgroups import PodGroups
 from oikyo.controller.policies import gang, groups
 from oikyo.controller.resolve import train_spec
@@ -28,13 +29,13 @@ SHARED = {"accessMode": "ReadWriteMany"}
 KEY = Key("FineTuneJob", "default", "tickets")
 
 
-def several(nodes: int = 2, least: int | None = None, **scheduling: Any):
+def several(nodes: int = 2, least: int | None = None, **scheduling: Any) -> FineTuneJob:
     training = {"nodes": nodes} | ({} if least is None else {"minNodes": least})
     return scenes.job(training=training, storage=SHARED, scheduling=scheduling)
 
 
-def plan(job: Any, nodes: int, group: Any) -> StagePlan:
-    return StagePlan(train_spec(job, scenes.result("prepare"), 1), nodes, 1, group)
+def plan(job: FineTuneJob, nodes: int, group: GroupApi | None) -> StagePlan:
+    return StagePlan(train_spec(job, scenes.PREPARED, 1), nodes, 1, group)
 
 
 @pytest.mark.parametrize(
@@ -51,13 +52,17 @@ def plan(job: Any, nodes: int, group: Any) -> StagePlan:
         ({"schedulerName": "volcano"}, {"Kubernetes"}, 2, None),
     ],
 )
-def test_one_gate_at_a_time(scheduling, served, nodes, expected):
+def test_one_gate_at_a_time(
+    scheduling: dict[str, Any], served: set[str], nodes: int, expected: str | None
+) -> None:
     seen = scenes.seen(groups=frozenset(served))
     assert groups.choice(several(**scheduling), seen, None, nodes) == expected
 
 
 @pytest.mark.parametrize("made_with", [None, "Kubernetes"])
-def test_an_attempt_keeps_the_group_that_its_pods_were_made_with(made_with):
+def test_an_attempt_keeps_the_group_that_its_pods_were_made_with(
+    made_with: GroupApi | None,
+) -> None:
     served = frozenset({"Kubernetes"} if made_with is None else ())
     run = StageRun("train", 1, "Pending", nodes=2, group=made_with)
     seen = scenes.seen(scenes.done("prepare"), run, groups=served)
@@ -65,7 +70,7 @@ def test_an_attempt_keeps_the_group_that_its_pods_were_made_with(made_with):
     assert kept.group == made_with
 
 
-def test_a_group_is_made_before_the_job_whose_pods_name_it_and_of_their_priority():
+def test_a_group_is_made_before_the_job_whose_pods_name_it_and_of_their_priority() -> None:
     job = several(priorityClassName="high")
     service, group, made = manifests.stage(job, plan(job, 2, "Kubernetes"), IMAGES)
     assert (group["apiVersion"], group["kind"]) == ("scheduling.k8s.io/v1beta1", "PodGroup")
@@ -80,7 +85,7 @@ def test_a_group_is_made_before_the_job_whose_pods_name_it_and_of_their_priority
     assert pod["priorityClassName"] == "high"
 
 
-def test_volcano_is_told_by_annotation_and_has_the_queue():
+def test_volcano_is_told_by_annotation_and_has_the_queue() -> None:
     job = several(schedulerName="volcano", queueName="team-a", priorityClassName="high")
     _, group, made = manifests.stage(job, plan(job, 2, "Volcano"), IMAGES)
     assert group["apiVersion"] == "scheduling.volcano.sh/v1beta1"
@@ -93,7 +98,7 @@ def test_volcano_is_told_by_annotation_and_has_the_queue():
     assert "kueue.x-k8s.io/queue-name" not in made["metadata"]["labels"]
 
 
-def test_without_a_group_nothing_speaks_of_one():
+def test_without_a_group_nothing_speaks_of_one() -> None:
     job = several()
     kinds = [made["kind"] for made in manifests.stage(job, plan(job, 2, None), IMAGES)]
     made = manifests.stage(job, plan(job, 2, None), IMAGES)[-1]["spec"]["template"]
@@ -103,11 +108,13 @@ def test_without_a_group_nothing_speaks_of_one():
 
 
 @pytest.mark.parametrize(("nodes", "least", "expected"), [(4, None, 4), (4, 2, 2), (3, 2, 2)])
-def test_an_elastic_gang_needs_no_more_than_it_can_go_on_with(nodes, least, expected):
+def test_an_elastic_gang_needs_no_more_than_it_can_go_on_with(
+    nodes: int, least: int | None, expected: int
+) -> None:
     assert groups.least(several(4, least), nodes) == expected
 
 
-def test_volcano_that_is_not_there_is_told_before_a_job_waits_for_ever():
+def test_volcano_that_is_not_there_is_told_before_a_job_waits_for_ever() -> None:
     job = several(schedulerName="volcano")
     decision = decide(job, scenes.seen(), scenes.NOW)
     assert decision.children.stages == ()
@@ -119,7 +126,7 @@ def test_volcano_that_is_not_there_is_told_before_a_job_waits_for_ever():
     assert [p.key for p in decide(job, running, scenes.NOW).children.stages] == [("prepare", 1)]
 
 
-def test_the_words_about_a_group_are_told_once():
+def test_the_words_about_a_group_are_told_once() -> None:
     waits = Worker("a", 0, "Pending", reason="Unschedulable", message="minCount (2): 1 remaining")
     run = StageRun(
         "train", 1, "Pending", (waits,), unplaced="Unschedulable: minCount (2): 1 remaining"
@@ -205,7 +212,9 @@ def cached(cache: Cache, kind: Kind = POD_GROUPS) -> Object | None:
         (VOLCANO_GROUPS, ("Scheduled", "True", "tasks in gang are ready"), False),
     ],
 )
-async def test_what_the_scheduler_says_of_a_group_is_seen(kind, condition, told):
+async def test_what_the_scheduler_says_of_a_group_is_seen(
+    kind: Kind, condition: tuple[str, str, str], told: bool
+) -> None:
     words = dict(zip(("type", "status", "reason"), condition, strict=True), message="no room")
     cache = known((JOBS, stage_job(kind)))
     await PodGroups(Server((kind, pod_group(**words))), cache).look(several())  # type: ignore[arg-type]
@@ -218,7 +227,7 @@ async def test_what_the_scheduler_says_of_a_group_is_seen(kind, condition, told)
     assert run.unplaced == (f"{condition[2]}: no room" if told else "")
 
 
-async def test_a_group_is_asked_for_while_pods_wait_and_not_once_they_have_a_place():
+async def test_a_group_is_asked_for_while_pods_wait_and_not_once_they_have_a_place() -> None:
     server, cache = Server((POD_GROUPS, pod_group())), known((JOBS, stage_job()), (PODS, pod()))
     seen = PodGroups(server, cache)  # type: ignore[arg-type]
     await seen.look(several())
@@ -231,13 +240,13 @@ async def test_a_group_is_asked_for_while_pods_wait_and_not_once_they_have_a_pla
     assert cached(cache) is not None
 
 
-async def test_a_group_that_is_gone_is_forgotten_so_that_it_is_made_again():
+async def test_a_group_that_is_gone_is_forgotten_so_that_it_is_made_again() -> None:
     cache = known((JOBS, stage_job()), (POD_GROUPS, pod_group()))
     await PodGroups(Server(), cache).look(several())  # type: ignore[arg-type]
     assert cached(cache) is None
 
 
-async def test_the_group_of_an_earlier_job_of_the_same_name_is_not_this_ones():
+async def test_the_group_of_an_earlier_job_of_the_same_name_is_not_this_ones() -> None:
     cache = known((POD_GROUPS, pod_group(owner="earlier")))
     seen = PodGroups(Server(), cache)  # type: ignore[arg-type]
     await seen.look(several())
@@ -247,7 +256,7 @@ async def test_the_group_of_an_earlier_job_of_the_same_name_is_not_this_ones():
     assert cached(cache) is None
 
 
-async def test_a_group_goes_before_its_job_and_an_attempt_that_stays_keeps_it():
+async def test_a_group_goes_before_its_job_and_an_attempt_that_stays_keeps_it() -> None:
     item, group = stage_job(), pod_group()
     cache, server = (
         known((JOBS, item), (POD_GROUPS, group)),
@@ -262,7 +271,7 @@ async def test_a_group_goes_before_its_job_and_an_attempt_that_stays_keeps_it():
     assert server.deleted == ["PodGroup tickets-train-1", "Job tickets-train-1"]
 
 
-async def test_a_resource_is_asked_for_once_a_minute_and_may_go_again():
+async def test_a_resource_is_asked_for_once_a_minute_and_may_go_again() -> None:
     class Discovery:
         asked = 0
 

@@ -89,7 +89,7 @@ async def test_a_running_stage_shows_its_workers_and_its_progress() -> None:
         assert asked["metadata"]["uid"] == "pod-0"
         return told
 
-    running = {"running": {}}
+    running: Object = {"running": {}}
     items = ((JOBS, stage_job()), (PODS, pod(1, state=running)), (PODS, pod(0, state=running)))
     seen = await observe(scenes.job(), cache(*items), say, "trainer:1")
     (run,) = seen.runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from oikyo.api.finetunejob import FineTuneJob
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
 from oikyo.controller.features import FRESH_SECONDS, Features
@@ -12,7 +13,7 @@ from oikyo.controller.observed import StageRun
 from scenes import NOW, job, seen
 
 
-def queued():
+def queued() -> FineTuneJob:
     return job(scheduling={"queueName": "team-a"})
 
 
@@ -20,7 +21,7 @@ def held(attempt: int = 1) -> StageRun:
     return StageRun("prepare", attempt, "Pending", suspended=True)
 
 
-def test_the_status_says_that_it_waits_in_which_queue_and_an_event_tells_it_once():
+def test_the_status_says_that_it_waits_in_which_queue_and_an_event_tells_it_once() -> None:
     made = queued()
     decision = decide(made, seen(held()), NOW)
     data = find(decision.status.conditions, "DataReady")
@@ -35,26 +36,26 @@ def test_the_status_says_that_it_waits_in_which_queue_and_an_event_tells_it_once
     assert decide(told, seen(held()), NOW + timedelta(hours=9)).events == ()
 
 
-def test_a_warning_about_a_job_that_is_held_back_is_no_trouble():
+def test_a_warning_about_a_job_that_is_held_back_is_no_trouble() -> None:
     warned = replace(held(), warning="FailedCreate: exceeded quota")
     decision = decide(queued(), seen(warned), NOW)
     assert find(decision.status.conditions, "Stalled").status == "False"
 
 
-def test_a_queue_without_kueue_is_told_before_a_job_waits_for_ever():
+def test_a_queue_without_kueue_is_told_before_a_job_waits_for_ever() -> None:
     decision = decide(queued(), seen(queues=False), NOW)
     assert decision.children.stages == ()
     assert "the cluster has no Kueue" in decision.status.diagnosis.cause
     assert find(decision.status.conditions, "Stalled").status == "True"
 
 
-def test_a_running_attempt_is_not_stopped_because_kueue_is_gone_for_a_while():
+def test_a_running_attempt_is_not_stopped_because_kueue_is_gone_for_a_while() -> None:
     run = StageRun("prepare", 1, "Running")
     decision = decide(queued(), seen(run, queues=False), NOW)
     assert [plan.key for plan in decision.children.stages] == [("prepare", 1)]
 
 
-async def test_discovery_is_asked_once_a_minute_until_the_group_is_there():
+async def test_discovery_is_asked_once_a_minute_until_the_group_is_there() -> None:
     class Server:
         asked = 0
 

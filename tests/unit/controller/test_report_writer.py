@@ -52,7 +52,7 @@ def reporter() -> tuple[Reporter, Sink, Clock]:
 
 def status(percent: int, phase: str = "Training") -> FineTuneJobStatus:
     progress = Progress(stage="train", progress_percentage=percent)
-    return FineTuneJobStatus(phase=phase, progress=progress, loss=f"0.{percent}")  # type: ignore[arg-type]
+    return FineTuneJobStatus(phase=phase, progress=progress, loss=f"0.{percent}")
 
 
 async def test_mere_progress_waits_and_a_change_of_phase_does_not() -> None:

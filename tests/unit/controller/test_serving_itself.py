@@ -28,7 +28,7 @@ KEY = Key("FineTuneJob", "default", "tickets")
 def condition(kind: str, status: str) -> Condition:
     return Condition(
         type=kind,
-        status=status,  # type: ignore[arg-type]
+        status=status,
         reason="Because",
         last_transition_time="2026-11-23T12:00:00Z",
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import FineTuneJobStatus, StageStatus
 from oikyo.api.meta import Condition
+from oikyo.api.stages import Stage
 from oikyo.controller import reasons
 from oikyo.desktop.home import Home
 from oikyo.desktop.jobs import admit, save
@@ -24,7 +26,7 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
 
 
-def ended(reason: str, *stages: str, **spec: object) -> FineTuneJob:
+def ended(reason: str, *stages: Stage, **spec: Any) -> FineTuneJob:
     """A job that ended for this reason after these stages had begun."""
     status = "True" if reason == reasons.ACCEPTED else "False"
     condition = Condition(type="Succeeded", status=status, reason=reason, last_transition_time=WHEN)

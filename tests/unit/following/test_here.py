@@ -139,7 +139,7 @@ def test_one_stage_and_one_attempt_can_be_asked_for(
 async def test_followed_logs_go_on_until_the_job_ends(home: Home) -> None:
     Store(home).put(training())
     write_log(home, "train-1", "first", "half a li")
-    place, seen = Here(home), []
+    place, seen = Here(home), list[str]()
 
     async def read() -> None:
         async for piece in place.lines(training(), Wanted(), follow=True):

@@ -40,10 +40,10 @@ def test_only_the_training_split_grows_and_every_row_says_what_it_is(desk: Any) 
     more = desk.prepare(path, run="job-1", augment=Augment(edits=Edits(), per_row=2))
     assert more.dataset_digest != plain.dataset_digest
     for side in ("validation", "test"):
-        own = [
+        given = [
             {k: v for k, v in row.items() if k != "synthetic"} for row in table(desk, more, side)
         ]
-        assert own == table(desk, plain, side)
+        assert given == table(desk, plain, side)
         assert not any(row["synthetic"] for row in table(desk, more, side))
     trained = table(desk, more, "train")
     made = [row for row in trained if row["synthetic"]]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from oikyo.api.data import Fields
+from oikyo.api.tasks import Task
 from oikyo_trainer.data.columns import choose
 from oikyo_trainer.errors import Refused
 
-CLASSIFY = "TextClassification"
-GENERATE = "TextGeneration"
+CLASSIFY: Task = "TextClassification"
+GENERATE: Task = "TextGeneration"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +33,8 @@ GENERATE = "TextGeneration"
         ),
     ],
 )
-def test_the_usual_names_are_found(task: str, present: list[str], names: dict[str, str]) -> None:
-    columns = choose(task, Fields(), present, "rows.csv")  # type: ignore[arg-type]
+def test_the_usual_names_are_found(task: Task, present: list[str], names: dict[str, str]) -> None:
+    columns = choose(task, Fields(), present, "rows.csv")
     assert columns.names == names
     assert all(item.reason for item in columns.resolved())
 

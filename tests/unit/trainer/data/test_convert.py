@@ -17,7 +17,7 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "arrow", "jsonl.gz", "csv.z
 ROUND = settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-LETTERS = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 WORDS = st.text(LETTERS, min_size=1, max_size=30).filter(lambda text: not text.isspace())
 NAMES = st.text(LETTERS, min_size=1, max_size=8).filter(
     lambda name: name == name.strip() and not set(name) & set("\r\n\ufeff")
@@ -40,7 +40,8 @@ def convert(*arguments: object) -> int:
 def there_and_back(folder: Path, given: list[Any], form: str, *shapes: str) -> list[Any]:
     """The rows after a way through the format `form`, or through the shapes, in this order."""
     at = put(folder / "start.jsonl", given)
-    steps = [(f"through.{form}", ()), ("end.jsonl", ())] if not shapes else []
+    steps: list[tuple[str, tuple[str, ...]]] = []
+    steps += [(f"through.{form}", ()), ("end.jsonl", ())] if not shapes else []
     steps += [(f"{n}.{form}", ("--to", shape)) for n, shape in enumerate(shapes)]
     for name, more in steps:
         assert convert(at, folder / name, *more) == EXIT_DONE

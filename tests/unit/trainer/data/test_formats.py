@@ -32,7 +32,7 @@ def files(path: Path, body: bytes | None = None, *, test: bool = False, **more: 
     return data_files(Source.model_validate(given), test=test)
 
 
-def one(path: Path, body: bytes, **more: str) -> DataFile:
+def one(path: Path, body: bytes, **more: Any) -> DataFile:
     (file,) = files(path, body, **more)
     return file
 

@@ -52,7 +52,7 @@ def prepare(desk: Desk, task: Path, general: Path, **more: Any) -> PrepareResult
 
 def rows_of(desk: Desk, digest: str, split: str) -> list[dict[str, Any]]:
     path = desk.workspace / layout.dataset(digest) / f"{split}.parquet"
-    return pq.read_table(path).to_pylist()  # type: ignore[no-any-return]
+    return pq.read_table(path).to_pylist()
 
 
 def test_general_rows_of_another_form_become_a_version_of_their_own(llama: Desk) -> None:

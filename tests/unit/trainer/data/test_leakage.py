@@ -425,7 +425,7 @@ def exam(desk: Any) -> tuple[Path, Path]:
     """Rows with items of a benchmark on the lines 3, 10 and 20, and its file."""
     draw = random.Random(9)
     rows = [{"text": " ".join(prose(draw, 30)), "label": "ab"[n % 2]} for n in range(200)]
-    items = [
+    items: list[dict[str, Any]] = [
         {"question": " ".join(prose(draw, 40)), "choices": ["yes", "no"], "id": n} for n in range(9)
     ]
     items += [{"question": "Who wrote it?", "choices": ["yes"], "id": 9}]

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from oikyo.api.clean import PersonalKind
 from oikyo_trainer.data import personal
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -112,7 +113,7 @@ def secret(rng: random.Random) -> str:
     [("Email", email), ("Phone", phone), ("Card", card), ("IBAN", iban), ("Secret", secret)],
 )
 def test_what_was_planted_is_found_and_masked(
-    kind: personal.PersonalKind, make: Callable[[random.Random], str]
+    kind: PersonalKind, make: Callable[[random.Random], str]
 ) -> None:
     rng = random.Random(kind)
     missed = []

@@ -190,9 +190,12 @@ def test_rows_are_compared_first_all_then_now_and_then(monkeypatch: pytest.Monke
     engine = Quick(ours, Gigatoken.from_json(ours.to_str()))
     seen: list[int] = []
     compare = engine.compare
-    monkeypatch.setattr(
-        engine, "compare", lambda rows, tokens: (seen.append(len(rows)), compare(rows, tokens))
-    )
+
+    def watched(rows: Any, tokens: Any) -> None:
+        seen.append(len(rows))
+        compare(rows, tokens)
+
+    monkeypatch.setattr(engine, "compare", watched)
     for _ in range(8):
         engine.encode(rows)
     assert seen == [256, *(1 for _ in range(3))]

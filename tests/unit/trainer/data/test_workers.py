@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -20,7 +21,8 @@ from oikyo_trainer.data.intake import Job, read_block
 from oikyo_trainer.data.keys import Hashed, keys_of, normalise
 from oikyo_trainer.data.piece import Form, Piece
 from oikyo_trainer.data.readers import jsonl
-from oikyo_trainer.data.readers.lines import LONGEST_ROW, LongLine, blocks, lines, of_block
+from oikyo_trainer.data.readers.lines import LongLine, blocks, lines, of_block
+from oikyo_trainer.data.readers.row import LONGEST_ROW
 from oikyo_trainer.data.workers import Workers
 from oikyo_trainer.errors import Retry
 
@@ -100,20 +102,11 @@ def test_a_line_over_the_cap_is_told_as_one_by_both_ways(
     assert (LongLine in map(type, by_lines)) == (extra > (1 if end else 0))
 
 
-class _Dribble:
+class _Dribble(io.BytesIO):
     """A file that gives three bytes at a time."""
 
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    def read(self, count: int) -> bytes:
-        given, self._body = self._body[:3], self._body[3:]
-        return given
-
-    def readline(self, count: int) -> bytes:
-        end = self._body.find(b"\n") + 1 or len(self._body)
-        given, self._body = self._body[:end], self._body[end:]
-        return given
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(3)
 
 
 TEXTS = st.text(" ab\t\n\x1c\x7f\u00e9e\u0301\u00a0\u2028", min_size=1, max_size=6)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oikyo.api.evaluation import Gate
-from oikyo.api.tasks import LOWER_IS_BETTER, main_metric
+from oikyo.api.tasks import LOWER_IS_BETTER, Task, main_metric
 from oikyo_trainer.evaluation.gates import accepted, judge
 
 METRICS = st.sampled_from(["accuracy", "f1_macro", "loss", "perplexity", "bleu", "rouge_l"])
@@ -39,7 +39,7 @@ def test_a_gate_says_its_rule_value_and_threshold(gate: Gate, value: float, pass
 
 
 @pytest.mark.parametrize("task", ["TextClassification", "TextGeneration"])
-def test_without_gates_the_main_metric_must_beat_the_base(task: str) -> None:
+def test_without_gates_the_main_metric_must_beat_the_base(task: Task) -> None:
     name = main_metric(task, "Supervised")
     (result,) = judge((), {name: 0.4}, {name: 0.6}, task)
     assert (result.metric, result.rule) == (name, "better than base")

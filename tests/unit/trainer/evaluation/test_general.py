@@ -55,7 +55,7 @@ def test_a_rise_above_the_bound_is_rejected_and_one_within_it_is_not(bench: Benc
     assert not result.accepted
     assert not gate.passed
     bound = f"{rise + 0.01:.4f}"
-    general = spec.training.general.model_copy(update={"max_increase": bound})  # type: ignore[union-attr]
+    general = spec.training.general.model_copy(update={"max_increase": bound})
     training = spec.training.model_copy(update={"general": general})
     wide = evaluate(spec.model_copy(update={"training": training}), bench.context)
     assert wide.accepted

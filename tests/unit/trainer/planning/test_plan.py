@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.planning.activations import layer_bytes
 from oikyo_trainer.planning.choose import HEADROOM, choose, setup_of, smallest_change
@@ -120,9 +121,7 @@ def test_what_a_gpu_leaves_to_its_host_is_not_counted_on_it() -> None:
     assert terms(replace(zero, offload="Parameters"))["weights"] == 0
 
 
-def test_full_training_holds_four_numbers_for_each_weight_and_adapters_hardly_more_than_one() -> (
-    None
-):
+def test_full_training_holds_four_numbers_for_each_weight_and_adapters_about_one() -> None:
     full, lora = terms(Setup("Full", 1, 8)), terms(Setup("LoRA", 1, 8))
     weights = 4 * a_shape().parameters
     assert (full["weights"], full["optimizer state"], full["gradients"]) == (
@@ -192,7 +191,8 @@ def test_a_server_holds_the_weights_and_the_cache_of_its_requests() -> None:
 
 
 def test_a_server_of_an_adapter_holds_the_base_and_the_adapter() -> None:
-    shape, task = a_shape(), "TextGeneration"
+    shape = a_shape()
+    task: Task = "TextGeneration"
     alone = TrainingSpec(method="LoRA", merge=False, lora={"rank": 4})
     merged = TrainingSpec(method="LoRA", lora={"rank": 4})
     one = adapter_bytes(task, alone, shape)

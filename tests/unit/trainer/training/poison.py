@@ -33,4 +33,4 @@ def poisoned(at: int, times: int = 1) -> Callable[..., None]:
 def poison_one() -> None:
     """In a gang one process alone meets a poisoned gradient: all must agree."""
     if os.environ["RANK"] == "1":
-        Accelerator.backward = poisoned(7)  # type: ignore[method-assign]
+        Accelerator.backward = poisoned(7)

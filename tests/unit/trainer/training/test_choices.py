@@ -11,10 +11,10 @@ from oikyo.api import workspace as layout
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.errors import Refused
 from oikyo_trainer.training.callbacks import Rhythm, ranking_at
-from oikyo_trainer.training.checkpoint import read_manifest
 from oikyo_trainer.training.distributed import World
 from oikyo_trainer.training.heads import Head
 from oikyo_trainer.training.history import History
+from oikyo_trainer.training.manifest import read_manifest
 from oikyo_trainer.training.model import dropouts, load_weights, open_base
 from oikyo_trainer.training.trainers import optimizer_name
 from unit.trainer.training.conftest import llama_base
@@ -66,11 +66,11 @@ class _Control:
 
 def test_early_stopping_waits_for_the_chosen_metric_to_rise() -> None:
     rhythm = Rhythm(
-        None,
+        None,  # type: ignore[arg-type]
         World(),
         validates=True,
         patience=2,
-        select_by="f1_macro",  # type: ignore[arg-type]
+        select_by="f1_macro",
     )
     control = _Control()
     rhythm.on_evaluate(None, _State(0.5, 0.7, 0.6), control)

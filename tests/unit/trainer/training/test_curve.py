@@ -38,7 +38,9 @@ FALLING = [1.0, 0.8, 0.6, 0.5, 0.4, 0.3]
     ],
     ids=["over-fitting", "converged", "plateau", "diverging", "still improving"],
 )  # fmt: skip
-def test_a_curve_is_told_in_words(validation, training, kind, words) -> None:
+def test_a_curve_is_told_in_words(
+    validation: list[float], training: list[float], kind: str, words: str
+) -> None:
     reading = read(lines(validation, training))
     assert reading is not None
     assert reading.kind == kind
@@ -54,7 +56,9 @@ def test_a_curve_is_told_in_words(validation, training, kind, words) -> None:
     ],
     ids=["too few validations", "none", "one bad validation is noise"],
 )
-def test_what_is_no_trend_gets_no_alarm(validation, training) -> None:
+def test_what_is_no_trend_gets_no_alarm(
+    validation: list[float], training: list[float] | None
+) -> None:
     reading = read(lines(validation, training))
     assert reading is None or reading.kind == "Converged"
 

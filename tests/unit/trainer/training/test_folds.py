@@ -105,7 +105,7 @@ def test_steps_and_percent_never_fall(lab: Lab, monkeypatch: pytest.MonkeyPatch)
 
     write_dataset(lab.workspace, "seen", "classification", told(classification_rows(112)))
     spec = lab.tokenised(of_data(lab, "TextClassification", "seen", wanted=2))
-    reporter, remembered, seen = Reporter("train", 1, "seen"), [], []
+    reporter, remembered, seen = Reporter("train", 1, "seen"), list[Any](), list[Any]()
     own = reporter.update
 
     def update(**values: Any) -> None:
@@ -125,7 +125,7 @@ def test_steps_and_percent_never_fall(lab: Lab, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.timeout(300)
 def test_a_kill_resumes_in_the_fold_it_was_in(lab: Lab) -> None:
     rows = told(classification_rows(112))
-    every = {"checkpoints": {"every_steps": 2, "keep": 2}}
+    every: dict[str, Any] = {"checkpoints": {"every_steps": 2, "keep": 2}}
     trained(lab, "TextClassification", "whole", rows, HELD, wanted=2, **every)
     write_dataset(lab.workspace, "cut", "classification", rows, validation=HELD)
     stage = lab.workspace / layout.stage("cut", "train")

@@ -45,4 +45,4 @@ def test_fused_kernels_compute_the_same_loss() -> None:
         loss.backward()
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-4)
     gradients = [one.model.embed_tokens.weight.grad for one in (plain, fused)]
-    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-5)
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-5)

@@ -67,7 +67,7 @@ def test_it_computes_what_peft_computes(family: str, bf16: bool) -> None:
     assert any(type(module) is LowRank for module in ours.modules())
     loss, wanted = gradients(theirs, bf16=bf16)
     found_loss, found = gradients(ours, bf16=bf16)
-    near = {"rtol": 5e-2, "atol": 2e-3} if bf16 else {"rtol": 1e-4, "atol": 1e-6}
+    near: dict[str, Any] = {"rtol": 5e-2, "atol": 2e-3} if bf16 else {"rtol": 1e-4, "atol": 1e-6}
     assert found_loss == pytest.approx(loss, rel=1e-3 if bf16 else 1e-5)
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
@@ -133,6 +133,7 @@ def test_dropout_keeps_its_share_and_the_mean() -> None:
     assert (out == 0).float().mean().item() == pytest.approx(0.1, abs=2e-3)
     assert out.mean().item() == pytest.approx(1.0, abs=2e-3)
     out.sum().backward()
+    assert ones.grad is not None
     assert torch.equal(ones.grad, out.detach())
     assert rounded(0.1) == pytest.approx(0.1, abs=1e-5)
     assert torch.equal(layer.eval()(ones), ones)
@@ -165,7 +166,7 @@ def test_gelu_in_one_kernel_gives_the_same_loss_and_gradients(bf16: bool) -> Non
     fuse_gelu(ours)
     loss, wanted = gradients(theirs, bf16=bf16)
     found_loss, found = gradients(ours, bf16=bf16)
-    near = {"rtol": 5e-2, "atol": 2e-3} if bf16 else {"rtol": 1e-4, "atol": 1e-6}
+    near: dict[str, Any] = {"rtol": 5e-2, "atol": 2e-3} if bf16 else {"rtol": 1e-4, "atol": 1e-6}
     assert found_loss == pytest.approx(loss, rel=1e-3 if bf16 else 1e-6)
     for name, gradient in wanted.items():
         torch.testing.assert_close(found[name], gradient, **near)

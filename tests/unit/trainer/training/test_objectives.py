@@ -157,7 +157,8 @@ def test_the_loss_of_a_batch_is_that_of_trls_trainer(lab: Any, tmp_path: Path) -
         )
         sums, _ = answer_log_probabilities(tuned, ours)
         known, _ = answer_log_probabilities(base, ours)
-    found = dpo_loss(*sums.chunk(2), torch.stack(known.chunk(2), dim=1), 0.3)
+    chosen, rejected = sums.chunk(2)
+    found = dpo_loss(chosen, rejected, torch.stack(known.chunk(2), dim=1), 0.3)
     assert found.mean().item() == pytest.approx(expected.item(), abs=1e-5)
 
 

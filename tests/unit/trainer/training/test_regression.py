@@ -13,6 +13,7 @@ import torch
 
 from oikyo.api import workspace as layout
 from oikyo.api.stages import EvaluateSpec, LastWords, PrepareSpec, ServeSpec, Source, TrainSpec
+from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.context import Context
 from oikyo_trainer.data.prepare import prepare
@@ -30,7 +31,7 @@ from oikyo_trainer.training.train import train
 from unit.trainer.training.conftest import WORDS, bert_base
 
 pytestmark = pytest.mark.timeout(240)
-TASK = "TextRegression"
+TASK: Task = "TextRegression"
 MEAN, STEP = 50_000, 1_500
 
 

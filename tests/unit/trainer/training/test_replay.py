@@ -140,7 +140,7 @@ def test_of_the_factors_that_keep_to_the_bound_the_best_for_the_task_is_taken() 
 
 @pytest.mark.slow
 def test_a_killed_training_with_replay_ends_in_the_same_bits(lab: Lab) -> None:
-    more = {"epochs": 2, "general": {"replay": "0.2"}}
+    more: dict[str, Any] = {"epochs": 2, "general": {"replay": "0.2"}}
     whole = lab.train(with_general(lab, "whole", **more))
     spec = with_general(lab, "cut", **more)
     place = lab.workspace / layout.checkpoints("cut")

@@ -36,7 +36,7 @@ def interrupt_at(lab: Any, spec: Any, last: int) -> None:
     """SIGTERM this process as a kubelet would, so that step `last` is the last one."""
     context = lab.context(spec)
     update = context.reporter.update
-    sent = []
+    sent: list[Any] = []
 
     def watch(**values: Any) -> None:
         update(**values)
