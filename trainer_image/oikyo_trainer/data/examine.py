@@ -6,8 +6,9 @@ module. Writes below `staging` alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from . import (
     targets,
     texts,
     times,
+    workers,
 )
 from .checks import check_bad_rows, check_rows, check_split
 from .clean import repeats
@@ -96,12 +98,17 @@ def examine(
     check_rows(intake, rows)
     given_test = np.array([file.test for file in intake.files], dtype=bool)[rows.files]
     read = _Read(spec, intake, told, spool, rows, given_test)
-    kept, seen = _kept(read, staging)
-    kept, sides = _placed(read, kept)
-    kept, sides = leaks.check(spec, intake, told, spool, rows, kept, sides, seen)
-    sides, learning = _lessons(read, kept, sides)
-    _look_into(read, kept, sides)
-    longest = _look_at_texts(read, kept, model, staging)
+    kept = dedup(rows, given_test)
+    repeats.tell_exact(intake, rows, kept, given_test)
+    letters = int(rows.lengths.sum(dtype=np.int64))
+    # Texts are looked at beside the search for rows that resemble each other: it goes on with one CPU at times.
+    with workers.apart(partial(_look_at_texts, read, kept, model, staging), letters) as looked:
+        kept, seen = _unlike(read, kept, staging)
+        kept, sides = _placed(read, kept)
+        kept, sides = leaks.check(spec, intake, told, spool, rows, kept, sides, seen)
+        sides, learning = _lessons(read, kept, sides)
+        _look_into(read, kept, sides)
+        longest = _tell_of_texts(read, kept, looked)
     judged = judge.judge(intake.findings, len(rows))
     told.update(report.of_rows(intake, rows, kept, sides, judged))
     judge.refuse(judged)
@@ -109,14 +116,12 @@ def examine(
     return Examined(spool, rows, kept, sides, judged, longest, learning)
 
 
-def _kept(read: _Read, staging: Path) -> tuple[Kept, Watch | None]:
-    """The rows without exact duplicates and leaks, and near ones where they are looked for.
+def _unlike(read: _Read, kept: Kept, staging: Path) -> tuple[Kept, Watch | None]:
+    """The rows without near-duplicates and near-leaks, where they are looked for.
 
     With what was seen on the way of runs of the sides that judge.
     """
     spec, intake, rows, given_test = read.spec, read.intake, read.rows, read.given_test
-    kept = dedup(rows, given_test)
-    repeats.tell_exact(intake, rows, kept, given_test)
     if spec.duplicates.near == "Ignore":
         return kept, None
     seen = leaks.watch(spec, intake, read.spool, rows, kept, given_test)
@@ -174,18 +179,34 @@ def _look_into(read: _Read, kept: Kept, sides: Sides) -> None:
         read.told["insight"] = job.check(read.intake, read.rows, sides, read.spool)
 
 
-def _look_at_texts(read: _Read, kept: Kept, model: Mapping[str, Path] | None, staging: Path) -> int:
-    """The checks of single texts, and of lengths where there is a model; the longest row's tokens."""
-    faults = texts.Faults(read.intake, read.rows, judge.personal_kinds(read.spec))
-    looks: list[passing.Look] = [faults]
+def _look_at_texts(
+    read: _Read, kept: Kept, model: Mapping[str, Path] | None, staging: Path
+) -> Iterator[tuple[list[texts.Found], int]]:
+    """What single texts show, piece by piece, and their lengths where there is a model.
+
+    With the tokens of the longest row so far.
+    """
+    looks: list[passing.Look] = [
+        texts.Faults(read.intake, read.rows, judge.personal_kinds(read.spec))
+    ]
     measured = None
     if model is not None:
-        schema, scratch = read.spool.schema, staging / "tokenizer"
-        measured = lengths.Lengths(read.intake, read.rows, schema, read.spec, model, scratch)
+        scratch = staging / "tokenizer"
+        measured = lengths.Lengths(read.spool.schema, read.spec, model, scratch)
         looks.append(measured)
-    passing.go_by(read.spool, read.rows, kept.mask, looks)
-    faults.close()
-    return measured.longest if measured else 0
+    for found in passing.go_by(read.spool, read.rows, kept.mask, looks):
+        yield found, measured.longest if measured else 0
+
+
+def _tell_of_texts(read: _Read, kept: Kept, looked: Iterable[tuple[list[texts.Found], int]]) -> int:
+    """Tell what was found of the rows that stay; the longest row's tokens."""
+    longest = 0
+    for found, so_far in looked:
+        longest = max(longest, so_far)
+        for one in found:
+            if kept.mask[one.row]:
+                read.intake.found(one.code, read.rows, one.row, one.message, one.shown)
+    return longest
 
 
 def _spool_in(staging: Path) -> Callable[[Shape], Spool]:

@@ -7,7 +7,7 @@ token so far, and the message says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 from oikyo.api.stages import PrepareSpec
 from oikyo.api.training import Truncation
 
-from .intake import Intake
-from .spool import Index, Mask, Rows
-from .texts import Texts
+from .findings import EXCERPT
+from .spool import Index, Mask
+from .texts import Found, Texts
 from .tokens import WORTH, Counter, open_counter
 
 LONG, CUT_OFF = "long-row", "answer-cut-off"
@@ -83,9 +83,7 @@ class Lengths:
 
     def __init__(
         self,
-        intake: Intake,
-        rows: Rows,
-        schema: Any,  # of their texts; pyarrow is untyped
+        schema: Any,  # of the texts; pyarrow is untyped
         spec: PrepareSpec,
         files: Mapping[str, Path],
         scratch: Path,
@@ -93,7 +91,6 @@ class Lengths:
         """`files` are those of the base model; Refused when its tokenizer cannot be read."""
         chat = any(pa.types.is_list(field.type) for field in schema)
         worth = WORTH if spec.training is None else 0  # the rows become tokens by gigatoken later
-        self._intake, self._rows = intake, rows
         self._counter = open_counter(files, spec.model.uri, scratch, chat=chat, worth=worth)
         truncation = spec.training.truncation if spec.training else "End"
         self._limit = limit_of(spec.max_length, self._counter.context, truncation)
@@ -114,11 +111,14 @@ class Lengths:
             longest = _longest(texts, self._counter, self._limit, overhead, bound)
         return _Seen(piece, texts, overhead, np.flatnonzero(bound > self._limit.tokens), longest)
 
-    def take(self, seen: _Seen) -> None:
+    def take(self, seen: _Seen) -> Iterable[Found]:
         self._longest = max(self._longest, seen.longest)
-        if len(seen.maybe):
-            found = (self._intake, self._rows, seen.piece, seen.texts, self._counter, self._limit)
-            _measure(*found, self._budget, seen.maybe, seen.overhead)
+        if not len(seen.maybe):
+            return ()
+        return _measure(seen, self._counter, self._limit, self._budget)
+
+    def close(self) -> Iterable[Found]:
+        return ()
 
 
 class _Seen(NamedTuple):
@@ -155,18 +155,9 @@ def _per_row(texts: Texts, values: npt.NDArray[Any], count: int) -> Index:
     return np.bincount(texts.owner, weights=values, minlength=count).astype(np.int64)
 
 
-def _measure(
-    intake: Intake,
-    rows: Rows,
-    piece: Index,
-    texts: Texts,
-    counter: Counter,
-    limit: Limit,
-    budget: _Budget,
-    maybe: Index,
-    overhead: Index,
-) -> None:
-    """Tokenise the rows `maybe` of one piece and add what is found."""
+def _measure(seen: _Seen, counter: Counter, limit: Limit, budget: _Budget) -> Iterator[Found]:
+    """Tokenise the rows of one piece that may be too long, and tell which are."""
+    piece, texts, overhead, maybe, _ = seen
     chosen = np.flatnonzero(np.isin(texts.owner, maybe))
     chosen = chosen[np.argsort(texts.owner[chosen], kind="stable")]
     owner = np.searchsorted(maybe, texts.owner[chosen])
@@ -182,14 +173,14 @@ def _measure(
     before += counter.start if texts.chat else counter.special
     for place in np.flatnonzero(total > limit.tokens).tolist():
         row, word = int(piece[maybe[place]]), "about " if guessed[place] else ""
-        first = texts.every[int(chosen[np.searchsorted(owner, place)])].as_py()
+        first = texts.every[int(chosen[np.searchsorted(owner, place)])].as_py()[: 4 * EXCERPT]
         cut_off = limit.truncation == "End" and before[place] >= limit.tokens
         if texts.answer is not None and cut_off:
             message = f"has {word}{int(before[place])} tokens before its answer, {limit.used}"
-            intake.found(CUT_OFF, rows, row, message, first)
+            yield Found(CUT_OFF, row, message, first)
         else:
             message = f"has {word}{int(total[place])} tokens, {limit.used}"
-            intake.found(LONG, rows, row, message, first)
+            yield Found(LONG, row, message, first)
 
 
 def _sum(

@@ -102,8 +102,18 @@ def _one(table: Any, name: str) -> Any:
     return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
 
+class Found(NamedTuple):
+    """What is to be told of a row."""
+
+    code: str
+    row: int
+    """In a piece, first of all its place there."""
+    message: str
+    shown: str
+
+
 class Faults:
-    """Findings about the texts of the rows that stay, as passing.py shows them."""
+    """Findings about texts, as passing.py shows them."""
 
     def __init__(
         self, intake: Intake, rows: Rows, kinds: Sequence[PersonalKind] = PERSONAL_KINDS
@@ -114,39 +124,48 @@ class Faults:
         self._full: list[int] = []
         """Rows whose answer has the greatest length and ends with a letter."""
 
-    def see(self, piece: Index, texts: Texts) -> tuple[int, list[_Found], int, list[int]]:
+    def see(self, piece: Index, texts: Texts) -> tuple[int, list[Found], int, list[int]]:
         found = list(_looked_at(self._intake, texts, self._kinds))
         most, ends = _open_ended(texts)
         told = [one._replace(row=int(piece[one.row])) for one in found]
         return len(piece), told, most, piece[ends].tolist()
 
-    def take(self, seen: tuple[int, list[_Found], int, list[int]]) -> None:
+    def take(self, seen: tuple[int, list[Found], int, list[int]]) -> list[Found]:
         count, found, most, ends = seen
         self._seen += count
-        for one in found:
-            self._intake.found(one.code, self._rows, one.row, one.message, one.shown)
         if most > self._longest:
             self._longest, self._full = most, []
         self._full += ends if most == self._longest else []
+        return found
 
-    def close(self) -> None:
-        """Tell of answers that were cut at one length."""
+    def close(self) -> Iterator[Found]:
+        """The answers that were cut at one length."""
         full, longest = self._full, self._longest
         if longest < PILE_LENGTH or len(full) < max(PILE, PILE_SHARE * self._seen):
             return
         message = f"its answer ends without a full stop at {longest} characters, as {len(full)} do"
-        tell(self._intake, self._rows, TRUNCATED, ((row, message) for row in full))
+        told = ((row, message) for row in full)
+        for row, message, text in _quoted(self._intake.spool, self._rows, told):
+            yield Found(TRUNCATED, row, message, text)
 
 
 def tell(intake: Intake, rows: Rows, code: str, found: Iterable[tuple[int, str]]) -> None:
     """Add what the check `code` says of each row of `found`, with the beginning of its text."""
+    for row, message, text in _quoted(intake.spool, rows, found):
+        intake.found(code, rows, row, message, text)
+
+
+def _quoted(
+    spool: Spool | None, rows: Rows, found: Iterable[tuple[int, str]]
+) -> Iterator[tuple[int, str, str]]:
+    """What is found of rows, of the first QUOTED ones with the beginning of its text."""
     left = iter(found)
     first = list(islice(left, QUOTED))
-    quoted = _beginnings(intake.spool, np.array([row for row, _ in first], dtype=np.int64), rows)
+    quoted = _beginnings(spool, np.array([row for row, _ in first], dtype=np.int64), rows)
     for (row, message), text in zip(first, quoted, strict=True):
-        intake.found(code, rows, row, message, text)
+        yield row, message, text
     for row, message in left:
-        intake.found(code, rows, row, message)
+        yield row, message, ""
 
 
 def _beginnings(spool: Spool | None, wanted: Index, rows: Rows) -> Iterator[str]:
@@ -168,15 +187,7 @@ def _said(chat: Sequence[dict[str, Any]]) -> str:
     return str(asked[-1] or "")[: 4 * EXCERPT] if asked else ""
 
 
-class _Found(NamedTuple):
-    code: str
-    row: int
-    """At first its place in the piece."""
-    message: str
-    shown: str
-
-
-def _looked_at(intake: Intake, texts: Texts, kinds: Sequence[PersonalKind]) -> Iterator[_Found]:
+def _looked_at(intake: Intake, texts: Texts, kinds: Sequence[PersonalKind]) -> Iterator[Found]:
     """What the texts of one piece show."""
     wants = intake.findings.wants
     if wants(GARBLED):
@@ -197,7 +208,7 @@ def _open_ended(texts: Texts) -> tuple[int, Index]:
     return most, places[_matches(texts.answer.take(pa.array(places)), LAST_LETTER)]
 
 
-def _garbled(texts: Texts) -> Iterator[_Found]:
+def _garbled(texts: Texts) -> Iterator[Found]:
     # ASCII is told apart ten times faster than the pattern is looked for.
     found = np.flatnonzero(~np.asarray(pc.string_is_ascii(texts.every)))
     found = found[_matches(texts.every.take(pa.array(found)), MOJIBAKE)]
@@ -207,7 +218,7 @@ def _garbled(texts: Texts) -> Iterator[_Found]:
         if row not in told:
             told.add(row)
             shown = _around(texts.every[place].as_py())
-            yield _Found(GARBLED, row, "holds wrongly decoded letters", shown)
+            yield Found(GARBLED, row, "holds wrongly decoded letters", shown)
 
 
 def _around(text: str) -> str:
@@ -217,7 +228,7 @@ def _around(text: str) -> str:
     return text[start : start + 80]
 
 
-def _personal(texts: Texts, wanted: Sequence[PersonalKind]) -> Iterator[_Found]:
+def _personal(texts: Texts, wanted: Sequence[PersonalKind]) -> Iterator[Found]:
     by_row: dict[int, tuple[set[str], str]] = {}
     for place in np.flatnonzero(_matches(texts.every, personal.CANDIDATE)).tolist():
         text = texts.every[place].as_py()
@@ -229,14 +240,14 @@ def _personal(texts: Texts, wanted: Sequence[PersonalKind]) -> Iterator[_Found]:
             kinds, _ = by_row.setdefault(row, (set(), shown[start : start + 80]))
             kinds |= {personal.NAMES[one.kind] for one in found if one.kind in wanted}
     for row, (kinds, shown) in by_row.items():
-        yield _Found(PERSONAL, row, f"holds {' and '.join(sorted(kinds))}", shown)
+        yield Found(PERSONAL, row, f"holds {' and '.join(sorted(kinds))}", shown)
 
 
-def _answers(texts: Texts, answer: Any) -> Iterator[_Found]:
+def _answers(texts: Texts, answer: Any) -> Iterator[Found]:
     for code, message, mask in _faults(texts, answer):
         for place in np.flatnonzero(mask).tolist():
             shown = answer[place].as_py()
-            yield _Found(code, place, message, shown if code != TRUNCATED else shown[-80:])
+            yield Found(code, place, message, shown if code != TRUNCATED else shown[-80:])
 
 
 def _faults(texts: Texts, answer: Any) -> Iterator[tuple[str, str, Mask]]:

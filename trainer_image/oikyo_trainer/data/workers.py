@@ -1,4 +1,5 @@
-"""Processes that work on items in turn, as many as there are CPUs; results keep the order.
+"""Processes that work on items in turn, as many as there are CPUs, or apart from all else; results keep
+the order.
 
 They are forked, which costs milliseconds and copies nothing of what the work needs, and end with the pipe
 to this process, however it ends. Which of them does what changes no result. Threads (threads.py) are for
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +27,8 @@ MOST = 8
 """Workers: one process feeds no more."""
 WORTH = 8 << 20
 """Bytes, unpacked or not, from which on workers pay."""
+GIVES_WAY = 10
+"""Niceness of one who is apart: it is given the CPUs that nobody else wants."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -67,6 +72,27 @@ class Workers(Generic[T, R]):
             process.join()
 
 
+class Apart(Generic[R]):
+    """A forked process that gives one result after another, whether somebody waits for them or not."""
+
+    def __init__(self, work: Callable[[], Iterable[R]]) -> None:
+        context = multiprocessing.get_context("fork")
+        self._pipe, theirs = context.Pipe()
+        held = (self._pipe,)
+        self._process = context.Process(target=_give, args=(work, theirs, held), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def results(self) -> Iterator[R]:
+        while part := _received(self._pipe):
+            yield from part
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.terminate()
+        self._process.join()
+
+
 def _send(pipe: Connection, item: object) -> None:
     try:
         pipe.send(item)
@@ -92,35 +118,52 @@ def _lost() -> Retry:
 
 def _serve(work: Callable[[T], R], pipe: Connection, held: tuple[Connection, ...]) -> None:
     """The life of a worker."""
+    _begin(held)
+    while True:
+        try:
+            item = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_made(work, item))
+
+
+def _give(work: Callable[[], Iterable[R]], pipe: Connection, held: tuple[Connection, ...]) -> None:
+    """The life of one who is apart: results in lists of one, then an empty list."""
+    _begin(held)
+    os.nice(GIVES_WAY)
+    found = iter(work())
+    more = True
+    while more:
+        part, error = _made(lambda _: list(islice(found, 1)), None)
+        pipe.send((part, error))
+        more = bool(part)
+
+
+def _begin(held: tuple[Connection, ...]) -> None:
     for one in held:
         one.close()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells all; the parent decides
     gc.freeze()
     gc.disable()  # rows are no cycles, and looking for some takes a third of the time
-    while True:
-        try:
-            item = pipe.recv()
-        except EOFError:
-            return
-        made: tuple[R | None, Refused | str]
-        try:
-            made = work(item), ""
-        except Refused as error:  # the rows are not what their file says
-            made = None, error
-        except Exception as error:
-            made = None, f"{type(error).__name__}: {error}"
-        pipe.send(made)
+
+
+def _made(work: Callable[[T], R], item: T) -> tuple[R | None, Refused | str]:
+    try:
+        return work(item), ""
+    except Refused as error:  # the rows are not what their file says
+        return None, error
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"
 
 
 @contextmanager
 def opened(work: Callable[[T], R], size: int) -> Iterator[Callable[[Iterable[T]], Iterator[R]]]:
     """The way to work on items, of which `size` bytes belong together: by workers where they pay."""
-    count = min(MOST, available_cpus())
-    if count < 2 or size < WORTH or sys.platform != "linux":
+    if not _pays(size):
         yield lambda items: map(work, items)
         return
-    workers = Workers(count, work)
+    workers = Workers(min(MOST, available_cpus()), work)
     try:
         yield workers.in_order
     finally:
@@ -131,3 +174,21 @@ def in_order(work: Callable[[T], R], items: Iterable[T], size: int) -> Iterator[
     """`work` of each item, in their order; `size` as in `opened`."""
     with opened(work, size) as each:
         yield from each(items)
+
+
+@contextmanager
+def apart(work: Callable[[], Iterable[R]], size: int) -> Iterator[Iterator[R]]:
+    """What `work` gives, one after another: made meanwhile in a process of its own, where it pays."""
+    if not _pays(size):
+        yield iter(work())
+        return
+    process = Apart(work)
+    try:
+        yield process.results()
+    finally:
+        process.close()
+
+
+def _pays(size: int) -> bool:
+    """Whether other processes are worth their start."""
+    return available_cpus() > 1 and size >= WORTH and sys.platform == "linux"

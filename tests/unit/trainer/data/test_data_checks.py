@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from oikyo.api.checks import CHECKS, DataCheck
+from oikyo.api.duplicates import Duplicates
 from oikyo.api.leakage import Leakage
 from oikyo.api.stages import TERMINATION_LIMIT, LastWords
 from oikyo_trainer.data import labels, lengths, tokens
@@ -203,6 +204,23 @@ def test_answers_that_all_stop_at_one_length_were_cut_there(desk: Any) -> None:
         rows[i]["completion"] = f"{i} " + "word" * 30
     lines = found(desk, rows, "truncated-answer")
     assert [line["line"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_of_rows_that_are_dropped_no_text_is_told(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    monkeypatch.setattr("oikyo_trainer.data.workers.available_cpus", lambda: 2)
+    monkeypatch.setattr("oikyo_trainer.data.workers.WORTH", 0 if apart else 1 << 30)
+    words = [f"word{i}" for i in range(40)]
+    rows = [{"text": f"{' '.join(words)} Gr\u00c3\u00bc\u00c3\u009fe {n}"} for n in range(2)]
+    path = desk.rows("rows.jsonl", rows + [{"text": f"other {i}"} for i in range(60)])
+    near = Duplicates(near="Remove")
+    desk.prepare(path, task="TextGeneration", checks=LENIENT, duplicates=near)
+    file = desk.workspace / "runs/job-00000000/prepare/findings.jsonl"
+    told = [json.loads(line) for line in file.open(encoding="utf-8")]
+    assert [one["code"] for one in told] == ["near-duplicate", "garbled-text"]
+    assert {one["line"] for one in told} == {1, 2}
 
 
 def test_a_row_longer_than_training_takes_is_found(desk: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -23,8 +25,8 @@ from oikyo_trainer.data.piece import Form, Piece
 from oikyo_trainer.data.readers import jsonl
 from oikyo_trainer.data.readers.lines import LongLine, blocks, lines, of_block
 from oikyo_trainer.data.readers.row import LONGEST_ROW
-from oikyo_trainer.data.workers import Workers
-from oikyo_trainer.errors import Retry
+from oikyo_trainer.data.workers import WORTH, Workers, apart
+from oikyo_trainer.errors import Refused, Retry
 
 FORM = Form(Columns("classification", {"text": "text", "label": "label"}, {}), Split(), False)
 
@@ -76,6 +78,45 @@ def test_a_worker_that_is_killed_is_told_and_nothing_hangs(
 def test_a_fault_of_our_own_in_a_worker_is_told(workers: Workers[Job, list[Piece]]) -> None:
     with pytest.raises(RuntimeError, match="TypeError"):
         list(workers.in_order(made(2, json.loads)))
+
+
+def test_what_is_made_apart_comes_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oikyo_trainer.data.workers.available_cpus", lambda: 2)
+    with apart(lambda: ((n, os.getpid()) for n in range(9)), WORTH) as made:
+        numbers, makers = zip(*made, strict=True)
+    assert numbers == tuple(range(9))
+    assert os.getpid() not in makers
+    with apart(lambda: ((n, os.getpid()) for n in range(9)), WORTH - 1) as made:
+        assert [*made] == [(n, os.getpid()) for n in numbers]
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised", "told"),
+    [
+        (lambda: Refused("InvalidModel", "it cannot be read"), Refused, "cannot be read"),
+        (lambda: ValueError("of our own"), RuntimeError, "ValueError: of our own"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), Retry, "was ended"),
+    ],
+)
+def test_a_fault_apart_is_told_behind_what_was_made_before_it(
+    monkeypatch: pytest.MonkeyPatch, fault: Any, raised: type[Exception], told: str
+) -> None:
+    def work() -> Iterator[int]:
+        yield 1
+        raise fault()
+
+    monkeypatch.setattr("oikyo_trainer.data.workers.available_cpus", lambda: 2)
+    with apart(work, WORTH) as made:
+        assert next(made) == 1
+        with pytest.raises(raised, match=told):
+            next(made)
+
+
+def test_nobody_who_is_apart_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oikyo_trainer.data.workers.available_cpus", lambda: 2)
+    with apart(itertools.count, WORTH) as made:
+        assert next(made) == 0
+    assert not multiprocessing.active_children()
 
 
 @settings(max_examples=200, deadline=None)
