@@ -84,11 +84,13 @@ def examine(
     told: dict[str, Any],
     tell: Tell,
     model: Mapping[str, Path] | None,
+    at_a_glance: bool = False,
 ) -> Examined:
     """Read, clean, split, check; Refused when the rows may not be trained on.
 
     `intake` and `told`, the report, are filled as far as it goes, also on refusal. `model` has the
-    files of the base model; without it lengths are not checked.
+    files of the base model; without it lengths are not checked. `at_a_glance`: topics are told also where
+    no check asks for them.
     """
     heap.keep()
     frames.leave_out()
@@ -107,7 +109,7 @@ def examine(
         kept, sides = _placed(read, kept)
         kept, sides = leaks.check(spec, intake, told, spool, rows, kept, sides, seen)
         sides, learning = _lessons(read, kept, sides)
-        _look_into(read, kept, sides)
+        _look_into(read, kept, sides, at_a_glance=at_a_glance)
         longest = _tell_of_texts(read, kept, looked)
     judged = judge.judge(intake.findings, len(rows))
     told.update(report.of_rows(intake, rows, kept, sides, judged))
@@ -163,7 +165,7 @@ def _lessons(read: _Read, kept: Kept, sides: Sides) -> tuple[Sides, lessons.Less
     return sides, made
 
 
-def _look_into(read: _Read, kept: Kept, sides: Sides) -> None:
+def _look_into(read: _Read, kept: Kept, sides: Sides, *, at_a_glance: bool) -> None:
     """The checks of answers, labels and groups."""
     conflicts.check(read.intake, read.rows, kept)
     labels.check(read.intake, read.rows, sides)
@@ -177,6 +179,10 @@ def _look_into(read: _Read, kept: Kept, sides: Sides) -> None:
         from .insight import job  # scikit-learn, a second that only these statistics need
 
         read.told["insight"] = job.check(read.intake, read.rows, sides, read.spool)
+    elif at_a_glance:
+        from .insight import glance
+
+        read.told["insight"] = glance.told(read.intake, read.rows, sides, read.spool)
 
 
 def _look_at_texts(

@@ -57,11 +57,8 @@ def prepare(spec: PrepareSpec, context: Context) -> PrepareResult:
             told=told,
             tell=_tell_rows(context),
             model=base.files,
+            at_a_glance=True,
         )
-        if "insight" not in told:  # no check has asked for the statistics
-            from .insight import glance
-
-            told["insight"] = glance.told(intake, data.rows, data.sides, data.spool)
         general = read_general(spec, data, staging / "general", base.files)
         if spec.augment is not None:
             from .augment.augment import augment  # asyncio, which no other row needs

@@ -93,7 +93,7 @@ class Quick:
         sizes = sizes[order]
         begin = int(np.searchsorted(sizes, 1))
         lengths = np.zeros(len(order), dtype=np.int64)
-        parts: list[tuple[Index, npt.NDArray[np.uint32]]] = []
+        parts: list[tuple[Index, npt.NDArray[np.int32]]] = []
         # Rows of one call become a matrix: they are about as long as one another.
         while begin < len(sizes):
             end = int(np.searchsorted(sizes, 2 * sizes[begin] + 16))
@@ -109,7 +109,7 @@ class Quick:
                 flat[start:stop] = row[: stop - start]
         return Ragged(flat, ends)
 
-    def _matrix(self, texts: Any) -> tuple[npt.NDArray[np.uint32], Index]:
+    def _matrix(self, texts: Any) -> tuple[npt.NDArray[np.int32], Index]:
         """Tokens of each text as a row, and how many of them there are."""
         from gigatoken import BytesSource
 
@@ -125,7 +125,7 @@ class Quick:
             raise self._found(f"gigatoken failed: {error}") from None
         if len(counts) != len(texts):
             raise self._found(f"gigatoken made {len(counts)} rows of {len(texts)}")
-        return matrix, counts
+        return matrix.view(np.int32), counts  # no number is so high
 
 
 def open_quick(backend: Any) -> Quick | None:

@@ -48,7 +48,8 @@ EMPTY, NO_MARKS = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.bool_)
 
 Tell = Callable[[float], None]
 """Told the share of the rows that are done."""
-Labelled = tuple[Ragged, Any]  # tokens of rows, and their labels or the marks of their tokens
+Labelled = tuple[Ragged, Any, Places | None]
+"""Tokens of rows, their labels or the marks of their tokens, and of the latter how many each row has."""
 Columns = dict[str, npt.NDArray[Any]]
 
 
@@ -96,8 +97,8 @@ class Writer:
         names = self._tables.names(split)
         self._lessons = {name: [] for name in (TIMES, FOLD) if name in names}
         with SplitWriter(folder, split, BESIDE.get(self._shape, "marks")) as file:
-            for rows, (batch, labels) in ahead(self._encoded(split, counted)):
-                file.add(batch.flat, batch.ends, labels)
+            for rows, (batch, labels, labelled) in ahead(self._encoded(split, counted)):
+                file.add(batch.flat, batch.ends, labels, labelled)
                 self._done += rows
                 self._tell(self._done / max(1, self._total))
         self.facts |= file.facts
@@ -203,15 +204,16 @@ class Writer:
         self._take(counted, made.lengths)
         kept = made.tokens.lengths > 0
         self._keep(self._of(part), kept)
-        return self._learned(counted, made.tokens, kept), np.asarray(labels)[kept]
+        return self._learned(counted, made.tokens, kept), np.asarray(labels)[kept], None
 
     def _answers(self, batch: Batch, lessons: Columns, counted: Counted) -> Labelled:
         self._take(counted, batch.lengths)
-        kept = labelled_tokens(batch.answer, batch.tokens.ends) > 0
+        labelled = labelled_tokens(batch.answer, batch.tokens.ends)
+        kept = labelled > 0
         counted.unlabelled += int((~kept & (batch.tokens.lengths > 0)).sum())
         marks = batch.answer if kept.all() else batch.answer[np.repeat(kept, batch.tokens.lengths)]
         self._keep(lessons, kept)
-        return self._learned(counted, batch.tokens, kept), marks
+        return self._learned(counted, batch.tokens, kept), marks, labelled[kept]
 
     def _compared(self, rows: Sequence[Row], batch: Batch, counted: Counted) -> Labelled:
         self._take(counted, batch.lengths.reshape(-1, 2).max(axis=1))
@@ -225,7 +227,8 @@ class Writer:
         both = np.repeat(kept, 2)
         tokens = self._learned(counted, batch.tokens, both)
         counted.rows -= int(kept.sum())  # two rows of tokens are one that is learned
-        return tokens, batch.answer[np.repeat(both, batch.tokens.lengths)]
+        marks = batch.answer[np.repeat(both, batch.tokens.lengths)]
+        return tokens, marks, learned.ravel()[both]
 
     def _take(self, counted: Counted, lengths: Places) -> None:
         """Count rows by their lengths before the cut."""

@@ -97,12 +97,17 @@ class SplitWriter:
         self._tokens_file, self._labels_file = self._open("tokens"), self._open(self._beside)
         return self
 
-    def add(self, tokens: Any, ends: Any, labels: Any) -> None:
-        """Rows one after the other in `tokens`, where each ends, and what stands beside."""
+    def add(self, tokens: Any, ends: Any, labels: Any, labelled: Any | None = None) -> None:
+        """Rows one after the other in `tokens`, where each ends, and what stands beside.
+
+        `labelled` are the labelled tokens of each, where they have been counted.
+        """
         self._tokens_file.write(_octets(tokens, TOKEN))
         self._labels_file.write(_octets(labels, FORMS[self._beside]))
         if self._beside == "marks":
-            self._labelled.append(labelled_tokens(np.asarray(labels), np.asarray(ends)))
+            if labelled is None:
+                labelled = labelled_tokens(np.asarray(labels, dtype=np.bool_), np.asarray(ends))
+            self._labelled.append(labelled)
         self._ends.append(np.asarray(ends, dtype=np.int64) + self._end)
         self._end += len(tokens)
 
@@ -128,12 +133,14 @@ def _octets(values: Any, form: np.dtype[Any]) -> memoryview:
     return np.ascontiguousarray(values, dtype=form).data.cast("B")
 
 
-def labelled_tokens(marks: npt.NDArray[Any], ends: npt.NDArray[np.int64]) -> Any:
+def labelled_tokens(marks: npt.NDArray[np.bool_], ends: npt.NDArray[np.int64]) -> Any:
     """How many tokens of each row are learned; the first is never predicted, a mark there is none."""
-    counted = np.zeros(len(marks) + 1, dtype=np.int64)
-    np.cumsum(marks, out=counted[1:])
+    counted = np.zeros(
+        len(marks) + 1, dtype=np.int32
+    )  # half the bytes: nobody adds 2^31 tokens at once
+    np.cumsum(marks.view(MARK), dtype=counted.dtype, out=counted[1:])
     starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
-    return counted[ends] - counted[np.minimum(starts + 1, ends)]
+    return (counted[ends] - counted[np.minimum(starts + 1, ends)]).astype(np.int64)
 
 
 def open_rows(folder: Path, split: str) -> TokenRows:
