@@ -10,10 +10,10 @@ byte-level BPE of 16,000 tokens, trained here on a sample. prepare also makes it
 runs of the test rows, splits, hashes and keeps a version, and proves its tokens; datatrove does not verify
 its pairs. Peers run in the interpreter that OIKYO_BENCH_PEERS names (`pip install datasets datasketch
 psutil datatrove[processing,io]`), with 2 processes; datatrove splits words at blanks, its fastest.
-Each run is a cold process, the rounds interleave the sides. The gate comes first: every leak found,
+Each run is a cold process whose byte-code lies ready, the rounds interleave the sides. The gate comes first: every leak found,
 duplicates at least 0.97, false drops at most 1 %, and of each row that two sides keep the same tokens.
-Told: rows a second, and of a last run of each side, which is looked at ten times a second and therefore
-not timed, the peak of the proportional memory of all its processes; then the ratios over the pairs of a
+Told: of a first run of each side, which is looked at ten times a second and therefore not timed, the peak
+of the proportional memory of all its processes; then rows a second, and the ratios over the pairs of a
 round.
 """
 
@@ -260,10 +260,11 @@ def run(side: str, data: Path, *, watched: bool) -> tuple[dict[str, Any], dict[s
         scratch = Path(folder)
         python = sys.executable if side == "oikyo" else PEERS
         done, said = scratch / "done", scratch / "said"
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         started = time.time()
         with said.open("wb") as log:
             command = [python, __file__, "--side", side, str(data), folder]
-            child = subprocess.Popen(command, stdout=log, stderr=log)
+            child = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         peak = 0.0
         while child.poll() is None:
             if watched and not done.exists():
@@ -385,7 +386,7 @@ def main() -> int:
             return 1
         told = compared(Path(folder), rounds)
     for peer, goal in GOALS.items():
-        *pairs, (ours, theirs) = zip(told["oikyo"], told[peer], strict=True)
+        (ours, theirs), *pairs = zip(told["oikyo"], told[peer], strict=True)
         faster = [theirs["seconds"] / ours["seconds"] for ours, theirs in pairs]
         result = {"peer": peer, "times_faster": round(statistics.median(faster), 2), "goal": goal}
         result |= {"of": [round(ratio, 2) for ratio in sorted(faster)]}
@@ -402,7 +403,7 @@ def compared(data: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
     for number in range(rounds + 1):
         ours: dict[str, str] = {}
         for side in SIDES:
-            figures, kept = run(side, data, watched=number == rounds)
+            figures, kept = run(side, data, watched=not number)
             ours = ours or kept
             both = ours.keys() & kept.keys()
             other = [line for line in both if ours[line] != kept[line]]
