@@ -15,10 +15,10 @@ import numpy as np
 
 from ..findings import BadRow, excerpt
 from ..sources import DataFile
-from .lines import LongLine, blocks, of_block
+from .lines import NEWLINE, LongLine, blocks, of_block
 from .row import LONGEST_ROW, UTF8_BOM, Item, Row, check_encoding, too_long
 
-NEWLINE, OPEN, CLOSE, QUOTE = b'\n{}"'
+OPEN, CLOSE, QUOTE = b'{}"'
 DEEP = 50
 """Levels of nesting down to which the fast parser is believed."""
 

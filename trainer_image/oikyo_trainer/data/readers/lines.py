@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import numpy as np
+
 from .row import LONGEST_ROW
 
+NEWLINE = ord("\n")
 KEPT = 400
 """Bytes that are kept of a line over the cap, for the excerpt."""
 BLOCK = 2 << 20
@@ -44,7 +47,7 @@ def blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         if end:
             block = b"".join([*parts, data[:end]])
             yield number, block
-            number += block.count(b"\n")
+            number += int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == NEWLINE))
             parts, size = [], 0
         rest = data[end : end + max(0, LONGEST_ROW + 3 - size)]
         parts.append(rest)
