@@ -154,13 +154,14 @@ def _compiled(rule: str) -> cel.Program:
 def _engine() -> Any:  # the module cel, whose types are taken as they come
     """The CEL library; only who admits manifests pays for it.
 
-    Its package imports its command line, and with it a library of terminals: twice the time of all the
-    rest. That module is empty here.
+    Its package imports its command line, and with it prompt_toolkit and pygments: 0.2 CPU-seconds of an
+    `oikyo run` instead of 0.005. An empty module stands in for that command line meanwhile.
     """
-    mine = sys.modules.setdefault(COMMAND_LINE, unused := ModuleType(COMMAND_LINE)) is unused
+    given = sys.modules.get(COMMAND_LINE)
+    sys.modules[COMMAND_LINE] = given or ModuleType(COMMAND_LINE)
     try:
         import cel
     finally:
-        if mine:
+        if given is None:
             del sys.modules[COMMAND_LINE]
     return cel

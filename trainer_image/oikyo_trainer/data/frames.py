@@ -28,7 +28,7 @@ def leave_out() -> None:
 
 
 class _Hiding:
-    """A finder that finds no pandas."""
+    """A finder that finds no pandas; None in sys.modules would not do, which Cython takes for the module."""
 
     @staticmethod
     def find_spec(
