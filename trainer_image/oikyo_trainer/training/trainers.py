@@ -194,6 +194,13 @@ class Steady:
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
 
+    def create_optimizer(self, *args: Any) -> Any:
+        made = super().create_optimizer(*args)  # type: ignore[misc]
+        if self.in_parts:
+            # Adapters have no bias to be spared of decay, and torch reads no moments for a group of nothing.
+            made.param_groups[:] = [group for group in made.param_groups if group["params"]]
+        return made
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if not self.in_parts or checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]

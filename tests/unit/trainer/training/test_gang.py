@@ -84,9 +84,16 @@ def test_two_processes_reach_the_loss_of_one(
         assert torch.allclose(value, right[name], atol=1e-4), name
 
 
-@pytest.mark.parametrize(("strategy", "others"), [("DDP", ((1, 16),)), ("FSDP", ((1, 8), (2, 16)))])
+@pytest.mark.parametrize(
+    ("strategy", "method", "others"),
+    [
+        ("DDP", "Full", ((1, 16),)),
+        ("FSDP", "Full", ((1, 8), (2, 16))),
+        ("FSDP", "LoRA", ((1, 16),)),
+    ],
+)
 def test_a_gang_goes_on_as_if_nothing_had_happened(
-    lab: Any, strategy: str, others: tuple[tuple[int, int], ...]
+    lab: Any, strategy: str, method: str, others: tuple[tuple[int, int], ...]
 ) -> None:
     """Bit for bit with as many processes, within an epoch; with `others`, to rounding.
 
@@ -94,8 +101,8 @@ def test_a_gang_goes_on_as_if_nothing_had_happened(
     """
     import torch
 
-    settings = {**SETTINGS, "method": "Full", "gradient_checkpointing": "Always"}
-    settings["checkpoints"] = {"every_steps": 8, "keep": 4}
+    settings = {**SETTINGS, "method": method, "gradient_checkpointing": "Always"}
+    settings |= {"checkpoints": {"every_steps": 8, "keep": 4}, "lora": {"dropout": "0"}}
     mixed = {"replay": "0.2"}  # 24 rows beside 96: 15 steps an epoch
     spec = with_general(lab, "parts", strategy=strategy, general=mixed, **settings)
     without_dropout(lab, spec.model_digest)
