@@ -1,7 +1,8 @@
 """What the watches have told so far: one dictionary, newer beats older, and who must look again.
 
 Own writes are put in at once, so that a decision never rests on a state before its own last step.
-Deletions that a watch missed are found by comparing with a fresh list (see `resync`).
+Deletions that a watch missed are found by comparing with a fresh list (see `resync`). Pods of a stage
+are remembered when they are gone, as long as their Job is there: they tell how its attempt ended.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Cache:
         self._warnings: dict[str, tuple[int, Object]] = {}
         """Version and words of the newest Warning about the object with this uid."""
         self._gone: dict[str, float] = {}
+        self._departed: dict[str, dict[str, Object]] = defaultdict(dict)
+        """uid of a Job -> uid of a pod of it that is gone -> its last state."""
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         return self._objects[kind].get((namespace, name))
@@ -64,6 +67,10 @@ class Cache:
     def warning(self, uid: str) -> Object | None:
         """Newest Warning event about the object with this uid."""
         return self._warnings[uid][1] if uid in self._warnings else None
+
+    def departed(self, job_uid: str) -> list[Object]:
+        """The last states of the pods of a Job that are gone."""
+        return list(self._departed.get(job_uid, {}).values())
 
     def put(self, kind: Kind, item: Object) -> None:
         """Take in an object unless a newer state of it is known or it is gone for good."""
@@ -96,6 +103,9 @@ class Cache:
         del self._objects[kind][place]
         self._unindex(kind, known)
         self._warnings.pop(metadata["uid"], None)
+        self._departed.pop(metadata["uid"], None)
+        if kind is PODS:
+            self._remember(known if _older(item, known) else item)
         self._wake_all(kind, known)
 
     def snapshot(self, kind: Kind, namespace: str | None) -> list[Object]:
@@ -140,6 +150,12 @@ class Cache:
         target = self.get(kind, about.get("namespace", ""), about.get("name", "")) if kind else None
         if kind is not None and target is not None:
             self._wake_all(kind, target)
+
+    def _remember(self, pod: Object) -> None:
+        for owner in pod["metadata"].get("ownerReferences", ()):
+            job = self.get(JOBS, pod["metadata"]["namespace"], owner.get("name", ""))
+            if job is not None and job["metadata"]["uid"] == owner["uid"]:
+                self._departed[owner["uid"]][pod["metadata"]["uid"]] = pod
 
     def _forget_old(self) -> None:
         limit = time.monotonic() - GONE_SECONDS

@@ -94,8 +94,10 @@ def pods_of(item: Object, cache: Cache) -> list[Object]:
 
 
 def _workers(item: Object, every: list[Object], cache: Cache) -> tuple[Worker, ...]:
-    """The newest pod of each rank."""
-    own = [pod for pod in every if owned_by(pod, item["metadata"]["uid"])]
+    """The newest pod of each rank; one that was deleted speaks where none came after it."""
+    uid = item["metadata"]["uid"]
+    own = [pod for pod in every if owned_by(pod, uid)]
+    own += [pods.departed(pod) for pod in cache.departed(uid)]
     own.sort(key=lambda p: (pods.rank(p), p["metadata"].get("creationTimestamp", "")))
     newest = [list(group)[-1] for _, group in groupby(own, key=pods.rank)]
     return tuple(pods.worker(pod, cache.warning(pod["metadata"]["uid"])) for pod in newest)

@@ -21,6 +21,7 @@ DISRUPTED = {
     "TerminationByKubelet": "NodeShutdown",
 }
 """Reasons of the pod condition DisruptionTarget, as oikyo calls them."""
+TERMINATED = "Terminated"
 
 
 def worker(pod: Object, warning: Object | None) -> Worker:
@@ -43,6 +44,15 @@ def worker(pod: Object, warning: Object | None) -> Worker:
         started=_started(status),
         log=f"kubectl logs -n {pod['metadata'].get('namespace', 'default')} {pod['metadata']['name']}",
     )
+
+
+def departed(pod: Object) -> Object:
+    """A pod that is gone; where it did not end before, whoever deleted it ended it."""
+    status = pod.get("status", {})
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return pod
+    told = {"reason": TERMINATED, "message": "the pod was deleted"}
+    return {**pod, "status": {**status, "phase": "Failed", **told}}
 
 
 def rank(pod: Object) -> int:
@@ -143,7 +153,7 @@ def _why_ended(pod: Object, ended: dict[str, Any]) -> tuple[str, str]:
         return "", ""
     # Whoever deletes a running pod stops it; the work did nothing wrong.
     if "deletionTimestamp" in pod["metadata"] and ended.get("reason") != "OOMKilled":
-        return "Terminated", message
+        return TERMINATED, message
     return ended.get("reason", "Error"), message
 
 

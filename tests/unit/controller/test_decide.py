@@ -243,6 +243,20 @@ def test_the_same_status_comes_back_after_it_was_wiped() -> None:
     assert again.job.status == world.job.status
 
 
+def test_what_a_job_ends_when_one_worker_fails_hides_no_failure() -> None:
+    """The others say that they were stopped, which is true, and no excuse."""
+    crashed = failed("train", code=137)
+    stopped = failed("train", kind="Retry", reason="Stopped", message="stopped at step 9")
+    away = replace(stopped.workers[0], reason="Terminated")
+    own = replace(crashed.workers[0], rank=1)
+    told = replace(stopped, workers=(away, own))
+    assert not attempts.disrupted(told)
+    assert attempts.root_cause(told) == "worker 1 of train ended with exit code 137 (Error)"
+    both = replace(stopped, workers=(away, replace(away, rank=1, words=None)))
+    assert attempts.disrupted(both)
+    assert attempts.root_cause(both) == "stopped at step 9"
+
+
 def test_a_failed_attempt_is_told_with_what_was_lost_and_stays_told() -> None:
     going = job().model_copy(
         update={

@@ -8,12 +8,13 @@ import pytest
 
 import scenes
 from oikyo.api.meta import ANNOTATION_SPEC
-from oikyo.api.stages import LastWords, StageProgress
+from oikyo.api.stages import Failure, LastWords, StageProgress
 from oikyo.controller import pods
 from oikyo.controller.cache import Cache
 from oikyo.controller.kinds import CLAIMS, DEPLOYMENTS, JOBS, PODS, WARNINGS, Object
 from oikyo.controller.observe import observe, observe_endpoint, unexplained
 from oikyo.controller.observed import EndpointObserved, Observed
+from oikyo.controller.policies import attempts
 
 UID = "0123456789ab"
 LABELS = {"oikyo.dev/job": "tickets", "oikyo.dev/stage": "train", "oikyo.dev/attempt": "1"}
@@ -51,7 +52,7 @@ def pod(
         "uid": f"pod-{rank}",
         "resourceVersion": "1",
         "labels": {**LABELS, pods.INDEX: str(rank)},
-        "ownerReferences": [{"uid": "job-uid"}],
+        "ownerReferences": [{"uid": "job-uid", "name": "tickets-train-1"}],
     }
     if deleted:
         metadata["deletionTimestamp"] = "2026-11-23T12:04:00Z"
@@ -115,6 +116,47 @@ async def test_a_failing_gang_counts_as_failed_before_its_last_pod_is_gone() -> 
     seen = await see((JOBS, stage_job("FailureTarget")), *items)
     assert seen.runs[0].state == "Failed"
     assert [w.state for w in seen.runs[0].workers] == ["Running", "Failed"]
+
+
+async def test_pods_that_were_deleted_still_tell_how_the_attempt_ended() -> None:
+    """The Job takes its other pods away when one goes, and after that none of them is there to be read."""
+    words = LastWords(
+        stage="train",
+        failure=Failure(kind="Retry", reason="Stopped", message="stopped at step 9 of 40"),
+        checkpoint_step=9,
+    )
+    known = cache((JOBS, stage_job("Failed")), (PODS, pod(0, state={"running": {}})))
+    stopped = pod(1, "Failed", ended(1, message=words.json_line()), deleted=True)
+    known.put(PODS, stopped)
+    for gone in (stopped, pod(0, state={"running": {}}, deleted=True)):
+        known.drop(PODS, gone)
+    (run,) = (await observe(scenes.job(), known, silent, "trainer:1")).runs
+    assert [(w.rank, w.state, w.reason) for w in run.workers] == [
+        (0, "Failed", "Terminated"),
+        (1, "Failed", "Terminated"),
+    ]
+    assert attempts.root_cause(run) == "stopped at step 9 of 40"
+    assert attempts.checkpoint(run) == 9
+    assert attempts.failures((run,)) == 0
+    known.drop(JOBS, stage_job())
+    assert known.departed("job-uid") == []
+
+
+async def test_a_pod_that_comes_after_a_deleted_one_speaks_for_its_rank() -> None:
+    known = cache((JOBS, stage_job()), (PODS, pod(0)))
+    known.drop(PODS, pod(0, deleted=True))
+    after = pod(0, state={"running": {}})
+    after["metadata"] |= {"uid": "pod-0-again", "creationTimestamp": "2026-11-23T12:05:00Z"}
+    known.put(PODS, after)
+    (run,) = (await observe(scenes.job(), known, silent, "trainer:1")).runs
+    assert [(w.rank, w.state) for w in run.workers] == [(0, "Running")]
+
+
+def test_a_pod_whose_job_went_first_is_not_remembered() -> None:
+    known = cache((JOBS, stage_job()), (PODS, pod(0)))
+    known.drop(JOBS, stage_job())
+    known.drop(PODS, pod(0))
+    assert known.departed("job-uid") == []
 
 
 async def test_children_of_an_earlier_job_of_the_same_name_are_not_seen() -> None:

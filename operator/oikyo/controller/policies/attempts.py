@@ -29,6 +29,8 @@ DISRUPTIONS = frozenset(
     }
 )
 """Reasons that say: the machine took the worker away; the worker did nothing wrong."""
+ENDED_WITH_OTHERS = frozenset({"Terminated", "Stopped"})
+"""Those that a Job, too, makes of its other workers when one has failed by itself."""
 BLOCKING = {
     "ImagePullBackOff": "check the image name and the pull secret: kubectl describe pod {pod}",
     "ErrImagePull": "check the image name and the pull secret: kubectl describe pod {pod}",
@@ -131,8 +133,11 @@ def _after_failure(
 
 def said(run: StageRun) -> Failure | None:
     """What the workers said about why: what a person must change before anything else."""
-    words = [run.words, *(worker.words for worker in run.workers)]
+    own = [worker for worker in run.workers if by_itself(worker)]
+    words = [*(w.words for w in own), run.words, *(w.words for w in run.workers)]
     failures = [word.failure for word in words if word is not None and word.failure is not None]
+    if own:  # those that had to stop for it explain nothing
+        failures = [failure for failure in failures if failure.reason not in DISRUPTIONS]
     refused = [failure for failure in failures if failure.kind == "Refused"]
     return next(iter(refused or failures), None)
 
@@ -158,10 +163,20 @@ def checkpoint(run: StageRun) -> int:
 
 def disrupted(run: StageRun) -> bool:
     """Whether the machine, not the work, ended this attempt."""
-    failure = said(run)
-    if failure is not None and failure.reason in DISRUPTIONS:
+    if any(worker.reason in DISRUPTIONS - ENDED_WITH_OTHERS for worker in run.workers):
         return True
-    return any(worker.reason in DISRUPTIONS for worker in run.workers)
+    if any(by_itself(worker) for worker in run.workers):
+        return False
+    failure = said(run)
+    stopped = failure is not None and failure.reason in DISRUPTIONS
+    return stopped or any(worker.reason in DISRUPTIONS for worker in run.workers)
+
+
+def by_itself(worker: Worker) -> bool:
+    """Whether nobody took this failed worker away: neither the machine, nor its Job for another's failure."""
+    failure = worker.words.failure if worker.words is not None else None
+    stopped = failure is not None and failure.reason in DISRUPTIONS
+    return worker.state == "Failed" and worker.reason not in DISRUPTIONS and not stopped
 
 
 def _restart_time(last: StageRun, failed: int) -> datetime | None:
@@ -214,7 +229,9 @@ def _advice(job: FineTuneJob, last: StageRun, worker: Worker | None) -> str:
 def culprit(run: StageRun) -> Worker | None:
     """The worker whose failure explains the others': one that says why, else the lowest rank."""
     failed = [worker for worker in run.workers if worker.state == "Failed"]
-    ranked = sorted(failed, key=lambda w: (w.reason != "OOMKilled", w.words is None, w.rank))
+    ranked = sorted(
+        failed, key=lambda w: (w.reason != "OOMKilled", not by_itself(w), w.words is None, w.rank)
+    )
     return ranked[0] if ranked else None
 
 
