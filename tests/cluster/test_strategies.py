@@ -1,14 +1,16 @@
 """Every strategy reaches the loss of one process, with the libraries of the trainer image.
 
 DeepSpeed has no wheel and is built into the image alone: here its ZeRO stages are compared, two
-processes in one pod over gloo. FSDP and DDP are compared in tests/unit/trainer/training/test_gang.py too.
+processes in one pod over gloo. DDP and FSDP without groups are compared in
+tests/unit/trainer/training/test_gang.py.
 Classes, not texts: ZeRO-3 pads texts, so that other rows meet in a step than in a packed training.
-Meanwhile a FineTuneJob of one tensor group goes its way to an accepted version.
+Meanwhile a FineTuneJob of two tensor groups on two nodes, one of which loses its pod, goes its way.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import pytest
 
 from kube import Kube, condition, wait_for
 from oikyo.api import workspace as layout
-from oikyo.api.stages import LastWords, TrainResult
+from oikyo.api.meta import ANNOTATION_SPEC
+from oikyo.api.stages import LastWords, TrainResult, TrainSpec
 from road import LOADER, NAMESPACE, Road
 from unit.trainer.training.conftest import Lab
 from unit.trainer.training.test_gang import without_dropout
@@ -27,58 +30,75 @@ TOLERANCE = 1e-4
 """Of the mean validation loss after 24 steps."""
 RUN = """
 import os, subprocess, sys
-spec, processes, result = sys.argv[1:]
+spec, workspace, processes, result = sys.argv[1:]
 command = [sys.executable]
 if processes != "1":
     # As in a worker pod: torchrun's own c10d rendezvous would look the host's name up.
     command += ["-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", processes]
     command += ["--rdzv-backend", "static", "--rdzv-endpoint", "localhost:29555"]
-command += ["-m", "oikyo_trainer", "train", "--spec", spec, "--workspace", "/tmp/strategies"]
+command += ["-m", "oikyo_trainer", "train", "--spec", spec, "--workspace", workspace]
 done = subprocess.run([*command, "--port", "0"], capture_output=True, text=True)
 if done.returncode:
     sys.exit(done.stderr[-3000:])
-print(open(result).read())
+print(open(os.path.join(workspace, result)).read())
 """
-STRATEGIES = ("DDP", "FSDP", "ZeRO1", "ZeRO2", "ZeRO3")
-GROUP = "tensor-group"
-OURS = f"oikyo.dev/job={GROUP}"
+STRATEGIES = ("ZeRO1", "ZeRO2", "ZeRO3")
+GROUPS = "tensor-groups"
+OURS = f"oikyo.dev/job={GROUPS},oikyo.dev/stage=train"
+EXAMPLES = "/examples"
+"""Where the loader sees the claim that is the workspace of that job."""
 
 
 def manifest() -> dict[str, Any]:
-    """Two processes of one pod compute each layer of the example's base together."""
-    training = {
-        "method": "Full",
-        "strategy": "FSDP",
-        "processesPerNode": 2,
-        "tensorParallelSize": 2,
-    }
-    training |= {"maxSteps": 8, "batchSize": 8, "maxLength": 64}
+    """The two processes of a pod compute each layer of the example's base together."""
+    training: dict[str, Any] = {"method": "Full", "strategy": "FSDP", "nodes": 2}
+    training |= {"processesPerNode": 2, "tensorParallelSize": 2}
+    training |= {"maxSteps": 24, "batchSize": 8, "maxLength": 64, "precision": "Float32"}
     return {
         "apiVersion": "oikyo.dev/v1alpha1",
         "kind": "FineTuneJob",
-        "metadata": {"name": GROUP},
+        "metadata": {"name": GROUPS},
         "spec": {
             "model": {"base": "pvc://examples/text-generation/base"},
             "task": "TextGeneration",
             "data": {"sources": [{"uri": "pvc://examples/general.jsonl"}]},
-            "training": training | {"checkpoints": {"everySteps": 8}},
+            "training": training | {"checkpoints": {"everySteps": 6}},
             "evaluation": {"gates": [{"metric": "loss", "betterThan": "Base"}]},
-            "storage": {"retentionPolicy": "Delete"},
+            "storage": {"claimName": "examples"},
         },
     }
 
 
 @pytest.fixture(scope="module")
-def group(road: Road) -> Iterator[Kube]:
+def groups(road: Road) -> Iterator[Kube]:
     """The cluster with that job on its way."""
     road.kube.apply(manifest(), NAMESPACE)
     yield road.kube
-    road.kube("delete", "ftj", GROUP, "-n", NAMESPACE, "--timeout=60s")
+    road.kube("delete", "ftj", GROUPS, "-n", NAMESPACE, "--timeout=60s")
     wait_for("its pods to go", lambda: not road.kube.items("pods", NAMESPACE, OURS), 120)
 
 
+def test_two_groups_stand_on_two_nodes_until_a_pod_is_deleted(groups: Kube) -> None:
+    pods = wait_for("both pods", lambda: running(groups), 180)
+    print([(pod["metadata"]["name"], pod["spec"]["nodeName"]) for pod in pods])
+    assert len({pod["spec"]["nodeName"] for pod in pods}) == 2
+    first, second = sorted(pod["metadata"]["name"] for pod in pods)
+    wait_for("a checkpoint", lambda: "checkpoint step=6 " in log(groups, first), 180, every=0.2)
+    groups("delete", "pod", second, "-n", NAMESPACE, "--wait=false")
+
+
+def running(kube: Kube) -> list[dict[str, Any]] | None:
+    """Both pods of the training, once they run."""
+    pods = kube.items("pods", NAMESPACE, OURS)
+    return pods if [pod["status"]["phase"] for pod in pods] == ["Running"] * 2 else None
+
+
+def log(kube: Kube, pod: str) -> str:
+    return kube("logs", pod, "-n", NAMESPACE, check=False)
+
+
 @pytest.fixture(scope="module")
-def lab(road: Road, group: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def lab(road: Road, groups: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A tiny model, rows, and a spec for each strategy, in the loader pod."""
     made = Lab(tmp_path_factory.mktemp("strategies"))
     settings: dict[str, Any] = {
@@ -99,11 +119,16 @@ def lab(road: Road, group: Kube, tmp_path_factory: pytest.TempPathFactory) -> It
     road.kube("exec", "-n", NAMESPACE, LOADER, "--", "rm", "-r", FOLDER)
 
 
-def trained(road: Road, run: str, processes: int) -> TrainResult:
-    result = f"{FOLDER}/{layout.stage(run, 'train')}/{layout.RESULT}"
+def trained(road: Road, run: str, processes: int, workspace: str = FOLDER) -> TrainResult:
+    result = str(layout.stage(run, "train") / layout.RESULT)
     spec = f"{FOLDER}/{run}.json"
-    said = road.kube.python(LOADER, NAMESPACE, RUN, spec, str(processes), result)
-    words = LastWords.model_validate(json.loads(said)).result
+    return said_in(
+        road.kube.python(LOADER, NAMESPACE, RUN, spec, workspace, str(processes), result)
+    )
+
+
+def said_in(text: str) -> TrainResult:
+    words = LastWords.model_validate(json.loads(text)).result
     assert isinstance(words, TrainResult)
     return words
 
@@ -126,14 +151,45 @@ def test_two_processes_reach_the_loss_of_one(road: Road, alone: float, strategy:
     assert loss(result) == pytest.approx(alone, abs=TOLERANCE)
 
 
-def test_a_job_of_one_tensor_group_is_trained_and_accepted(group: Kube) -> None:
-    job = wait_for("its end", lambda: over(group.get("ftj", GROUP, NAMESPACE)), 300)
+def test_the_groups_go_on_from_their_checkpoint_to_the_loss_of_one_process(
+    road: Road, lab: Path, groups: Kube
+) -> None:
+    job = wait_for("its end", lambda: over(groups.get("ftj", GROUPS, NAMESPACE)), 300)
     status = job["status"]
     assert status["phase"] == "Succeeded", status.get("diagnosis")
     chosen = {choice["name"]: choice["value"] for choice in status["resolved"]}
     assert chosen["training.tensorParallelSize"] == "2"
-    assert [stage["attempt"] for stage in status["stages"]] == [1, 1, 1]
-    print(condition(job, "Trained")["message"], condition(job, "Evaluated")["message"])
+    assert [stage["attempt"] for stage in status["stages"]] == [1, 2, 1]
+    told = status["stages"][1]["message"]
+    print(told, condition(job, "Evaluated")["message"])
+    stopped = re.fullmatch(
+        r"attempt 1: stopped at step (\d+) of 24, with a checkpoint; the checkpoint of step (\d+) is "
+        r"kept, .* are lost",
+        told,
+    )
+    assert stopped, told
+    assert stopped[1] == stopped[2]
+    spec = TrainSpec.model_validate_json(
+        groups.items("pods", NAMESPACE, OURS)[0]["metadata"]["annotations"][ANNOTATION_SPEC]
+    )
+    together, alone = result_of(road, spec), by_one_process(road, spec)
+    values = {metric.name: float(metric.value) for metric in together.metrics}
+    assert values["resumed_from_step"] == float(stopped[1])
+    assert loss(together) == pytest.approx(loss(alone), abs=TOLERANCE)
+
+
+def result_of(road: Road, spec: TrainSpec) -> TrainResult:
+    path = f"{EXAMPLES}/{layout.stage(spec.run, 'train')}/{layout.RESULT}"
+    return said_in(road.kube("exec", "-n", NAMESPACE, LOADER, "--", "cat", path))
+
+
+def by_one_process(road: Road, spec: TrainSpec) -> TrainResult:
+    """The same training in the loader pod, without nodes and groups."""
+    training = spec.training.model_copy(update={"strategy": "DDP", "tensor_parallel_size": 1})
+    one = spec.model_copy(update={"run": "by-one", "training": training})
+    command = ("exec", "-i", "-n", NAMESPACE, LOADER, "--", "tee", f"{FOLDER}/by-one.json")
+    road.kube(*command, stdin=one.json_line().encode())
+    return trained(road, one.run, 1, EXAMPLES)
 
 
 def over(job: dict[str, Any]) -> dict[str, Any] | None:
