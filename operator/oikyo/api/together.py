@@ -134,9 +134,9 @@ TOGETHER: tuple[Rule, ...] = (
                 "write strategy: FSDP",
             ),
             (
-                "self.method == 'Full'",
-                "adapters do not stand beside a layer in parts",
-                "write method: Full",
+                "self.method == 'Full' || (self.method == 'LoRA' && self.lora.variant != 'DoRA')",
+                "of the adapters only LoRA's are parted with their layer, and not DoRA's lengths",
+                "write method: Full, or method: LoRA without DoRA",
             ),
             (
                 "self.offload == 'None'",
@@ -144,9 +144,10 @@ TOGETHER: tuple[Rule, ...] = (
                 "write offload: None",
             ),
             (
-                "(!has(self.dropout) || double(self.dropout) == 0.0) && !has(self.neftuneAlpha)",
+                "(!has(self.dropout) || double(self.dropout) == 0.0) && !has(self.neftuneAlpha) && "
+                "(self.method != 'LoRA' || double(self.lora.dropout) == 0.0)",
                 "each process of a tensor group would draw another noise",
-                'write dropout: "0" and no neftuneAlpha',
+                'write dropout: "0" and lora.dropout: "0", and no neftuneAlpha',
             ),
         )
     ),

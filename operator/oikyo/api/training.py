@@ -292,7 +292,7 @@ class TrainingSpec(Model):
             le=64,
             description="Processes of a worker pod that compute each layer together, every one with a "
             "part of its matrices, for layers that are too large or too slow for one GPU (strategy FSDP, "
-            "method Full, TextGeneration). They learn the same rows: rows are dealt to processes / "
+            "method Full or LoRA, TextGeneration). They learn the same rows: rows are dealt to processes / "
             "tensorParallelSize groups. Default: 1.",
         ),
     ] = 1

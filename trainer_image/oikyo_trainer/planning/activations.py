@@ -111,6 +111,7 @@ def kept_by_adapters(
     one_step: bool = False,
     dora: bool = False,
     attention_out: bool = True,
+    tensor: int = 1,
 ) -> float:
     """What the adapters of a layer keep beside it, for one token.
 
@@ -118,7 +119,7 @@ def kept_by_adapters(
     or, in `one_step` (training/methods/lowrank.py), the input itself; DoRA also the results of the layer
     and of its adapter, which its lengths scale; OFT the inputs that it turns, in
     its own float32 (and `turning_bytes`); IA3 what it scales. `attention_out`: the attention does not
-    keep its output itself.
+    keep its output itself. In a group of `tensor` processes LoRA drops nothing and keeps the input itself.
     """
     if method == "OFT":
         elements = float(_turned(adapted, shared=half == FULL))
@@ -126,9 +127,12 @@ def kept_by_adapters(
         elements = sum(FULL * scaled_by_ia3(linear) for linear in adapted)
     else:
         scaled = 2 * half if dora else 0
-        elements = sum(linear.inputs + rank * half + scaled * linear.outputs for linear in adapted)
-        if one_step:
-            elements += _read(adapted, half, attention_out=attention_out)
+        dropped = 1 if tensor == 1 else 0
+        elements = float(
+            sum(dropped * item.inputs + rank * half + scaled * item.outputs for item in adapted)
+        )
+        if one_step or tensor > 1:
+            elements += _read(adapted, half, attention_out=attention_out, tensor=tensor)
         else:
             elements += sum(linear.inputs * half for linear in adapted)
     return elements / max(1, layers)
@@ -182,17 +186,22 @@ def made_by_adapters(
     return elements / max(1, layers)
 
 
-def _read(adapted: tuple[Linear, ...], half: int, *, attention_out: bool) -> int:
-    """Inputs of the adapted layers; layers that read the same one keep it together."""
+def _read(
+    adapted: tuple[Linear, ...], half: int, *, attention_out: bool, tensor: int = 1
+) -> float:
+    """Inputs of the adapted layers; layers that read the same one keep it together.
+
+    Heads and the feed-forward layer's middle are parted over `tensor` processes.
+    """
     names = {linear.name for linear in adapted}
-    kept = 0
+    kept = 0.0
     for linear in adapted:
         if names.intersection(READ_BEFORE.get(linear.name, ())):
             continue
         if linear.name in AFTER_NORM or linear.outputs > linear.inputs:
             kept += linear.inputs * FULL  # norms give float32
         elif linear.inputs > linear.outputs or attention_out:
-            kept += linear.inputs * half
+            kept += linear.inputs * half / tensor
     return kept
 
 

@@ -150,7 +150,7 @@ def _changes(setup: Setup, share: int) -> Iterator[tuple[Setup, str]]:
     if not setup.checkpointing:
         words = "write training.gradientCheckpointing: Auto"
         yield replace(setup, checkpointing=True), words
-    if setup.processes > 1 and setup.tensor == 1:  # groups are for FSDP and whole models
+    if setup.processes > 1 and setup.tensor == 1:  # groups are for FSDP alone
         for strategy in STRATEGIES:
             yield replace(setup, strategy=strategy), f"write training.strategy: {strategy}"
     for length in LENGTHS:

@@ -278,6 +278,7 @@ def _adapters(shape: ModelShape, setup: Setup) -> float:
         one_step=in_one_step(setup),
         dora=setup.dora,
         attention_out=shape.attention_dropout,
+        tensor=setup.tensor,
     )
     return kept * setup.tokens
 

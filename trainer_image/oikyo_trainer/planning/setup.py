@@ -61,7 +61,7 @@ def is_adapter(setup: Setup) -> bool:
 def in_one_step(setup: Setup) -> bool:
     """Whether a layer and its LoRA are one step of autograd (training/methods/lowrank.py)."""
     plain = setup.method == "LoRA" and not setup.dora
-    return plain and not setup.cuda and setup.strategy != "ZeRO3"
+    return plain and not setup.cuda and setup.strategy != "ZeRO3" and setup.tensor == 1
 
 
 def halves_of_lora(setup: Setup) -> bool:

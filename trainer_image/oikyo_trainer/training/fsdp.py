@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from .distributed import World
+from .model import innermost
 from .tensor import part_layers
 from .writebehind import weights_of, write_weights
 
@@ -67,8 +68,7 @@ def layers(model: Any) -> Iterator[Any]:
 
 def _tell_transformers(model: Any) -> None:
     """The Trainer leaves a model alone that shares its weights itself: no DDP around it, no moves."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    inner._is_distributed_loading_by_transformers = True
+    innermost(model)._is_distributed_loading_by_transformers = True
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -158,3 +158,8 @@ def dropouts(config: Any, share: float) -> dict[str, float]:
             next_step="Leave training.dropout out; training.lora.dropout is the adapter's own.",
         )
     return dict.fromkeys(found, share)
+
+
+def innermost(model: Any) -> Any:
+    """The model of transformers itself, without the adapters around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

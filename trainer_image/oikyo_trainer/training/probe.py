@@ -19,6 +19,7 @@ from .attention import SEGMENTED, Unpackable, register
 from .distributed import World
 from .loss import full_loss, fuse_loss
 from .microbatch import Layout, MicroBatch, build
+from .model import innermost
 from .tensor import own_labels
 
 LENGTHS = (7, 3, 12, 5)
@@ -37,11 +38,6 @@ class Choice:
     """Whether the loss is computed without the matrix of all logits."""
     packing_reason: str
     loss_reason: str
-
-
-def innermost(model: Any) -> Any:
-    """The causal model itself, without the adapters around it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def choose(

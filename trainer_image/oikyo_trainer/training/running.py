@@ -190,7 +190,7 @@ def _model(setting: Setting) -> Any:
     if facts.adapter:
         # ZeRO-3 gathers all parameters of one type (DeepSpeed issue 8072).
         model = add_adapter(model, spec.task, spec.training, autocast=plan.zero_stage != 3)
-        if plan.zero_stage != 3:
+        if plan.zero_stage != 3 and setting.world.tensor == 1:
             fuse(model)
     keep_bytes(model)
     fuse_gelu(model)

@@ -20,6 +20,7 @@ import torch.distributed
 from ..planning.tensor import COLWISE, ROWWISE, SUMMED
 from .distributed import World
 from .microbatch import MicroBatch
+from .model import innermost
 
 
 def part_layers(model: Any, mesh: Any) -> None:
@@ -31,12 +32,23 @@ def part_layers(model: Any, mesh: Any) -> None:
     )
 
     styles = {COLWISE: ColwiseParallel, ROWWISE: RowwiseParallel}
-    for module, style in list(planned(model.base_model)):
+    body = innermost(model).base_model
+    for module, style in list(planned(body)):
         if style == SUMMED:
             _sum_gradients(module, mesh.get_group())
-        else:
-            parallelize_module(module, mesh, styles[style]())
-    _mean_of_states(model.base_model, mesh.get_group())
+            continue
+        for matrix in _matrices(module, style):
+            parallelize_module(matrix, mesh, styles[style]())
+    _mean_of_states(body, mesh.get_group())
+
+
+def _matrices(layer: Any, style: str) -> Iterator[Any]:
+    """What of a layer is parted: its matrix, and of its LoRA the one with the side that is parted.
+
+    The other one stands where all numbers are whole: it is alike on all processes, with its gradient.
+    """
+    yield getattr(layer, "base_layer", layer)
+    yield from getattr(layer, "lora_B" if style == COLWISE else "lora_A", {}).values()
 
 
 def planned(body: Any) -> Iterator[tuple[Any, str]]:

@@ -16,6 +16,7 @@ from unit.trainer.training.processes import gang
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SETTINGS: dict[str, Any] = {
     "method": "Full",
+    "lora": {"rank": 4, "dropout": "0"},
     "epochs": 1,
     "learning_rate": "3e-3",
     "max_grad_norm": "0.5",
@@ -58,7 +59,7 @@ def a_base(lab: Any, kind: str, *, tied: bool) -> str:
 
 
 def a_spec(lab: Any, base: str, run: str, **settings: Any) -> TrainSpec:
-    spec: TrainSpec = lab.spec("TextGeneration", run=run, **SETTINGS, **settings)
+    spec: TrainSpec = lab.spec("TextGeneration", run=run, **{**SETTINGS, **settings})
     return spec.model_copy(update={"model_digest": base})
 
 
@@ -69,19 +70,23 @@ def history(lab: Any, run: str) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "tied", "processes"),
-    [("Llama", True, 2), ("Qwen3", False, 4)],
-    ids=["one group, a head tied to the embeddings", "two groups, norms of single heads"],
+    ("kind", "method", "tied", "processes"),
+    [("Llama", "Full", True, 2), ("Qwen3", "Full", False, 4), ("Llama", "LoRA", True, 2)],
+    ids=[
+        "one group, a head tied to the embeddings",
+        "two groups, norms of single heads",
+        "one group, low-rank adapters",
+    ],
 )
 def test_tensor_groups_reach_the_loss_of_one_process(
-    lab: Any, kind: str, tied: bool, processes: int
+    lab: Any, kind: str, method: str, tied: bool, processes: int
 ) -> None:
     import torch
 
     base = a_base(lab, kind, tied=tied)
-    alone = lab.train(a_spec(lab, base, "alone", label_smoothing="0.1", micro_batch_size=2))
-    settings = {**GROUPS, "label_smoothing": "0.1", "micro_batch_size": 2}
-    several = gang(lab, a_spec(lab, base, "gang", **settings), processes)
+    settings = {"method": method, "label_smoothing": "0.1", "micro_batch_size": 2}
+    alone = lab.train(a_spec(lab, base, "alone", **settings))
+    several = gang(lab, a_spec(lab, base, "gang", **settings, **GROUPS), processes)
     told = {choice.name: choice.value for choice in several.resolved}
     assert told["training.tensorParallelSize"] == "2"
     assert metrics(several)["eval_loss"] == pytest.approx(metrics(alone)["eval_loss"], abs=1e-4)
@@ -103,13 +108,19 @@ def _same_steps(alone: list[dict[str, float]], gang: list[dict[str, float]]) -> 
         assert several["padding_share"] == one["padding_share"]
 
 
-def test_a_checkpoint_of_groups_is_gone_on_from_by_any_number_of_processes(lab: Any) -> None:
+@pytest.mark.parametrize(
+    ("method", "first", "others"), [("Full", 4, ((2, 2), (2, 1))), ("LoRA", 2, ())]
+)
+def test_a_checkpoint_of_groups_is_gone_on_from_by_any_number_of_processes(
+    lab: Any, method: str, first: int, others: tuple[tuple[int, int], ...]
+) -> None:
     """Bit for bit by the same groups; to rounding by others and by none."""
     import torch
 
     base = a_base(lab, "Qwen3", tied=True)
-    spec = a_spec(lab, base, "parts", **GROUPS, gradient_checkpointing="Always")
-    whole = gang(lab, spec, 4)
+    settings = {"method": method, "gradient_checkpointing": "Always"}
+    spec = a_spec(lab, base, "parts", **settings, **GROUPS)
+    whole = gang(lab, spec, first)
     weights = lab.weights(whole)
     folder = lab.workspace / layout.checkpoints("parts")
 
@@ -124,9 +135,9 @@ def test_a_checkpoint_of_groups_is_gone_on_from_by_any_number_of_processes(lab: 
         assert metrics(result)["eval_loss"] == pytest.approx(metrics(whole)["eval_loss"], abs=1e-4)
         return dict(lab.weights(result))
 
-    for name, value in again(4, 2).items():
+    for name, value in again(first, 2).items():
         assert torch.equal(value, weights[name]), name
-    for processes, size in ((2, 2), (2, 1)):
+    for processes, size in others:
         for name, value in again(processes, size).items():
             assert torch.allclose(value, weights[name], atol=1e-4), name
 

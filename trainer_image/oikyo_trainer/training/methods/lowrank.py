@@ -106,7 +106,7 @@ def _affine(
 
 
 def fuse(model: Any) -> None:
-    """Make every LoRA layer a LowRank; not for ZeRO-3, which gathers the weights of called layers alone."""
+    """Make every LoRA layer a LowRank; not for ZeRO-3 and tensor groups, where a layer has to be called."""
     for module in model.modules():
         if type(module) is Linear:
             module.__class__ = LowRank
