@@ -186,9 +186,7 @@ def made_by_adapters(
     return elements / max(1, layers)
 
 
-def _read(
-    adapted: tuple[Linear, ...], half: int, *, attention_out: bool, tensor: int = 1
-) -> float:
+def _read(adapted: tuple[Linear, ...], half: int, *, attention_out: bool, tensor: int = 1) -> float:
     """Inputs of the adapted layers; layers that read the same one keep it together.
 
     Heads and the feed-forward layer's middle are parted over `tensor` processes.

@@ -224,7 +224,8 @@ def run_to_end(
         return diverged.with_traceback(None)  # its frames would hold the whole trainer
     if run.rhythm.stopped:
         step = trainer.state.global_step
-        if saved:  # a process that does not write hears of a checkpoint at the next one, and none comes
+        if saved:
+            # A process that does not write hears of a checkpoint at the next one, and none comes.
             setting.context.remember(saved)
         found = "with a checkpoint" if saved >= step else f"the checkpoint is of step {saved}"
         raise Retry(
