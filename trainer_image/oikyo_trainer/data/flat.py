@@ -19,7 +19,7 @@ from .example import Example, converter, label_of
 from .findings import BadRow, RowFault
 from .keys import Index, keys_of_columns
 from .piece import PIECE_CHARACTERS, PIECE_ROWS, SCHEMAS, Form, Piece
-from .readers.row import LONGEST_ROW, Item, Row
+from .readers.row import LONGEST_ROW, Item, Objects, Row
 
 Values = list[Any]  # of each row what stands in one of its columns, or None for a closer look
 Looked = dict[int, Example | BadRow]
@@ -35,6 +35,9 @@ def is_flat(form: Form) -> bool:
 
 def pieces(form: Form, items: Iterable[Item]) -> Iterator[Piece]:
     """All of `items`, in their order, cut by rows and by characters."""
+    if isinstance(items, Objects):  # of one block, which has few characters
+        yield from (_piece(form, part) for part in items.cut(PIECE_ROWS))
+        return
     names = tuple(form.columns.names.values())
     chunk: list[Item] = []
     characters = 0
@@ -52,19 +55,30 @@ def pieces(form: Form, items: Iterable[Item]) -> Iterator[Piece]:
         yield _piece(form, chunk)
 
 
-def _piece(form: Form, chunk: Sequence[Item]) -> Piece:
-    rows = [item for item in chunk if type(item) is Row]
-    columns = _columns(form.columns, [row.values for row in rows])
+def _piece(form: Form, chunk: Sequence[Item] | Objects) -> Piece:
+    lines, values, bad = _apart(chunk)
+    columns = _columns(form.columns, values)
     lengths = _lengths(columns)
-    looked = _looked_at(form.columns, rows, columns, lengths)
-    bad = [item for item in chunk if isinstance(item, BadRow)]
+    looked = _looked_at(form.columns, lines, values, columns, lengths)
     if looked:
         worse = {place: one for place, one in looked.items() if isinstance(one, BadRow)}
         bad = _in_order(chunk, worse)
         columns = _mended(columns, looked)
-        rows = [row for place, row in enumerate(rows) if place not in worse]
+        good = [place for place in range(len(values)) if place not in worse]
+        lines, values = [lines[place] for place in good], [values[place] for place in good]
         lengths = _lengths(columns)
-    return _of_columns(form, len(chunk), bad, rows, columns, lengths)
+    return _of_columns(form, len(chunk), bad, lines, values, columns, lengths)
+
+
+def _apart(
+    chunk: Sequence[Item] | Objects,
+) -> tuple[Sequence[int], Sequence[Mapping[str, Any]], list[BadRow]]:
+    """The lines of the rows, their values, and what is no row."""
+    if isinstance(chunk, Objects):
+        return chunk.lines, chunk.values, []
+    rows = [item for item in chunk if type(item) is Row]
+    bad = [item for item in chunk if isinstance(item, BadRow)]
+    return [row.line for row in rows], [row.values for row in rows], bad
 
 
 def _columns(form: Columns, values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -124,7 +138,11 @@ def _is_unicode(value: str | None) -> bool:
 
 
 def _looked_at(
-    form: Columns, rows: Sequence[Row], columns: Mapping[str, Any], lengths: Index
+    form: Columns,
+    lines: Sequence[int],
+    values: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, Any],
+    lengths: Index,
 ) -> Looked:
     """The rows that are not clean, as the converter sees them."""
     odd = lengths > LONGEST_ROW
@@ -132,7 +150,8 @@ def _looked_at(
         if column.null_count:
             odd |= np.asarray(pc.is_null(column))
     convert = converter(form)
-    return {place: convert(rows[place]) for place in np.flatnonzero(odd).tolist()}
+    places = np.flatnonzero(odd).tolist()
+    return {place: convert(Row(lines[place], values[place])) for place in places}
 
 
 def _lengths(columns: Mapping[str, Any]) -> Index:
@@ -148,7 +167,7 @@ def _characters(texts: Any) -> Any:  # an array of numbers
     return np.asarray(pc.fill_null(count(texts), 0))
 
 
-def _in_order(chunk: Sequence[Item], worse: Mapping[int, BadRow]) -> list[BadRow]:
+def _in_order(chunk: Iterable[Item], worse: Mapping[int, BadRow]) -> list[BadRow]:
     """The bad rows of `chunk`; `worse` are those whose place among the rows is given."""
     found, place = [], 0
     for item in chunk:
@@ -179,21 +198,22 @@ def _of_columns(
     form: Form,
     count: int,
     bad: Sequence[BadRow],
-    rows: Sequence[Row],
+    lines: Sequence[int],
+    values: Sequence[Mapping[str, Any]],
     columns: Mapping[str, Any],
     lengths: Index,
 ) -> Piece:
     shape = form.columns.shape
-    asked, answer = (*columns.values(), pa.array([""] * len(rows), pa.string()))[:2]
+    asked, answer = (*columns.values(), pa.array([""] * len(values), pa.string()))[:2]
     labels, codes = _numbered(answer) if shape == "classification" else ((), b"")
-    sliced = ({name: row.values.get(name) for name in form.slice_by} for row in rows)
+    sliced = ({name: row.get(name) for name in form.slice_by} for row in values)
     return Piece(
         rows=count,
         bad=tuple(bad),
         batch=pa.RecordBatch.from_arrays(list(columns.values()), schema=SCHEMAS[shape]),
         keys=keys_of_columns(form.split.seed, asked, answer),
         marks=b"",
-        lines=array("q", [row.line for row in rows]),
+        lines=array("q", lines),
         lengths=array("i", lengths.astype(np.int32).tobytes()),
         labels=labels,
         codes=array("i", codes),

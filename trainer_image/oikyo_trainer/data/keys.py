@@ -19,6 +19,8 @@ Index = npt.NDArray[np.int64]
 AT_ONCE = 256 << 10
 """Bytes that are looked at together: they and what is made of them stay in the processor's cache."""
 BLANK = np.uint8(ord(" "))
+NOTHING = bytes(32)
+"""In place of a digest."""
 
 
 class Keys(NamedTuple):
@@ -98,25 +100,29 @@ def _hashed(
     it already, as most rows are, is hashed as it stands.
     """
     prefix, sha256, view = f"{seed}\0".encode(), hashlib.sha256, memoryview(data)
-    inputs, named, exact = [], [], []
-    start, odd = 0, _not_normal(np.frombuffer(data, dtype=np.uint8), ends)
-    for number, (end, middle, is_odd) in enumerate(
-        zip(ends.tolist(), middles.tolist(), odd, strict=True)
-    ):
-        digest = sha256(view[start:end]).digest()
-        exact.append(digest)
-        if is_odd:
-            asked, answer = normal(number)
-            inputs.append(sha256(prefix + asked.encode()).digest()[:16])
-            named.append(sha256(f"{asked}\0{answer}".encode()).digest()[:16])
-        else:
-            inputs.append(sha256(prefix + view[start:middle]).digest()[:16])
-            named.append(digest[:16])
-        start = end + 1
-    return Keys(b"".join(inputs), b"".join(named), b"".join(exact))
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), ends + 1])[:-1].tolist()
+    odd = _not_normal(np.frombuffer(data, dtype=np.uint8), ends)
+    exact = [
+        sha256(view[start:end]).digest() for start, end in zip(starts, ends.tolist(), strict=True)
+    ]
+    asked = [
+        NOTHING if strange else sha256(prefix + view[start:middle]).digest()
+        for start, middle, strange in zip(starts, middles.tolist(), odd.tolist(), strict=True)
+    ]
+    named, inputs = _halves(exact), _halves(asked)
+    mended = np.flatnonzero(odd)
+    forms = [normal(number) for number in mended.tolist()]
+    inputs[mended] = _halves([sha256(prefix + one.encode()).digest() for one, _ in forms])
+    named[mended] = _halves([sha256(f"{one}\0{said}".encode()).digest() for one, said in forms])
+    return Keys(inputs.tobytes(), named.tobytes(), b"".join(exact))
 
 
-def _not_normal(data: npt.NDArray[np.uint8], ends: Index) -> list[bool]:
+def _halves(digests: list[bytes]) -> npt.NDArray[np.uint8]:
+    """(digests, 16): the first half of each."""
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)[:, :16].copy()
+
+
+def _not_normal(data: npt.NDArray[np.uint8], ends: Index) -> npt.NDArray[np.bool_]:
     """Of each text, which ends with the NUL at its place in `ends`, whether normalising may change it.
 
     ASCII is in normal form when it has no control character, no two blanks in a row, and none at
@@ -129,7 +135,7 @@ def _not_normal(data: npt.NDArray[np.uint8], ends: Index) -> list[bool]:
         # A blank before the NUL behind a text is told at that NUL.
         odd = _odd(data[place : start + AT_ONCE]) + place
         found[np.searchsorted(ends, odd, side="left")] = True
-    return _bools(found[: len(ends)])
+    return found[: len(ends)]
 
 
 def _odd(data: npt.NDArray[np.uint8]) -> Index:
@@ -139,7 +145,3 @@ def _odd(data: npt.NDArray[np.uint8]) -> Index:
     edge = (data & ~BLANK) == 0  # a blank or a NUL
     two = np.flatnonzero(edge[1:] & edge[:-1]) + 1
     return np.concatenate([strange, two[(data[two] | data[two - 1]) == BLANK]])
-
-
-def _bools(values: npt.NDArray[np.bool_]) -> list[bool]:
-    return values.tolist()

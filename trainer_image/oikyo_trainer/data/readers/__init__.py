@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from oikyo.api.sources import Format
@@ -28,7 +28,7 @@ def read(file: DataFile) -> Iterator[Item]:
     return READERS[file.format](file)
 
 
-Parse = Callable[[int, bytes], Iterator[Item]]
+Parse = Callable[[int, bytes], Iterable[Item]]
 """The rows of a block whose first row has this line; any process can make them."""
 
 

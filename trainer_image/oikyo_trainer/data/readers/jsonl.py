@@ -16,7 +16,7 @@ import numpy as np
 from ..findings import BadRow, excerpt
 from ..sources import DataFile
 from .lines import NEWLINE, LongLine, blocks, of_block
-from .row import LONGEST_ROW, UTF8_BOM, Item, Row, check_encoding, too_long
+from .row import LONGEST_ROW, UTF8_BOM, Item, Objects, Row, check_encoding, too_long
 
 OPEN, CLOSE, QUOTE = b'{}"'
 DEEP = 50
@@ -45,12 +45,13 @@ def read_blocks(file: DataFile) -> Iterator[tuple[int, bytes]]:
             yield number, block
 
 
-def rows(number: int, block: bytes) -> Iterator[Item]:
+def rows(number: int, block: bytes) -> Iterable[Item]:
     """The rows of a block whose first line has this number."""
     values = _at_once(block)
-    if values is not None:
-        yield from map(Row, range(number, number + len(values)), values)
-        return
+    return _one_by_one(number, block) if values is None else Objects(number, values)
+
+
+def _one_by_one(number: int, block: bytes) -> Iterator[Item]:
     for place, line in enumerate(of_block(block), number):
         if line and not line.isspace():
             yield row(place, line)

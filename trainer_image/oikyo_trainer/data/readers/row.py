@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..findings import BadRow, excerpt
@@ -24,6 +25,30 @@ class Row(NamedTuple):
 
 
 Item = Row | BadRow
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The rows of neighbouring lines, each of which holds one."""
+
+    line: int
+    """Of the first."""
+    values: Sequence[Mapping[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(Row, self.lines, self.values)
+
+    @property
+    def lines(self) -> range:
+        return range(self.line, self.line + len(self.values))
+
+    def cut(self, rows: int) -> Iterator[Objects]:
+        """The same in parts of so many rows at most."""
+        for start in range(0, len(self.values), rows):
+            yield Objects(self.line + start, self.values[start : start + rows])
 
 
 def too_long(line: int, start: object) -> BadRow:
