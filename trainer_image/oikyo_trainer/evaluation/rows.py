@@ -19,8 +19,8 @@ from oikyo.api import workspace as layout
 
 from ..data.columns import Shape
 from ..data.slicing import META
-from ..errors import Refused
 from ..numbers import Scale, scale_stored
+from ..prepared import manifest_of
 
 Row = dict[str, Any]  # a row of the dataset; its columns are fixed by the shape
 COLUMNS: dict[Shape, tuple[str, ...]] = {
@@ -97,16 +97,7 @@ def _bare(row: Row) -> Row:
 
 def open_dataset(workspace: Path, digest: str) -> Dataset:
     """The dataset of this digest; refuses one that prepare did not finish."""
-    folder = workspace / layout.dataset(digest)
-    try:
-        manifest = json.loads((folder / layout.MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise Refused(
-            "DatasetMissing",
-            f"the workspace holds no prepared dataset {digest}",
-            evidence=str(layout.dataset(digest) / layout.MANIFEST),
-            next_step="Apply the job under a new name: its prepare stage writes the dataset again.",
-        ) from None
+    folder, manifest = workspace / layout.dataset(digest), manifest_of(workspace, digest)
     labels, several = tuple(manifest.get("labels") or ()), bool(manifest.get("several"))
     return Dataset(folder, manifest["shape"], labels, several, scale_stored(manifest))
 

@@ -20,6 +20,7 @@ from ..data.columns import Shape, task_of
 from ..errors import Refused
 from ..labelset import all_names, membership
 from ..numbers import Scale, scale_stored
+from ..prepared import manifest_of
 from .heads import NUMBER, Head
 from .methods.merge import PARITY_ROWS
 from .tokenfiles import RowLessons, TokenRows, open_lessons, open_rows
@@ -80,16 +81,7 @@ class Tokens:
 
 def open_source(workspace: Path, digest: str, task: str) -> Source:
     """The prepared dataset; refuses one that does not fit the task or that is not there."""
-    folder = workspace / layout.dataset(digest)
-    try:
-        manifest = json.loads((folder / layout.MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise Refused(
-            "DatasetMissing",
-            f"the workspace holds no prepared dataset {digest}",
-            evidence=str(layout.dataset(digest) / layout.MANIFEST),
-            next_step="Apply the job under a new name: its prepare stage writes the dataset again.",
-        ) from None
+    folder, manifest = workspace / layout.dataset(digest), manifest_of(workspace, digest)
     labels, several = tuple(manifest.get("labels") or ()), bool(manifest.get("several"))
     source = Source(folder, digest, manifest["shape"], labels, several, scale_stored(manifest))
     if task_of(source.shape) != task:
