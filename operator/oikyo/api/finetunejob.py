@@ -12,7 +12,14 @@ from .evaluation import EvaluationSpec
 from .jobstatus import FineTuneJobStatus
 from .latency import LatencyBudget
 from .meta import MANAGED_BY, ObjectMeta
-from .modelendpoint import Replicas, Resources, Runtime
+from .modelendpoint import (
+    Replicas,
+    ReplicasField,
+    Resources,
+    ResourcesField,
+    RuntimeField,
+    TargetCpuField,
+)
 from .scheduling import Scheduling
 from .sources import ModelSource
 from .tasks import Task
@@ -22,24 +29,10 @@ from .training import TrainingSpec
 class DeploymentSpec(Model):
     """Serve an accepted result: a ModelEndpoint is created if the model has none."""
 
-    replicas: Annotated[
-        Replicas, Field(description="Bounds of the autoscaler. Default: 1 to 1.")
-    ] = Replicas()
-    runtime: Annotated[
-        Runtime,
-        Field(description="Server: Oikyo (CPU and small GPU models) or VLLM. Default: Oikyo."),
-    ] = "Oikyo"
-    resources: Annotated[
-        Resources, Field(description="What one server pod asks for. Default: 250m CPU.")
-    ] = Resources()
-    target_cpu_percent: Annotated[
-        int,
-        Field(
-            ge=10,
-            le=100,
-            description="Mean CPU use, in percent of the request, that the autoscaler aims at. Default: 70.",
-        ),
-    ] = 70
+    replicas: ReplicasField = Replicas()
+    runtime: RuntimeField = "Oikyo"
+    resources: ResourcesField = Resources()
+    target_cpu_percent: TargetCpuField = 70
     latency: Annotated[
         LatencyBudget | None,
         Field(

@@ -59,6 +59,24 @@ class Resources(Model):
     ] = 0
 
 
+# The same in a ModelEndpoint and in FineTuneJob.spec.deployment, which makes one.
+ReplicasField = Annotated[Replicas, Field(description="Bounds of the autoscaler. Default: 1 to 1.")]
+RuntimeField = Annotated[
+    Runtime, Field(description="Server: Oikyo (CPU and small GPU models) or VLLM. Default: Oikyo.")
+]
+ResourcesField = Annotated[
+    Resources, Field(description="What one server pod asks for. Default: 250m CPU.")
+]
+TargetCpuField = Annotated[
+    int,
+    Field(
+        ge=10,
+        le=100,
+        description="Mean CPU use, in percent of the request, that the autoscaler aims at. Default: 70.",
+    ),
+]
+
+
 class ModelEndpointSpec(Model):
     """Which model to serve, which of its versions, and how."""
 
@@ -91,24 +109,10 @@ class ModelEndpointSpec(Model):
             json_schema_extra=list_map("name"),
         ),
     ] = ()
-    replicas: Annotated[
-        Replicas, Field(description="Bounds of the autoscaler. Default: 1 to 1.")
-    ] = Replicas()
-    runtime: Annotated[
-        Runtime,
-        Field(description="Server: Oikyo (CPU and small GPU models) or VLLM. Default: Oikyo."),
-    ] = "Oikyo"
-    resources: Annotated[
-        Resources, Field(description="What one server pod asks for. Default: 250m CPU.")
-    ] = Resources()
-    target_cpu_percent: Annotated[
-        int,
-        Field(
-            ge=10,
-            le=100,
-            description="Mean CPU use, in percent of the request, that the autoscaler aims at. Default: 70.",
-        ),
-    ] = 70
+    replicas: ReplicasField = Replicas()
+    runtime: RuntimeField = "Oikyo"
+    resources: ResourcesField = Resources()
+    target_cpu_percent: TargetCpuField = 70
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
