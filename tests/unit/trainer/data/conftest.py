@@ -16,8 +16,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from oikyo.api.checks import in_force
 from oikyo.api.stages import PrepareResult, PrepareSpec, Source
 from oikyo_trainer.context import Context
+from oikyo_trainer.data.examine import Examined, examine
+from oikyo_trainer.data.findings import FILE, Findings
+from oikyo_trainer.data.intake import Intake
 from oikyo_trainer.data.prepare import prepare
 from oikyo_trainer.progress import Reporter
 
@@ -41,6 +45,23 @@ def make_model(folder: Path, **config: Any) -> Path:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return make_model(tmp_path / "model")
+
+
+def looked_at(spec: PrepareSpec, folder: Path) -> tuple[Examined, Intake, dict[str, Any]]:
+    """The rows that the prepare stage would make a version of, and what it would tell; in `folder`."""
+    intake, told = Intake(Findings(in_force(spec.checks))), dict[str, Any]()
+    folder.mkdir()
+    with intake.findings.written(folder / FILE):
+        found = examine(
+            spec,
+            (spec.sources, spec.test_sources),
+            staging=folder,
+            intake=intake,
+            told=told,
+            tell=lambda *_: None,
+            model=None,
+        )
+    return found, intake, told
 
 
 @dataclass

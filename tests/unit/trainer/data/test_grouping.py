@@ -9,30 +9,12 @@ import numpy as np
 import pytest
 
 from oikyo.api.split import Split
-from oikyo.api.stages import PrepareSpec
-from oikyo_trainer.data.examine import Examined, examine
-from oikyo_trainer.data.findings import FILE
-from oikyo_trainer.data.intake import Intake
+from oikyo_trainer.data.examine import Examined
 from oikyo_trainer.data.split import DROPPED, TEST, TRAIN
 from oikyo_trainer.errors import Refused
+from unit.trainer.data.conftest import looked_at
 
 SPLIT = Split(validation="0.2", test="0.3", group_by="customer")
-
-
-def looked_at(spec: PrepareSpec, folder: Path) -> tuple[Examined, Intake]:
-    intake = Intake()
-    folder.mkdir()
-    with intake.findings.written(folder / FILE):
-        found = examine(
-            spec,
-            (spec.sources, spec.test_sources),
-            staging=folder,
-            intake=intake,
-            told={},
-            tell=lambda *_: None,
-            model=None,
-        )
-    return found, intake
 
 
 def tickets(each: int, customers: int = 40) -> list[dict[str, Any]]:
@@ -56,7 +38,7 @@ def test_a_group_is_on_one_side_and_keeps_it_when_it_grows(desk: Any, tmp_path: 
     for each in (2, 5):
         rows = tickets(each)
         path = desk.rows(f"{each}.jsonl", rows)
-        found, _ = looked_at(desk.spec(path, split=SPLIT), tmp_path / str(each))
+        found, _, _ = looked_at(desk.spec(path, split=SPLIT), tmp_path / str(each))
         sides.append(sides_of(found, rows))
     assert all(len(side) == 1 for side in sides[1].values())
     assert sides[0] == sides[1]
@@ -68,7 +50,9 @@ def test_an_input_of_two_groups_stays_where_it_tests(desk: Any, tmp_path: Path) 
         {"text": "hello", "label": "a", "customer": who, "n": who} for who in range(40)
     ]
     rows += [{"text": "good day", "label": "ab"[who % 2], "customer": who} for who in range(40)]
-    found, _ = looked_at(desk.spec(desk.rows("a.jsonl", rows), split=SPLIT), tmp_path / "staging")
+    found, _, _ = looked_at(
+        desk.spec(desk.rows("a.jsonl", rows), split=SPLIT), tmp_path / "staging"
+    )
     shared = [
         side for row, side in zip(rows, found.sides, strict=True) if row["text"] == "good day"
     ]
@@ -82,7 +66,7 @@ def test_rows_of_a_group_in_the_given_test_set_are_dropped(desk: Any, tmp_path: 
     learn = tickets(3, customers=20)
     test = [{"text": f"other {n}", "label": "ab"[n % 2], "customer": n % 4} for n in range(8)]
     spec = desk.spec(desk.rows("a.jsonl", learn), tests=(desk.rows("t.jsonl", test),), split=SPLIT)
-    found, _ = looked_at(spec, tmp_path / "staging")
+    found, _, _ = looked_at(spec, tmp_path / "staging")
     left = {learn[row]["customer"] for row in np.flatnonzero(found.kept.mask) if row < len(learn)}
     assert left == set(range(4, 20))
     assert int(found.kept.leaked.sum()) == 12
@@ -103,7 +87,7 @@ def test_a_row_without_a_group_is_a_bad_row(
 ) -> None:
     rows = [*tickets(3), {"text": "lonely", "label": "a", "customer": value}]
     spec = desk.spec(desk.rows("a.jsonl", rows), split=SPLIT, max_bad_rows=1)
-    _, intake = looked_at(spec, tmp_path / "staging")
+    _, intake, _ = looked_at(spec, tmp_path / "staging")
     (bad,) = intake.findings.kept
     assert (bad.line, bad.code) == (len(rows), code)
     assert says in bad.message

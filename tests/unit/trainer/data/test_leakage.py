@@ -15,13 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oikyo.api.checks import DataCheck, in_force
+from oikyo.api.checks import DataCheck
 from oikyo.api.leakage import Leakage
-from oikyo.api.stages import BenchmarkSource, PrepareSpec
+from oikyo.api.stages import BenchmarkSource
 from oikyo_trainer.data.commands import check
-from oikyo_trainer.data.examine import Examined, examine
-from oikyo_trainer.data.findings import FILE, Findings
-from oikyo_trainer.data.intake import Intake
+from oikyo_trainer.data.examine import Examined
+from oikyo_trainer.data.findings import FILE
 from oikyo_trainer.data.leakage import leaks, quoted
 from oikyo_trainer.data.leakage.runs import Known, Wanted, find
 from oikyo_trainer.data.leakage.sieve import Sieve
@@ -30,6 +29,7 @@ from oikyo_trainer.data.near import shingles
 from oikyo_trainer.data.near.shingles import words_of
 from oikyo_trainer.data.split import TEST, TRAIN, VALIDATION
 from oikyo_trainer.errors import Refused
+from unit.trainer.data.conftest import looked_at
 
 NGRAM = 13
 WORDS = [
@@ -39,23 +39,6 @@ WORDS = [
 
 def prose(draw: random.Random, count: int) -> list[str]:
     return [draw.choice(WORDS) for _ in range(count)]
-
-
-def looked_at(spec: PrepareSpec, folder: Path) -> tuple[Examined, Intake, dict[str, Any]]:
-    told: dict[str, Any] = {}
-    intake = Intake(Findings(in_force(spec.checks)))
-    folder.mkdir()
-    with intake.findings.written(folder / FILE):
-        found = examine(
-            spec,
-            (spec.sources, spec.test_sources),
-            staging=folder,
-            intake=intake,
-            told=told,
-            tell=lambda *_: None,
-            model=None,
-        )
-    return found, intake, told
 
 
 def lines_of(folder: Path, code: str) -> dict[int, dict[str, Any]]:

@@ -10,39 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oikyo.api.checks import in_force
 from oikyo.api.duplicates import Duplicates
 from oikyo.api.split import Split
-from oikyo.api.stages import PrepareSpec
 from oikyo_trainer.data.dedup import dedup
-from oikyo_trainer.data.examine import Examined, examine
-from oikyo_trainer.data.findings import FILE, Findings
+from oikyo_trainer.data.findings import FILE
 from oikyo_trainer.data.intake import Intake
 from oikyo_trainer.data.near import near
 from oikyo_trainer.data.near.bands import MISSED, MOST_BANDS, banding
 from oikyo_trainer.data.near.shingles import of_rows, shingles
 from oikyo_trainer.data.split import TEST, TRAIN
+from unit.trainer.data.conftest import looked_at
 
 sys.path.insert(0, str(Path(__file__).parents[4] / "bench"))
 import plant
 
 WORDS = [f"word{number}" for number in range(400)]
-
-
-def looked_at(spec: PrepareSpec, folder: Path) -> tuple[Examined, Intake, dict[str, Any]]:
-    intake, told = Intake(Findings(in_force(spec.checks))), dict[str, Any]()
-    folder.mkdir()
-    with intake.findings.written(folder / FILE):
-        found = examine(
-            spec,
-            (spec.sources, spec.test_sources),
-            staging=folder,
-            intake=intake,
-            told=told,
-            tell=lambda *_: None,
-            model=None,
-        )
-    return found, intake, told
 
 
 def found_in(folder: Path) -> list[dict[str, Any]]:
