@@ -6,18 +6,16 @@ that a check of spec.data.checks found. Findings takes both; judge.py says what 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from oikyo.api.checks import CHECKS, Check, Severity, next_step
 
 from . import personal
+from .journal import Journal
 
 FILE = "findings.jsonl"
 """The whole list: beside report.json, in the version and in the folder of the stage."""
@@ -92,7 +90,7 @@ def _escape(letter: str) -> str:
 
 
 @dataclass
-class Findings:
+class Findings(Journal):
     """All findings of a run, in the order in which they were met."""
 
     checks: Mapping[str, Check] = field(default_factory=lambda: CHECKS)
@@ -105,7 +103,6 @@ class Findings:
     """Rows that the checks found, by code."""
     first: dict[str, list[Finding]] = field(default_factory=dict)
     """The first findings of each code."""
-    _file: TextIO | None = None
 
     def wants(self, code: str) -> bool:
         """Whether the check `code` is to be made at all."""
@@ -128,26 +125,13 @@ class Findings:
         examples = self.first.setdefault(finding.code, [])
         if len(examples) < FIRST:
             examples.append(finding)
-        if self._file is not None:
-            self._file.write(json.dumps(vars(finding), ensure_ascii=False) + "\n")
+        self._write(vars(finding))
 
     def _filled(self, finding: Finding) -> Finding:
         check = self.checks[finding.code]
         severity: Severity = "Error" if check.action == "Fail" else "Warning"
         step = finding.next_step or check.next_step
         return replace(finding, severity=severity, next_step=step)
-
-    @contextmanager
-    def written(self, path: Path) -> Iterator[None]:
-        """Write every finding to `path` as JSON Lines from here on."""
-        with path.open("w", encoding="utf-8", errors="backslashreplace") as self._file:
-            yield
-        self._file = None
-
-    def flush(self) -> None:
-        """Make the file hold all that was found so far."""
-        if self._file is not None:
-            self._file.flush()
 
     def report(self) -> dict[str, Any]:
         """The bad rows, for report.json."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, TextIO, get_args
+from typing import Any, Literal, get_args
 
 from oikyo.api.clean import CleanedStep, CleanStep
+
+from ..journal import Journal
 
 FILE = "cleaned.jsonl"
 """The whole list: beside findings.jsonl, in the version and in the folder of the stage."""
@@ -37,33 +35,19 @@ class Cleaned:
 
 
 @dataclass
-class CleanLog:
+class CleanLog(Journal):
     """All of them, in the order in which they were made."""
 
     changed: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     first: dict[str, list[Cleaned]] = field(default_factory=dict)
-    _file: TextIO | None = None
 
     def add(self, one: Cleaned) -> None:
         (self.changed if one.action == "changed" else self.dropped)[one.step] += 1
         examples = self.first.setdefault(one.step, [])
         if sum(example.action == one.action for example in examples) < FIRST:
             examples.append(one)
-        if self._file is not None:
-            told = {name: value for name, value in vars(one).items() if value != ""}
-            self._file.write(json.dumps(told, ensure_ascii=False) + "\n")
-
-    @contextmanager
-    def written(self, path: Path) -> Iterator[None]:
-        """Write all of it to `path` as JSON Lines from here on."""
-        with path.open("w", encoding="utf-8", errors="backslashreplace") as self._file:
-            yield
-        self._file = None
-
-    def flush(self) -> None:
-        if self._file is not None:
-            self._file.flush()
+        self._write({name: value for name, value in vars(one).items() if value != ""})
 
     def steps(self) -> tuple[CleanedStep, ...]:
         """What each step did, in their order; steps that did nothing are left out."""

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +19,7 @@ import pyarrow.parquet as pq
 from oikyo.api.sources import Format
 
 from ...errors import Refused
+from ...files import replacing
 from ..detect import ENDINGS, KNOWN, ending_of
 from ..findings import excerpt
 from ..readers.delimited import DELIMITERS
@@ -59,22 +58,13 @@ def write(path: Path, rows: Rows) -> int:
 
 @contextmanager
 def _atomic(path: Path) -> Iterator[BinaryIO]:
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        step = "Name a file in a folder that you may write"
-        raise Refused("OutputUnwritable", f"{path}: {error.strerror}", next_step=step) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            if not file.closed:
-                file.flush()
-                os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(replacing(path))
+        except OSError as error:
+            step = "Name a file in a folder that you may write"
+            raise Refused("OutputUnwritable", f"{path}: {error.strerror}", next_step=step) from None
+        yield file
 
 
 def _jsonl(file: Any, rows: Rows) -> int:
