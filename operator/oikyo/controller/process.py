@@ -62,12 +62,14 @@ class Process:
         self._lease = Lease(cluster, config.lease_namespace, LEASE_NAME, config.identity)
         self._watching = asyncio.Event()
         self._takeover: asyncio.Task[None] | None = None
+        self._led: asyncio.Future[None]
         cluster.may_write = self._lease.held
         self._metrics.watch(lambda: len(self._queue), self._lease.held)
 
     async def run(self) -> bool:
         """Work until told to end (True) or until a part is lost for good (False)."""
         stop = asyncio.Event()
+        self._led = asyncio.get_running_loop().create_future()
         self._catch_signals(stop)
         port = await self._probes.start(self._config.metrics_port)
         log.info("serving probes and metrics on port %d as %s", port, self._config.identity)
@@ -77,6 +79,7 @@ class Process:
             asyncio.create_task(self._watch(), name="watches"),
             asyncio.create_task(self._get_ready(stop), name="start"),
             asyncio.create_task(self._resync(), name="resync"),
+            asyncio.create_task(self._leading(), name="take over"),
         ]
         ended = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait((ended, *vital), return_when=asyncio.FIRST_COMPLETED)
@@ -125,6 +128,15 @@ class Process:
 
     def _lead(self) -> None:
         self._takeover = asyncio.create_task(self._take_over(), name="take over")
+        self._takeover.add_done_callback(self._judge)
+
+    def _judge(self, takeover: asyncio.Task[None]) -> None:
+        if not takeover.cancelled() and (error := takeover.exception()) and not self._led.done():
+            self._led.set_exception(error)
+
+    async def _leading(self) -> None:
+        """Fails when a take-over does: who leads and cannot begin would keep the lease for nothing."""
+        await self._led
 
     async def _take_over(self) -> None:
         """Decisions rest on a complete and fresh cache, never on what a standby happened to see."""

@@ -18,6 +18,8 @@ from .conditions import parse, timestamp
 from .kinds import Object
 
 INTERVAL_SECONDS = 5.0
+FORGOTTEN_SECONDS = 600.0
+"""Without a question for this long, a pod's last answer goes."""
 _TIMEOUT = aiohttp.ClientTimeout(total=2)
 _LARGEST = 65536
 """Bytes of an answer that are read: a pod is not trusted to be brief."""
@@ -47,12 +49,16 @@ class ProgressReader:
             return last
         # Noted before the answer is there: two reconciles never ask the same pod at once.
         self._told[uid] = (time.monotonic(), last)
+        self._forget_old()
         fresh = await self._ask(address, port)
         self._told[uid] = (time.monotonic(), fresh or last)
         return fresh or last
 
-    def forget(self, uid: str) -> None:
-        self._told.pop(uid, None)
+    def _forget_old(self) -> None:
+        """Pods come and go for months: one that nobody asks any more is not remembered."""
+        limit = time.monotonic() - FORGOTTEN_SECONDS
+        for uid in [uid for uid, (asked, _) in self._told.items() if asked < limit]:
+            del self._told[uid]
 
     async def _ask(self, address: str, port: int) -> StageProgress | None:
         if self._session is None:

@@ -77,11 +77,6 @@ class Queue(Generic[Key]):
         else:
             self._due(key)
 
-    def forget(self, key: Key) -> None:
-        """The object is gone: no timer, no history."""
-        self._failures.pop(key, None)
-        self._cancel_timer(key)
-
     def _due(self, key: Key) -> None:
         self._cancel_timer(key)
         if key in self._waiting:

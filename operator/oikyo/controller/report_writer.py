@@ -66,9 +66,6 @@ class Reporter:
             _trim(self._told)
             await self._cluster.create(EVENTS, self._event(kind, item, event))
 
-    def forget(self, uid: str) -> None:
-        self._written.pop(uid, None)
-
     def _event(self, kind: Kind, item: Object, event: Event) -> Object:
         metadata = item["metadata"]
         moment = self._cluster.clock.now()  # of a node's own clock `kubectl get events` makes ages
