@@ -85,9 +85,9 @@ class Hands:
         for kind in GROUPS:
             for item in _of_job(self._cache, kind, job):
                 if _attempt(item) not in wanted:
-                    await self._delete(kind, item)
-                    # It stays for as long as pods name it; nobody tells when it is gone.
-                    self._cache.drop(kind, item)
+                    if await self._delete(kind, item):
+                        # It stays for as long as pods name it; nobody tells when it is gone.
+                        self._cache.drop(kind, item)
                     return True
         return False
 
@@ -136,14 +136,15 @@ class Hands:
         """The name is taken: by our own earlier step, or by somebody whose object we must not touch."""
         metadata = manifest["metadata"]
         found = await self._cluster.get(kind, metadata["namespace"], metadata["name"])
-        self._cache.put(kind, found)
         wanted = {owner["uid"] for owner in metadata.get("ownerReferences", ())}
         if wanted and not any(owned_by(found, uid) for uid in wanted):
+            # Not put into the cache: no watch of ours tells of it, and there it would pass for our own.
             if "deletionTimestamp" in found["metadata"]:
                 raise ConflictError(
                     f"an earlier {kind.kind} {metadata['name']} is still being deleted"
                 )
             raise _taken(kind, found)
+        self._cache.put(kind, found)
 
     async def _apply(self, kind: Kind, manifest: Manifest, endpoint: ModelEndpoint) -> None:
         """Server-side apply, after a live look that the name is free or ours (an apply would adopt)."""
@@ -160,22 +161,30 @@ class Hands:
             found = await self._cluster.apply(kind, held, manager=REPLICAS_MANAGER)
         self._cache.put(kind, await self._cluster.apply(kind, _only_after(found, manifest)))
 
-    async def _delete(self, kind: Kind, item: Object) -> None:
-        """A live look first: the cache may be behind, and deleting cannot be taken back."""
+    async def _delete(self, kind: Kind, item: Object) -> bool:
+        """A live look first: the cache may be behind, and deleting cannot be taken back.
+
+        What has changed since is only taken in, and the answer is False: it may be a result that
+        another decision would keep.
+        """
         metadata = item["metadata"]
         try:
             live = await self._cluster.get(kind, metadata["namespace"], metadata["name"])
         except NotFoundError:
             self._cache.drop(kind, item)
-            return
+            return True
         if live["metadata"]["uid"] != metadata["uid"]:
             self._cache.drop(kind, item)
-            return
+            return True
+        if live["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
+            self._cache.put(kind, live)
+            return False
         answer = await self._cluster.delete(kind, live)
         if answer is not None and answer.get("kind") == kind.kind:
             self._cache.put(kind, answer)
         else:
             self._cache.drop(kind, item)
+        return True
 
 
 def _only_after(found: Object | None, manifest: Manifest) -> Manifest:

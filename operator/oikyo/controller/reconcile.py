@@ -40,6 +40,8 @@ from .report_writer import Reporter
 log = logging.getLogger("oikyo.reconcile")
 
 KIND_OF_GROUP: dict[GroupApi, Kind] = {"Kubernetes": POD_GROUPS, "Volcano": VOLCANO_GROUPS}
+LAPSE_SECONDS = 2.0
+"""How soon a visit that might not write is made again, if this replica leads by then."""
 STEPS = 25
 """Steps of one visit; a decision that is not quiet by then lets others work first."""
 
@@ -75,8 +77,9 @@ class Reconciler:
         try:
             return await visit(key)
         except NotLeaderError:
-            # Not an error: the leader does this work, and a new leader visits everything.
-            return None
+            # Not an error: the leader does this work, and a new leader visits everything. But a lease
+            # that lapses while it is being renewed has no new leader, and nothing else wakes the key.
+            return LAPSE_SECONDS
         except ConflictError:
             result = "conflict"
             raise
@@ -120,7 +123,7 @@ class Reconciler:
             if await self._hands.build(job, decision.children):
                 return True, None
         except RefusedError as error:
-            await self._refused(item, job, decision, error)
+            await self._refused(FINE_TUNE_JOBS, item, job, decision.status, error)
             raise
         wait = await self._report(item, job, decision)
         # Removed only after the report: what a failed attempt said must be written down first.
@@ -169,13 +172,18 @@ class Reconciler:
         return None
 
     async def _refused(
-        self, item: Object, job: FineTuneJob, decision: Decision, error: RefusedError
+        self,
+        kind: Kind,
+        item: Object,
+        of: FineTuneJob | ModelEndpoint,
+        decided: trouble.Status,
+        error: RefusedError,
     ) -> None:
-        """What the cluster will not have becomes the job's own trouble; the visit is tried again."""
-        status = trouble.refused(job, decision.status, error, self._now())
-        if status != job.status:
-            await self._reporter.status(FINE_TUNE_JOBS, item, status.wire())
-            await self._reporter.events(FINE_TUNE_JOBS, item, (trouble.event(status.wire()),))
+        """What the cluster will not have becomes the object's own trouble; the visit is tried again."""
+        status = trouble.refused(of, decided, error, self._now())
+        if status != of.status:
+            await self._reporter.status(kind, item, status.wire())
+            await self._reporter.events(kind, item, (trouble.event(status.wire()),))
 
     async def _endpoint(self, key: Key) -> float | None:
         for _ in range(STEPS):
@@ -193,8 +201,12 @@ class Reconciler:
                 endpoint, observe_endpoint(endpoint, self._cache), self._now()
             )
             self._metrics.endpoints[key] = endpoint.model_copy(update={"status": decision.status})
-            if decision.server and await self._hands.serve(endpoint, decision.server):
-                continue
+            try:
+                if decision.server and await self._hands.serve(endpoint, decision.server):
+                    continue
+            except RefusedError as error:
+                await self._refused(MODEL_ENDPOINTS, item, endpoint, decision.status, error)
+                raise
             await self._report_endpoint(item, endpoint, decision)
             if decision.keep or not await self._hands.unserve(endpoint, decision.server):
                 return _seconds(decision)

@@ -10,11 +10,14 @@ from pydantic import ValidationError
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.meta import Condition, Diagnosis
+from oikyo.api.modelendpoint import ModelEndpoint, ModelEndpointStatus
 
 from . import reasons
 from .conditions import timestamp
 from .kinds import FINE_TUNE_JOBS, Kind
 from .observed import Event
+
+Status = FineTuneJobStatus | ModelEndpointStatus
 
 
 def sentence(error: ValidationError) -> str:
@@ -68,20 +71,20 @@ def _stalled(
 
 
 def refused(
-    job: FineTuneJob, status: FineTuneJobStatus, error: Exception, now: datetime
-) -> FineTuneJobStatus:
-    """`status` with the API server's refusal as the reason why nothing moves."""
+    of: FineTuneJob | ModelEndpoint, status: Status, error: Exception, now: datetime
+) -> Status:
+    """`status`, decided for `of`, with the API server's refusal as the reason why nothing moves."""
     words = str(error)[:1500]
-    last = next((c.wire() for c in job.status.conditions if c.type == "Stalled"), None)
+    last = next((c.wire() for c in of.status.conditions if c.type == "Stalled"), None)
     stalled = Condition.model_validate(
-        _stalled(last, reasons.REQUEST_REFUSED, words, job.metadata.generation, now)
+        _stalled(last, reasons.REQUEST_REFUSED, words, of.metadata.generation, now)
     )
     others = [c for c in status.conditions if c.type != "Stalled"]
     diagnosis = Diagnosis(
         cause=words,
         evidence="the API server's answer to the controller",
         tried="the request is repeated, at most once a minute",
-        next_step=f"kubectl get events,resourcequota -n {job.metadata.namespace}",
+        next_step=f"kubectl get events,resourcequota -n {of.metadata.namespace}",
     )
     update = {"conditions": (*others[:1], stalled, *others[1:]), "diagnosis": diagnosis}
     return status.model_copy(update=update)
