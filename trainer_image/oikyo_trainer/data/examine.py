@@ -6,7 +6,7 @@ module. Writes below `staging` alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,6 @@ from . import (
 )
 from .checks import check_bad_rows, check_rows, check_split
 from .clean import repeats
-from .columns import Shape
 from .dedup import Kept, dedup
 from .insight.asked import asked
 from .intake import Intake, Tell, take_in
@@ -42,7 +41,7 @@ from .leakage import leaks
 from .leakage.watch import Watch
 from .near import near
 from .split import SIDES, Sides, assign, placed_by
-from .spool import Mask, Rows, Spool
+from .spool import SPOOL, Mask, Rows, Spool
 
 Sources = tuple[tuple[Source, ...], tuple[Source, ...]]
 """To learn from, and to test on."""
@@ -94,7 +93,7 @@ def examine(
     """
     heap.keep()
     frames.leave_out()
-    spool = take_in(spec, *sources, open_spool=_spool_in(staging), intake=intake, tell=tell)
+    spool = take_in(spec, *sources, spool=staging / SPOOL, intake=intake, tell=tell)
     rows = spool.columns()
     check_bad_rows(intake.findings, spec.max_bad_rows)
     check_rows(intake, rows)
@@ -213,7 +212,3 @@ def _tell_of_texts(read: _Read, kept: Kept, looked: Iterable[tuple[list[texts.Fo
             if kept.mask[one.row]:
                 read.intake.found(one.code, read.rows, one.row, one.message, one.shown)
     return longest
-
-
-def _spool_in(staging: Path) -> Callable[[Shape], Spool]:
-    return lambda shape: Spool(staging / "rows.arrow", shape)

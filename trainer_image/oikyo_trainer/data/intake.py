@@ -6,7 +6,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from oikyo.api.jobstatus import Resolved
 from oikyo.api.stages import PrepareSpec, Source
@@ -15,12 +17,13 @@ from ..errors import Refused
 from . import marks
 from .clean.cleaner import open_cleaner
 from .clean.log import CleanLog
-from .columns import Columns, Shape, choose
+from .columns import Columns, choose
 from .findings import BadRow, Finding, Findings, excerpt
 from .piece import Form, Piece
 from .pieces import pieces
 from .readers import Parse, in_blocks, read
 from .readers.row import Item, Row
+from .shelf import Shelf
 from .slicing import SliceColumns, check_columns
 from .sources import DataFile, data_files
 from .spool import Rows, Spool
@@ -102,11 +105,12 @@ def take_in(
     sources: tuple[Source, ...],
     tests: tuple[Source, ...],
     *,
-    open_spool: Callable[[Shape], Spool],
+    spool: Path,
     intake: Intake,
     tell: Tell,
 ) -> Spool:
-    """Read every file into the spool; what is found on the way stands in `intake`, also on refusal."""
+    """Read every file into the spool at the path `spool`; what is found on the way stands in `intake`, also
+    on refusal."""
     plan = [(file, False) for source in sources for file in data_files(source)]
     plan += [(file, True) for source in tests for file in data_files(source, test=True)]
     _refuse_same_file(plan)
@@ -114,13 +118,14 @@ def take_in(
     cleaner = open_cleaner(spec, [file for file, test in plan if not test], intake.cleaned)
     total, done = sum(file.size for file, _ in plan), 0
     largest = max((file.size for file, _ in plan), default=0)
-    with opened(read_block, largest) as each, _closing(intake):
+    shelf = Shelf(spool)
+    with opened(partial(_put, shelf), largest) as each, _closing(intake):
         for file, is_test in plan:
             items = iter(read(file))
             first = list(itertools.islice(items, LOOK_AHEAD))
             columns = _columns(spec, file, first, intake, is_test)
             if intake.spool is None:
-                intake.spool = open_spool(columns.shape)
+                intake.spool = Spool(spool, columns.shape, shelf)
             count = FileCount(file.name, is_test, weight=file.weight)
             intake.files.append(count)
             every: Iterator[Item] = itertools.chain(first, items)
@@ -205,7 +210,8 @@ class Job(NamedTuple):
     parse: Parse
     number: int
     """Line of the first."""
-    data: bytes
+    data: Any
+    """What `parse` reads."""
 
 
 def read_block(job: Job) -> list[Piece]:
@@ -213,8 +219,13 @@ def read_block(job: Job) -> list[Piece]:
     return list(pieces(job.form, job.parse(job.number, job.data)))
 
 
+def _put(shelf: Shelf, job: Job) -> list[Piece]:
+    """As `read_block`, with the batches on the shelf."""
+    return [piece._replace(batch=shelf.put(piece.batch)) for piece in read_block(job)]
+
+
 def _of_blocks(
-    found: tuple[Parse, Iterator[tuple[int, bytes]]],
+    found: tuple[Parse, Iterator[tuple[int, Any]]],
     form: Form,
     each: Callable[[Iterable[Job]], Iterator[list[Piece]]],
 ) -> Iterator[Piece]:

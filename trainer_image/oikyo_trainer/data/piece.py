@@ -53,7 +53,8 @@ class Piece(NamedTuple):
     rows: int
     """All of them, bad ones too."""
     bad: tuple[BadRow, ...]
-    batch: Any  # an Arrow record batch; pyarrow is untyped
+    batch: Any
+    """An Arrow record batch, or the Place where it lies."""
     keys: Keys
     marks: bytes
     """16 bytes a row that place it instead of its content (marks.py), or nothing."""

@@ -1,6 +1,6 @@
 """Rows on their way: written to disk as they are read, fetched again in any order.
 
-The texts wait in an Arrow file, hashes and numbers in files beside it, all of them memory-mapped.
+The texts wait as Arrow batches (shelf.py), hashes and numbers in files beside them, all memory-mapped.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ import os
 from array import array
 from collections.abc import Iterator
 from functools import cached_property
-from mmap import ACCESS_READ, MADV_DONTNEED, PAGESIZE, mmap
 from pathlib import Path
 from tempfile import TemporaryFile
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -21,10 +19,13 @@ import pyarrow as pa
 
 from .columns import Shape
 from .piece import SCHEMAS, Piece
+from .shelf import Batches, Place, Shelf
 from .threads import in_order
 
 AT_ONCE = 1 << 20
 """Rows whose numbers are worked on at one time, so that what is on the way does not grow with the data."""
+SPOOL = "rows.arrow"
+"""The usual name of a spool; its files begin with it."""
 GATHER_ROWS = 16384
 IN_ORDER, SCATTERED = 4 << 20, 10 << 20
 """Characters of rows that are fetched at once: where they lie in order the processor's caches hold a small
@@ -48,11 +49,13 @@ NUMBERS: dict[str, str] = {
 class Spool:
     """Takes rows piece by piece, then gives numbers as arrays and texts as tables."""
 
-    def __init__(self, path: Path, shape: Shape) -> None:
+    def __init__(self, path: Path, shape: Shape, shelf: Shelf | None = None) -> None:
+        """`shelf` holds batches already, or may."""
         self.shape = shape
         self.schema = SCHEMAS[shape]
         self._path = path
-        self._writer: Any = pa.ipc.new_file(str(path), self.schema)  # Any: pyarrow is untyped
+        self._shelf = shelf or Shelf(path)
+        self._places: list[Place] = []
         self._files = {name: self._beside(name).open("wb") for name in NUMBERS}
         self._ends = array("q")
         self._codes: dict[str, int] = {}
@@ -89,13 +92,14 @@ class Spool:
         }
         for name, buffer in numbers.items():
             self._files[name].write(buffer)
-        self._writer.write_batch(piece.batch)
+        there = isinstance(piece.batch, Place)
+        self._places.append(piece.batch if there else self._shelf.put(piece.batch))
         self._rows += count
         self._ends.append(self._rows)
 
     def close(self) -> None:
         """End the writing; the numbers and texts may be read from here on."""
-        self._writer.close()
+        self._shelf.close()
         for file in self._files.values():
             file.close()
 
@@ -129,37 +133,8 @@ class Spool:
         return _take(self._batches, piece, np.searchsorted(ends, piece, side="right"), ends)
 
     @cached_property
-    def _batches(self) -> _Batches:
-        return _Batches(self._path)
-
-
-class _Batches:
-    """The batches of an Arrow file, mapped while rows are taken from them; for all threads."""
-
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            self._mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
-        whole = pa.py_buffer(self._mapped)
-        self._start = whole.address
-        self._reader = pa.ipc.open_file(pa.BufferReader(whole))
-        self._lock = Lock()
-
-    def take(self, number: int, places: Index) -> Any:  # pyarrow is untyped
-        """Copies of the rows `places` of a batch."""
-        with self._lock:  # a reader is for one thread, its batches are for all
-            batch = self._reader.get_batch(number)
-        rows = batch.take(pa.array(places, type=pa.int64()))
-        self._drop(batch)
-        return rows
-
-    def _drop(self, batch: Any) -> None:
-        """Of the file nothing need stay in this process; what another thread is just reading comes
-        back by itself."""
-        buffers = [one for column in batch.columns for one in column.buffers() if one]
-        first = min((one.address for one in buffers), default=self._start) - self._start
-        last = max((one.address + one.size for one in buffers), default=self._start) - self._start
-        first -= first % PAGESIZE
-        self._mapped.madvise(MADV_DONTNEED, first, last - first)
+    def _batches(self) -> Batches:
+        return Batches(self._path.parent, self.schema, self._places)
 
 
 class Rows:
@@ -260,7 +235,7 @@ def cut(
         start += min(count, len(piece))
 
 
-def _take(source: _Batches, piece: Index, batches: Index, ends: Index) -> Any:  # pyarrow is untyped
+def _take(source: Batches, piece: Index, batches: Index, ends: Index) -> Any:  # pyarrow is untyped
     order = np.argsort(batches, kind="stable")
     ordered = piece[order]
     numbers, begins = np.unique(batches[order], return_index=True)

@@ -105,7 +105,7 @@ def _received(pipe: Connection) -> Any:  # what the work gives
         made, error = pipe.recv()
     except (EOFError, OSError):
         raise _lost() from None
-    if isinstance(error, Refused):
+    if isinstance(error, Refused | OSError):
         raise error
     if error:
         raise RuntimeError(f"a process that works on rows failed: {error}")
@@ -148,10 +148,13 @@ def _begin(held: tuple[Connection, ...]) -> None:
     gc.disable()  # rows are no cycles, and looking for some takes a third of the time
 
 
-def _made(work: Callable[[T], R], item: T) -> tuple[R | None, Refused | str]:
+def _made(work: Callable[[T], R], item: T) -> tuple[R | None, Refused | OSError | str]:
     try:
         return work(item), ""
-    except Refused as error:  # the rows are not what their file says
+    except (
+        Refused,
+        OSError,
+    ) as error:  # the rows are not what their file says, or the volume is full
         return None, error
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"

@@ -173,13 +173,12 @@ def test_case_signs_and_blanks_do_not_count(desk: Any, tmp_path: Path, one: str,
     path = desk.rows("a.jsonl", rows(one) + rows(two, label="b"))
     spec = desk.spec(path, duplicates=Duplicates(near="Ignore"), split=Split(validation="0"))
     from oikyo_trainer.data.intake import take_in
-    from oikyo_trainer.data.spool import Spool
 
     spool = take_in(
         spec,
         spec.sources,
         (),
-        open_spool=lambda shape: Spool(tmp_path / "rows.arrow", shape),
+        spool=tmp_path / "rows.arrow",
         intake=Intake(),
         tell=lambda *_: None,
     )

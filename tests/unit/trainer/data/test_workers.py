@@ -123,7 +123,7 @@ def test_nobody_who_is_apart_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> 
 @given(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n", b"\x0b", b"\x85", b"bc"])))
 def test_blocks_hold_the_lines_that_lines_gives(parts: list[bytes]) -> None:
     body = b"".join(parts)
-    found = [(number, list(of_block(block))) for number, block in blocks(_Dribble(body))]
+    found = [(number, list(of_block(block))) for number, block, _ in blocks(_Dribble(body))]
     numbered = [(n + i, line) for n, every in found for i, line in enumerate(every)]
     assert numbered == list(enumerate(lines(_Dribble(body)), 1))
 
@@ -137,7 +137,7 @@ def test_a_line_over_the_cap_is_told_as_one_by_both_ways(
     path.write_bytes(b"first\n" + b"x" * (LONGEST_ROW + extra) + end)
     with path.open("rb") as one, path.open("rb") as other:
         by_lines = list(lines(one))
-        by_blocks = [line for _, block in blocks(other) for line in of_block(block)]
+        by_blocks = [line for _, block, _ in blocks(other) for line in of_block(block)]
     assert by_lines == by_blocks
     assert [type(line) for line in by_lines] == [type(line) for line in by_blocks]
     assert (LongLine in map(type, by_lines)) == (extra > (1 if end else 0))

@@ -18,14 +18,13 @@ from oikyo.api.stages import PrepareSpec, Source
 from ...errors import Refused
 from .. import conflicts, judge, report
 from ..checks import check_answers, check_some
-from ..columns import Shape
 from ..dedup import dedup
 from ..findings import Findings
 from ..guess import Guess, Said, guess
 from ..intake import Intake, take_in
 from ..sources import here
 from ..split import assign
-from ..spool import Rows, Spool
+from ..spool import SPOOL, Rows
 from .table import ROWS, Table, of_rows, of_version
 
 
@@ -81,13 +80,8 @@ def _spec(source: Source, guessed: Guess) -> PrepareSpec:
 def _file(path: Path, spec: PrepareSpec, limit: int) -> Opened:
     intake = Intake(Findings(in_force(())))
     with tempfile.TemporaryDirectory(prefix="oikyo-") as folder:
-
-        def open_spool(shape: Shape) -> Spool:
-            return Spool(Path(folder) / "rows.arrow", shape)
-
-        spool = take_in(
-            spec, spec.sources, (), open_spool=open_spool, intake=intake, tell=lambda *_: None
-        )
+        at = Path(folder) / SPOOL
+        spool = take_in(spec, spec.sources, (), spool=at, intake=intake, tell=lambda *_: None)
         rows = spool.columns()
         check_some(intake)
         given_test = np.zeros(len(rows), dtype=bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 from oikyo.api.sources import Format
 
@@ -28,18 +29,19 @@ def read(file: DataFile) -> Iterator[Item]:
     return READERS[file.format](file)
 
 
-Parse = Callable[[int, bytes], Iterable[Item]]
+Parse = Callable[[int, Any], Iterable[Item]]
 """The rows of a block whose first row has this line; any process can make them."""
 
 
-def in_blocks(file: DataFile) -> tuple[Parse, Iterator[tuple[int, bytes]]] | None:
+def in_blocks(file: DataFile) -> tuple[Parse, Iterator[tuple[int, Any]]] | None:
     """What reads a block, and the blocks of the file with the line of the first row of each.
 
     None for a format of which only the whole can be read.
     """
     if file.format == "JSONL":
-        return jsonl.rows, jsonl.read_blocks(file)
+        of_part = partial(jsonl.rows_of_part, name=file.name, path=file.path)
+        return of_part, jsonl.read_parts(file)
     if (opened := COLUMNAR.get(file.format)) is not None:
-        parse = partial(columnar.rows_of_block, name=file.name, kind=file.format)
-        return parse, columnar.blocks(file, opened)
+        of_block = partial(columnar.rows_of_block, name=file.name, kind=file.format)
+        return of_block, columnar.blocks(file, opened)
     return None

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
 
 from ..findings import BadRow, excerpt
+from ..plain import open_plain
 from ..sources import DataFile
-from .lines import NEWLINE, LongLine, blocks, of_block
+from .lines import NEWLINE, Block, LongLine, blocks, of_block
 from .row import LONGEST_ROW, UTF8_BOM, Item, Objects, Row, check_encoding, too_long
 
 OPEN, CLOSE, QUOTE = b'{}"'
@@ -29,20 +31,43 @@ class _Fault(ValueError):
         self.code = code
 
 
+class Part(NamedTuple):
+    """A block that is read from its file by whoever wants it."""
+
+    start: int
+    size: int
+
+
 def read(file: DataFile) -> Iterator[Item]:
     """Every line but blank ones, as a Row or a BadRow."""
-    for number, block in read_blocks(file):
+    for number, block, _ in _blocks(file):
         yield from rows(number, block)
 
 
-def read_blocks(file: DataFile) -> Iterator[tuple[int, bytes]]:
-    """The file in blocks for `rows`, each with the number of its first line."""
+def read_parts(file: DataFile) -> Iterator[tuple[int, bytes | Part]]:
+    """The file in blocks for `rows_of_part`, each with the number of its first line."""
+    for number, block, start in _blocks(file):
+        there = start is not None and not file.packing
+        yield number, Part(start or 0, len(block)) if there else block
+
+
+def _blocks(file: DataFile) -> Iterator[Block]:
     with file.open() as opened:
-        for number, block in blocks(opened):
-            if number == 1:
-                check_encoding(file, block)
-                block = block.removeprefix(UTF8_BOM)
-            yield number, block
+        for block in blocks(opened):
+            if block.number == 1:
+                check_encoding(file, block.data)
+                if block.data.startswith(UTF8_BOM):
+                    block = block._replace(data=block.data.removeprefix(UTF8_BOM), start=None)
+            yield block
+
+
+def rows_of_part(number: int, part: bytes | Part, *, name: str, path: Path) -> Iterable[Item]:
+    """The rows of a block of the file `name` whose first line has this number."""
+    if isinstance(part, bytes):
+        return rows(number, part)
+    with open_plain(name, path) as file:
+        file.seek(part.start)
+        return rows(number, file.read(part.size))
 
 
 def rows(number: int, block: bytes) -> Iterable[Item]:

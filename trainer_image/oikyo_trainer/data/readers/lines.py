@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -36,24 +36,34 @@ def _fits(line: bytes) -> bool:
     return len(line) <= LONGEST_ROW or (len(line) <= LONGEST_ROW + 2 and line.endswith(b"\n"))
 
 
-def blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The file in blocks of whole lines, each with the number of its first line.
+class Block(NamedTuple):
+    """Whole lines."""
 
-    Of a line over the cap there is left enough to tell that it is one.
-    """
-    number, parts, size = 1, [b""], 0
+    number: int
+    """Of the first."""
+    data: bytes
+    start: int | None
+    """Where it begins in the file; None: of a line over the cap there is left enough to tell that it is
+    one, and no more."""
+
+
+def blocks(file: BinaryIO) -> Iterator[Block]:
+    """The file in blocks."""
+    number, parts, size, start, read, cut = 1, [b""], 0, 0, 0, False
     while data := file.read(BLOCK):
         end = data.rfind(b"\n") + 1
         if end:
             block = b"".join([*parts, data[:end]])
-            yield number, block
+            yield Block(number, block, None if cut else start)
             number += int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == NEWLINE))
-            parts, size = [], 0
+            parts, size, start, cut = [], 0, read + end, False
         rest = data[end : end + max(0, LONGEST_ROW + 3 - size)]
         parts.append(rest)
         size += len(rest)
+        read += len(data)
+        cut |= end + len(rest) < len(data)
     if size:
-        yield number, b"".join(parts)
+        yield Block(number, b"".join(parts), None if cut else start)
 
 
 def of_block(block: bytes) -> Iterator[bytes]:
