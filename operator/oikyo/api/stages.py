@@ -201,6 +201,8 @@ class EvaluateSpec(RunSpec):
     model_name: str
     min_version: int = 1
     """Least number the version may get: one above what the cluster knows."""
+    instead_of: int | None = None
+    """Number that an earlier attempt gave the version, and another job's record has; None: none."""
     training: TrainingSpec
     evaluation: EvaluationSpec
     few_shot: FewShot | None = None

@@ -215,7 +215,11 @@ def _advance(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
     """Run the first stage that has no result."""
     results = {stage: report.result_of(seen, stage) for stage in RUN_STAGES}
     data, verdict = results["prepare"], results["evaluate"]
-    if isinstance(data, PrepareResult) and isinstance(verdict, EvaluateResult):
+    if _superseded(job, seen) is not None:
+        results["evaluate"] = (
+            None  # the record is written once, and under this number it is another's
+        )
+    elif isinstance(data, PrepareResult) and isinstance(verdict, EvaluateResult):
         return _record(job, seen, now, data, verdict)
     stage = next(stage for stage in RUN_STAGES if results[stage] is None)
     step = attempts.next_attempt(job, seen, stage, now)
@@ -227,6 +231,13 @@ def _advance(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
         wait = max(step.until - now, timedelta(seconds=1))
         return _finish(job, seen, now, conditions, _children(job, seen), wake_after=wait)
     return _run(job, seen, now, conditions, stage, step.attempt)
+
+
+def _superseded(job: FineTuneJob, seen: Observed) -> int | None:
+    """The number of this job's verdict, if another job's record has it by now."""
+    verdict = report.result_of(seen, "evaluate")
+    number = verdict.version if isinstance(verdict, EvaluateResult) else None
+    return number if number is not None and release.taken(job, seen, number) else None
 
 
 def _run(
@@ -250,6 +261,8 @@ def _run(
     plan = _plan(job, seen, stage, attempt, run.nodes if run else job.spec.training.nodes)
     reason = reasons.RUNNING if attempt == 1 else reasons.RETRYING
     message = "" if attempt == 1 else f"attempt {attempt}"
+    if stage == "evaluate" and (number := _superseded(job, seen)) is not None:
+        message = f"version {number} of {job.model_name} is another job's: {message} takes the next"
     if run is not None:
         message = gang.silent(run, now) or gang.reduced(job, seen, run) or message
     if run is not None and (waits := queues.waits(job, run)):
@@ -293,7 +306,7 @@ def _plan(job: FineTuneJob, seen: Observed, stage: str, attempt: int, nodes: int
     if stage == "prepare" or not isinstance(data, PrepareResult):
         spec = prepare_spec(job, seen.mounts, attempt)
     elif stage == "evaluate":
-        spec = evaluate_spec(job, data, seen, attempt)
+        spec = evaluate_spec(job, data, seen, attempt, _superseded(job, seen))
     else:
         spec = train_spec(job, data, attempt, relief.plan_for(job, seen, attempt))
         group = groups.choice(job, seen, run, nodes)

@@ -230,8 +230,13 @@ def train_spec(
 
 
 def evaluate_spec(
-    job: FineTuneJob, data: PrepareResult, seen: Observed, attempt: int
+    job: FineTuneJob,
+    data: PrepareResult,
+    seen: Observed,
+    attempt: int,
+    instead_of: int | None = None,
 ) -> EvaluateSpec:
+    """`instead_of`: the number of a version that this attempt makes anew under the next free one."""
     return EvaluateSpec(
         run=run_id(job),
         attempt=attempt,
@@ -242,6 +247,7 @@ def evaluate_spec(
         model_digest=data.model_digest,
         base_uri=job.spec.model.base,
         model_name=job.model_name,
+        instead_of=instead_of,
         min_version=1 + max((_number(version) for version in seen.versions), default=0),
         training=job.spec.training,
         evaluation=job.spec.evaluation,

@@ -10,7 +10,7 @@ import pytest
 
 from oikyo.api.jobstatus import FineTuneJobStatus, Progress
 from oikyo.api.meta import Condition
-from oikyo.api.stages import PrepareSpec, StageProgress
+from oikyo.api.stages import EvaluateSpec, PrepareSpec, StageProgress
 from oikyo.api.tasks import main_metric
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
@@ -326,3 +326,34 @@ def test_every_rollback_is_an_event() -> None:
     assert [e.message for e in second.events if e.reason == "RolledBack"] == [
         "2 of at most 3; see kubectl logs job/tickets-train-1"
     ]
+
+
+@pytest.mark.parametrize("words", [True, False], ids=["the second says all", "its words are lost"])
+def test_a_number_that_another_job_recorded_meanwhile_is_not_waited_for(words: bool) -> None:
+    other = version(1)
+    lineage = other.spec.lineage.model_copy(update={"job_uid": "another"})
+    other = other.model_copy(update={"spec": other.spec.model_copy(update={"lineage": lineage})})
+    runs = [done("prepare"), done("train"), done("evaluate")]
+    decision = decide(job(), seen(*runs, versions=(other,)), NOW)
+    assert decision.children.version is None
+    (plan,) = decision.children.stages
+    assert isinstance(plan.spec, EvaluateSpec)
+    assert (plan.key, plan.spec.min_version, plan.spec.instead_of) == (("evaluate", 2), 2, 1)
+    assert (
+        "version 1 of tickets is another job's" in condition(decision.status, "Evaluated").message
+    )
+    known = job(decision.status)
+    again = replace(done("evaluate", 2, words=words), attempt=2)
+    if again.words is not None and again.words.result is not None:
+        made = again.words.result.model_copy(update={"version": 2, "path": "versions/tickets/2"})
+        again = replace(again, words=again.words.model_copy(update={"result": made}))
+    after = decide(known, seen(*runs, again, versions=(other,)), NOW)
+    if words:
+        assert after.children.version is not None
+        assert after.children.version.name == "tickets-v2"
+    else:
+        (third,) = after.children.stages
+        assert (third.key, third.spec.input_digest()) == (
+            ("evaluate", 3),
+            plan.spec.input_digest(),
+        )

@@ -48,6 +48,14 @@ def version_plan(
     return VersionPlan(f"{job.model_name}-v{verdict.version}", spec, owned(job))
 
 
+def taken(job: FineTuneJob, seen: Observed, number: int) -> bool:
+    """Whether another job's record has this number: two in two workspaces were judged at once."""
+    return any(
+        version.spec.version == number and version.spec.lineage.job_uid != job.metadata.uid
+        for version in seen.versions
+    )
+
+
 def endpoint_plan(job: FineTuneJob, seen: Observed) -> EndpointPlan | None:
     """The endpoint that must exist; None when none is wanted or anybody's serves the model already."""
     wanted = job.spec.deployment
