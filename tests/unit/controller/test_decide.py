@@ -257,6 +257,20 @@ def test_what_a_job_ends_when_one_worker_fails_hides_no_failure() -> None:
     assert attempts.root_cause(both) == "stopped at step 9"
 
 
+def test_a_job_is_not_given_up_before_all_workers_have_told_how_they_ended() -> None:
+    """The one that writes the checkpoints may stand on a node that nobody hears for a while."""
+    first, second = failed("train", checkpoint=40), failed("train", 2, checkpoint=40)
+    cut = replace(second.workers[0], rank=1, state="Running", checkpoint_step=None)
+    silent = seen(done("prepare"), first, replace(second, workers=(*second.workers, cut)))
+    made = job(backoffLimit=0)
+    assert isinstance(attempts.next_attempt(made, silent, "train", NOW), attempts.Wait)
+    late = attempts.next_attempt(made, silent, "train", NOW + attempts.DRAIN)
+    assert isinstance(late, attempts.GiveUp)
+    wrote = replace(cut, state="Failed", checkpoint_step=50)
+    heard = seen(done("prepare"), first, replace(second, workers=(*second.workers, wrote)))
+    assert attempts.next_attempt(made, heard, "train", NOW) == attempts.Start(3)
+
+
 def test_a_failed_attempt_is_told_with_what_was_lost_and_stays_told() -> None:
     going = job().model_copy(
         update={

@@ -17,20 +17,12 @@ from .. import reasons
 from ..observed import Observed, StageRun, Worker
 from . import relief
 
-DISRUPTIONS = frozenset(
-    {
-        "Evicted",
-        "Preempted",
-        "NodeLost",
-        "NodeShutdown",
-        "Terminated",
-        "DisruptionTarget",
-        "Stopped",
-    }
-)
-"""Reasons that say: the machine took the worker away; the worker did nothing wrong."""
-ENDED_WITH_OTHERS = frozenset({"Terminated", "Stopped"})
-"""Those that a Job, too, makes of its other workers when one has failed by itself."""
+TAKEN = frozenset({"Evicted", "Preempted", "NodeLost", "NodeShutdown", "DisruptionTarget"})
+"""Reasons that say: the machine took the worker away."""
+STOPPED = frozenset({"Terminated", "Stopped"})
+"""It was stopped: by whoever deleted it, or by its Job when another worker has failed by itself."""
+DISRUPTIONS = TAKEN | STOPPED
+"""The worker did nothing wrong."""
 BLOCKING = {
     "ImagePullBackOff": "check the image name and the pull secret: kubectl describe pod {pod}",
     "ErrImagePull": "check the image name and the pull secret: kubectl describe pod {pod}",
@@ -124,6 +116,9 @@ def _after_failure(
         return GiveUp(reasons.MEMORY_EXHAUSTED, relief.advice(job, plan, starved))
     failed = failures(runs, relieves=relief.first_plan(seen) is not None)
     if failed > job.spec.backoff_limit:
+        if (drained := _drained(last)) is not None and drained > now:
+            # A worker that is still to end may know of a checkpoint, or of who took it away.
+            return Wait(highest + 1, drained, f"{root_cause(last)}; its other workers are ending")
         return GiveUp(reasons.BACKOFF_LIMIT_EXCEEDED, _give_up(job, last, failed))
     until = _restart_time(last, failed)
     if until is not None and until > now:
@@ -163,13 +158,12 @@ def checkpoint(run: StageRun) -> int:
 
 def disrupted(run: StageRun) -> bool:
     """Whether the machine, not the work, ended this attempt."""
-    if any(worker.reason in DISRUPTIONS - ENDED_WITH_OTHERS for worker in run.workers):
+    if any(worker.reason in TAKEN for worker in run.workers):
         return True
-    if any(by_itself(worker) for worker in run.workers):
-        return False
     failure = said(run)
     stopped = failure is not None and failure.reason in DISRUPTIONS
-    return stopped or any(worker.reason in DISRUPTIONS for worker in run.workers)
+    away = any(worker.reason in DISRUPTIONS for worker in run.workers)
+    return (stopped or away) and not any(by_itself(worker) for worker in run.workers)
 
 
 def by_itself(worker: Worker) -> bool:
@@ -181,15 +175,20 @@ def by_itself(worker: Worker) -> bool:
 
 def _restart_time(last: StageRun, failed: int) -> datetime | None:
     """When the next attempt may start: at once after a first failure, once the old pods are gone."""
-    if last.finished is None:
-        return None
-    leaving = any(worker.state in ("Pending", "Running") for worker in last.workers)
-    drained = last.finished + (DRAIN if leaving else timedelta(0))
-    if failed <= 1:
+    drained = _drained(last)
+    if drained is None or last.finished is None or failed <= 1:
         return drained
     return max(
         drained, last.finished + min(FIRST_DELAY * (1 << min(failed - 2, 10)), LONGEST_DELAY)
     )
+
+
+def _drained(last: StageRun) -> datetime | None:
+    """When the workers of an ended attempt are gone, or are waited for no longer."""
+    if last.finished is None:
+        return None
+    leaving = any(worker.state in ("Pending", "Running") for worker in last.workers)
+    return last.finished + (DRAIN if leaving else timedelta(0))
 
 
 def _give_up(job: FineTuneJob, last: StageRun, failed: int) -> Diagnosis:
