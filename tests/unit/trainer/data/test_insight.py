@@ -248,6 +248,12 @@ def test_what_a_training_would_refuse_is_shown_and_comes_first(
     assert f"error: {why}" in capsys.readouterr().err
 
 
+def test_one_small_class_is_told_as_one() -> None:
+    told = classes(a_table(["x"] * 40, [0] * 20 + [1] * 15 + [2] * 5))
+    (found,) = advice({"insight": {"classes": told}})
+    assert found.what == "1 class has fewer than 10 rows: class 2"
+
+
 def test_a_column_that_no_row_has_is_refused(
     desk: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

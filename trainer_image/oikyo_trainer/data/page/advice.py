@@ -87,7 +87,8 @@ def _insight(insight: Report, checked: set[str]) -> list[Advice]:
     few = (insight.get("classes") or {}).get("few", [])
     if few:
         names = ", ".join(one["label"] for one in few[:3])
-        what = f"{len(few)} classes have fewer than 10 rows: {names}"
+        many = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
+        what = f"{many} fewer than 10 rows: {names}"
         found.append(Advice("Warning", what, "Add rows of them, or merge them with others"))
     far = insight.get("suspects", {}).get("outlier", {}).get("count", 0)
     if far and "outlier" not in checked:
