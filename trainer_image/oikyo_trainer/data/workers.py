@@ -27,8 +27,8 @@ MOST = 8
 """Workers: one process feeds no more."""
 WORTH = 8 << 20
 """Bytes, unpacked or not, from which on workers pay."""
-GIVES_WAY = 10
-"""Niceness of one who is apart: it is given the CPUs that nobody else wants."""
+GIVES_WAY = 5
+"""Niceness of one who is apart: a third of what another process is given, and all that nobody wants."""
 T = TypeVar("T")
 R = TypeVar("R")
 
