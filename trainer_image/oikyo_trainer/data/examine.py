@@ -170,12 +170,12 @@ def _look_into(read: _Read, kept: Kept, sides: Sides, *, at_a_glance: bool) -> N
     labels.check(read.intake, read.rows, sides)
     targets.check(read.intake, read.rows, sides)
     if read.spec.slice_by:
-        from .insight import groups  # scipy, a tenth of a second that only slices need
+        from .insight import groups  # scipy, a tenth of a second
 
         sliced = groups.of_rows(read.intake, read.rows, sides, read.spool)
         read.told["slices"] = groups.check(read.intake, sliced)
     if asked(read.intake, read.rows):
-        from .insight import job  # scikit-learn, a second that only these statistics need
+        from .insight import job  # scipy, likewise
 
         read.told["insight"] = job.check(read.intake, read.rows, sides, read.spool)
     elif at_a_glance:

@@ -214,15 +214,10 @@ def _reported(
         try:
             yield told
         except Refused as error:
-            failure = {
-                "reason": error.reason,
-                "message": error.message,
-                "next_step": error.next_step,
-            }
             error.findings = for_status(groups(intake, spec.max_bad_rows))
             intake.findings.flush()
             intake.cleaned.flush()
-            whole = {**report.of_intake(intake), **told, "refused": failure}
+            whole = {**report.of_intake(intake), **told, "refused": report.refusal(error)}
             _tell(spec, context, whole, found, cleaned)
             raise
     _tell(spec, context, told, found, cleaned)
