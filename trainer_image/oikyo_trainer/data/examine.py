@@ -175,7 +175,7 @@ def _look_into(read: _Read, kept: Kept, sides: Sides, *, at_a_glance: bool) -> N
         sliced = groups.of_rows(read.intake, read.rows, sides, read.spool)
         read.told["slices"] = groups.check(read.intake, sliced)
     if asked(read.intake, read.rows):
-        from .insight import job  # scipy, likewise
+        from .insight import job  # it loads scipy where it weighs terms
 
         read.told["insight"] = job.check(read.intake, read.rows, sides, read.spool)
     elif at_a_glance:
