@@ -7,6 +7,7 @@ module. Writes below `staging` alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,8 @@ from .near import near
 from .split import SIDES, Sides, assign, placed_by
 from .spool import SPOOL, Mask, Rows, Spool
 
+FEW = 1 << 30
+"""Characters of rows beside whose numbers memory has room for one more process."""
 Sources = tuple[tuple[Source, ...], tuple[Source, ...]]
 """To learn from, and to test on."""
 
@@ -101,9 +104,10 @@ def examine(
     read = _Read(spec, intake, told, spool, rows, given_test)
     kept = dedup(rows, given_test)
     repeats.tell_exact(intake, rows, kept, given_test)
+    look = partial(_look_at_texts, read, kept, model, staging)
     letters = int(rows.lengths.sum(dtype=np.int64))
-    # Texts are looked at beside the search for rows that resemble each other: it goes on with one CPU at times.
-    with workers.apart(partial(_look_at_texts, read, kept, model, staging), letters) as looked:
+    # Texts are looked at beside the search for rows that resemble each other, which has one CPU at times.
+    with workers.apart(look, letters) if letters < FEW else nullcontext(look()) as looked:
         kept, seen = _unlike(read, kept, staging)
         kept, sides = _placed(read, kept)
         kept, sides = leaks.check(spec, intake, told, spool, rows, kept, sides, seen)

@@ -151,10 +151,7 @@ def _begin(held: tuple[Connection, ...]) -> None:
 def _made(work: Callable[[T], R], item: T) -> tuple[R | None, Refused | OSError | str]:
     try:
         return work(item), ""
-    except (
-        Refused,
-        OSError,
-    ) as error:  # the rows are not what their file says, or the volume is full
+    except (Refused, OSError) as error:  # no rows as their file says, or no room on the volume
         return None, error
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
