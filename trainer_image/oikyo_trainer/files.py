@@ -118,8 +118,10 @@ class Digested(io.RawIOBase):
         return octets.nbytes
 
     def close(self) -> None:
-        self._file.close()
-        super().close()
+        try:
+            self._file.close()
+        finally:
+            super().close()
 
     def facts(self) -> dict[str, Any]:
         """Its size and SHA-256, as manifests have them."""

@@ -216,9 +216,8 @@ def _advance(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
     results = {stage: report.result_of(seen, stage) for stage in RUN_STAGES}
     data, verdict = results["prepare"], results["evaluate"]
     if _superseded(job, seen) is not None:
-        results["evaluate"] = (
-            None  # the record is written once, and under this number it is another's
-        )
+        # The record is written once, and under this number it is another's.
+        results["evaluate"] = None
     elif isinstance(data, PrepareResult) and isinstance(verdict, EvaluateResult):
         return _record(job, seen, now, data, verdict)
     stage = next(stage for stage in RUN_STAGES if results[stage] is None)

@@ -7,7 +7,6 @@ module. Writes below `staging` alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,8 +43,6 @@ from .near import near
 from .split import SIDES, Sides, assign, placed_by
 from .spool import SPOOL, Mask, Rows, Spool
 
-FEW = 1 << 30
-"""Characters of rows beside whose numbers memory has room for one more process."""
 Sources = tuple[tuple[Source, ...], tuple[Source, ...]]
 """To learn from, and to test on."""
 
@@ -107,7 +104,7 @@ def examine(
     look = partial(_look_at_texts, read, kept, model, staging)
     letters = int(rows.lengths.sum(dtype=np.int64))
     # Texts are looked at beside the search for rows that resemble each other, which has one CPU at times.
-    with workers.apart(look, letters) if letters < FEW else nullcontext(look()) as looked:
+    with workers.apart(look, letters) as looked:
         kept, seen = _unlike(read, kept, staging)
         kept, sides = _placed(read, kept)
         kept, sides = leaks.check(spec, intake, told, spool, rows, kept, sides, seen)

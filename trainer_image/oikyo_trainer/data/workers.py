@@ -27,6 +27,8 @@ MOST = 8
 """Workers: one process feeds no more."""
 WORTH = 8 << 20
 """Bytes, unpacked or not, from which on workers pay."""
+ROOM = 1 << 30
+"""Bytes from which on what is known of the rows leaves memory no room for a process that is apart."""
 GIVES_WAY = 5
 """Niceness of one who is apart: a third of what another process is given, and all that nobody wants."""
 T = TypeVar("T")
@@ -178,8 +180,9 @@ def in_order(work: Callable[[T], R], items: Iterable[T], size: int) -> Iterator[
 
 @contextmanager
 def apart(work: Callable[[], Iterable[R]], size: int) -> Iterator[Iterator[R]]:
-    """What `work` gives, one after another: made meanwhile in a process of its own, where it pays."""
-    if not _pays(size):
+    """What `work` gives, one after another: made meanwhile in a process of its own, where it pays and memory
+    has room for it."""
+    if not _pays(size) or size >= ROOM:
         yield iter(work())
         return
     process = Apart(work)

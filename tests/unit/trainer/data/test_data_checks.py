@@ -206,11 +206,11 @@ def test_answers_that_all_stop_at_one_length_were_cut_there(desk: Any) -> None:
     assert [line["line"] for line in lines] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(("apart", "few"), [(False, 1 << 30), (True, 1 << 30), (True, 0)])
+@pytest.mark.parametrize(("apart", "room"), [(False, 1 << 30), (True, 1 << 30), (True, 0)])
 def test_of_rows_that_are_dropped_no_text_is_told(
-    desk: Any, monkeypatch: pytest.MonkeyPatch, apart: bool, few: int
+    desk: Any, monkeypatch: pytest.MonkeyPatch, apart: bool, room: int
 ) -> None:
-    monkeypatch.setattr("oikyo_trainer.data.examine.FEW", few)
+    monkeypatch.setattr("oikyo_trainer.data.workers.ROOM", room)
     monkeypatch.setattr("oikyo_trainer.data.workers.available_cpus", lambda: 2)
     monkeypatch.setattr("oikyo_trainer.data.workers.WORTH", 0 if apart else 1 << 30)
     words = [f"word{i}" for i in range(40)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import io
 import itertools
 import json
@@ -22,9 +24,10 @@ from oikyo_trainer.data.columns import Columns
 from oikyo_trainer.data.intake import Job, read_block
 from oikyo_trainer.data.keys import Hashed, keys_of, normalise
 from oikyo_trainer.data.piece import Form, Piece
-from oikyo_trainer.data.readers import jsonl
+from oikyo_trainer.data.readers import in_blocks, jsonl, read
 from oikyo_trainer.data.readers.lines import LongLine, blocks, lines, of_block
 from oikyo_trainer.data.readers.row import LONGEST_ROW
+from oikyo_trainer.data.sources import DataFile
 from oikyo_trainer.data.workers import WORTH, Workers, apart
 from oikyo_trainer.errors import Refused, Retry
 
@@ -94,6 +97,7 @@ def test_what_is_made_apart_comes_in_its_order(monkeypatch: pytest.MonkeyPatch) 
     ("fault", "raised", "told"),
     [
         (lambda: Refused("InvalidModel", "it cannot be read"), Refused, "cannot be read"),
+        (lambda: OSError(errno.ENOSPC, "no room is left"), OSError, "no room is left"),
         (lambda: ValueError("of our own"), RuntimeError, "ValueError: of our own"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), Retry, "was ended"),
     ],
@@ -141,6 +145,26 @@ def test_a_line_over_the_cap_is_told_as_one_by_both_ways(
     assert by_lines == by_blocks
     assert [type(line) for line in by_lines] == [type(line) for line in by_blocks]
     assert (LongLine in map(type, by_lines)) == (extra > (1 if end else 0))
+
+
+@pytest.mark.parametrize("begin", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("packing", ["", "gzip"])
+def test_parts_that_are_read_where_they_lie_hold_the_rows_of_the_file(
+    tmp_path: Path, begin: bytes, packing: Any
+) -> None:
+    told = [json.dumps({"text": f"t {n} " + "x" * (n % 97)}).encode() for n in range(60_000)]
+    told[20_000] = b"x" * (5 << 20)  # over the cap: its part holds the beginning alone
+    body = begin + b"\n".join(told)
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(gzip.compress(body, 1) if packing else body)
+    file = DataFile("rows.jsonl", path, "JSONL", path.stat().st_size, packing)
+    found = in_blocks(file)
+    assert found is not None
+    parse, numbered = found
+    parts = list(numbered)
+    kinds = {type(part) for _, part in parts}
+    assert kinds == ({bytes} if packing else {bytes, jsonl.Part})
+    assert [item for part in parts for item in parse(*part)] == list(read(file))
 
 
 class _Dribble(io.BytesIO):
