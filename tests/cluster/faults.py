@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
@@ -32,10 +33,39 @@ class Training:
     kube: Kube
     cluster: Cluster
     volume: SmallVolume
+    manifest: dict[str, Any]
+
+    def begin(self) -> None:
+        self.kube.apply(self.manifest, NAMESPACE)
+        self.await_steps(1, 300)
+
+    def remove(self) -> None:
+        """The job, its pods and its checkpoints are gone afterwards."""
+        self.kube("delete", "ftj", NAME, "-n", NAMESPACE, "--timeout=120s")
+        ours = f"oikyo.dev/job={NAME}"
+        wait_for("the pods to go", lambda: not self.kube.items("pods", NAMESPACE, ours), 180)
+        shutil.rmtree(self.volume.folder / "runs", ignore_errors=True)
+
+    def ended(self) -> bool:
+        return self._reported().get("phase") != "Training"
 
     def status(self) -> dict[str, Any]:
+        """Of a training that goes on: what no fault may do is end it."""
+        status = self._reported()
+        over = status.get("phase") in ("Failed", "Succeeded")
+        assert not over, f"the training has ended: {self._portrait(status)}"
+        return status
+
+    def _reported(self) -> dict[str, Any]:
         status: dict[str, Any] = self.kube.get("ftj", NAME, NAMESPACE).get("status", {})
         return status
+
+    def _portrait(self, status: dict[str, Any]) -> str:
+        """What an ended training and its pods say, for whoever reads why a test failed."""
+        pods = self.kube.items("pods", NAMESPACE, f"oikyo.dev/job={NAME},oikyo.dev/stage=train")
+        told = {pod["metadata"]["name"]: pod.get("status", {}) for pod in pods}
+        words = {key: status.get(key) for key in ("diagnosis", "stages", "conditions")}
+        return json.dumps({**words, "pods": told}, indent=1)[:20_000]
 
     def stage(self) -> dict[str, Any]:
         found = (one for one in self.status().get("stages", []) if one["name"] == "train")

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -51,13 +52,40 @@ RECOVERY = 120 if OUTAGE <= QUICK else 420
 HANG = 240
 """Seconds for a hang to be noticed (60 s of silence), the gang to end and the next attempt to step."""
 HOUR = 3600
+SHARE = 250
+"""Thousandths of a processor that a worker asks for."""
 ATTEMPT = "oikyo.dev/attempt"
 
 
 @pytest.fixture(scope="module")
-def training(road: Road, cluster: Cluster) -> Iterator[Training]:
+def begun(road: Road, cluster: Cluster) -> Iterator[Training]:
     assert cluster.nodes, "faults are injected into the kit's own cluster"
-    job = yaml.safe_load((ROOT / "examples" / "text-generation" / "job.yaml").read_text())
+    with small_volume(cluster.state / "small", cluster.nodes) as volume:
+        for item in volume.objects(NAME, NAMESPACE):
+            road.kube.apply(item, NAMESPACE)
+        made = Training(road.kube, cluster, volume, manifest())
+        try:
+            made.begin()
+            yield made
+        finally:
+            made.remove()
+            road.kube("delete", "pvc", NAME, "-n", NAMESPACE, "--timeout=60s")
+            road.kube("delete", "pv", NAME, "--timeout=60s")
+
+
+@pytest.fixture
+def training(begun: Training) -> Training:
+    """The training that goes on; where the fault before ended it, that test has told why, and another begins."""
+    if begun.ended():
+        begun.remove()
+        begun.begin()
+    return begun
+
+
+def manifest() -> dict[str, Any]:
+    job: dict[str, Any] = yaml.safe_load(
+        (ROOT / "examples" / "text-generation" / "job.yaml").read_text()
+    )
     job["metadata"]["name"] = NAME
     spec = job["spec"]
     spec.pop("deployment")
@@ -68,29 +96,7 @@ def training(road: Road, cluster: Cluster) -> Iterator[Training]:
     spec["training"] |= {"minNodes": 1, "startDeadlineSeconds": 60}
     spec["training"]["resources"] = {"cpu": f"{SHARE}m"}  # both fit on the node that is left
     spec["training"]["checkpoints"] = {"everySteps": 10}
-    with small_volume(cluster.state / "small", cluster.nodes) as volume:
-        for item in volume.objects(NAME, NAMESPACE):
-            road.kube.apply(item, NAMESPACE)
-        road.kube.apply(job, NAMESPACE)
-        made = Training(road.kube, cluster, volume)
-        try:
-            made.await_steps(1, 300)
-            yield made
-        finally:
-            forget(made)
-
-
-SHARE = 250
-"""Thousandths of a processor that a worker asks for."""
-
-
-def forget(training: Training) -> None:
-    kube = training.kube
-    kube("delete", "ftj", NAME, "-n", NAMESPACE, "--timeout=120s")
-    ours = f"oikyo.dev/job={NAME}"
-    wait_for("the pods to go", lambda: not kube.items("pods", NAMESPACE, ours), 180)
-    kube("delete", "pvc", NAME, "-n", NAMESPACE, "--timeout=60s")
-    kube("delete", "pv", NAME, "--timeout=60s")
+    return job
 
 
 def test_a_worker_killed_inside_its_pod_is_resumed_from_the_checkpoint(training: Training) -> None:

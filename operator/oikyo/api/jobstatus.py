@@ -161,10 +161,24 @@ class StageStatus(Report):
             description="Since when and why the newest attempt has fewer pods than training.nodes."
         ),
     ] = ""
+    checkpoint_step: Annotated[
+        int | None,
+        Field(description="Step of the newest checkpoint that the newest attempt has told of."),
+    ] = None
+    earlier_step: Annotated[
+        int | None,
+        Field(
+            description="The same of all attempts before it: one that gets further costs nothing."
+        ),
+    ] = None
+    earlier_failures: Annotated[
+        int | None,
+        Field(description="Attempts before the newest that count against spec.backoffLimit."),
+    ] = None
 
 
 class FineTuneJobStatus(Report):
-    """A report, rebuilt from the children at any time; never a store."""
+    """A report, rebuilt from the children; of those that are gone it keeps what they cost and how far they got."""
 
     observed_generation: Annotated[
         int,

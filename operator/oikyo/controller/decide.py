@@ -22,7 +22,18 @@ from oikyo.api.stages import (
 from . import reasons, report, story
 from .conditions import STAGE_CONDITION, Conditions, find, holds
 from .observed import Children, ClaimPlan, Decision, Observed, StagePlan, StageRun
-from .policies import attempts, deadline, forgetting, gang, groups, inputs, queues, release, relief
+from .policies import (
+    attempts,
+    costs,
+    deadline,
+    forgetting,
+    gang,
+    groups,
+    inputs,
+    queues,
+    release,
+    relief,
+)
 from .resolve import claim_name, evaluate_spec, prepare_spec, processes_per_node, train_spec
 
 POLL = timedelta(seconds=5)
@@ -34,6 +45,7 @@ SAME_VERSION = "; the version is the one that an earlier job wrote"
 
 def decide(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
     """What must be true next for `job`, given everything that is `seen`."""
+    seen = costs.recall(job, seen)
     if finished(job.status):
         return _stay(job, seen, now)
     if job.metadata.deletion_timestamp:
@@ -170,7 +182,7 @@ def _fail(
 ) -> Decision:
     conditions = _conditions(job, seen, now)
     stage = next((s for s in RUN_STAGES if report.result_of(seen, s) is None), None)
-    if stage is not None and attempts.of_stage(seen, stage):
+    if stage is not None and costs.of_stage(seen, stage):
         conditions.set(STAGE_CONDITION[stage], "False", reason, diagnosis.cause)
     conditions.set("Stalled", "True", reason, diagnosis.cause)
     conditions.set("Released", "False", reasons.SKIPPED)

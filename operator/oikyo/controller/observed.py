@@ -70,6 +70,8 @@ class StageRun:
     """Whose PodGroup its pods name, if any."""
     unplaced: str = ""
     """The scheduler's words about that group while it cannot be placed."""
+    told_step: int = 0
+    """Newest checkpoint that it told of while it could be asked, as the job's status keeps it."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from oikyo.api.tasks import LOWER_IS_BETTER, main_metric
 
 from .conditions import Conditions, phase_of, timestamp
 from .observed import Observed, StageRun
-from .policies import attempts, gang, relief
+from .policies import attempts, costs, gang, relief
 from .policies.deadline import started
 
 Result = PrepareResult | TrainResult | EvaluateResult
@@ -28,14 +28,14 @@ Result = PrepareResult | TrainResult | EvaluateResult
 
 def result_of(seen: Observed, stage: str) -> Result | None:
     """What the newest attempt that ended well said."""
-    for run in reversed(attempts.of_stage(seen, stage)):
+    for run in reversed(costs.of_stage(seen, stage)):
         if run.state == "Succeeded" and run.words is not None and run.words.result is not None:
             return run.words.result
     return None
 
 
 def ended_at(seen: Observed, stage: str) -> datetime | None:
-    ended = [r.finished for r in attempts.of_stage(seen, stage) if r.state == "Succeeded"]
+    ended = [r.finished for r in costs.of_stage(seen, stage) if r.state == "Succeeded"]
     return max((moment for moment in ended if moment is not None), default=None)
 
 
@@ -68,17 +68,10 @@ def build(
         gates=gates,
         model_version=seen.version.metadata.name if seen.version else None,
         endpoint=seen.endpoint.metadata.name if job.spec.deployment and seen.endpoint else None,
-        failures=_failures(seen),
+        failures=sum(costs.tally(job, seen, stage).failures for stage in RUN_STAGES),
         diagnosis=diagnosis,
         start_time=timestamp(begun) if begun else None,
         completion_time=(last.completion_time or timestamp(now)) if over else None,
-    )
-
-
-def _failures(seen: Observed) -> int:
-    relieves = relief.first_plan(seen) is not None
-    return sum(
-        attempts.failures(attempts.of_stage(seen, stage), relieves=relieves) for stage in RUN_STAGES
     )
 
 
@@ -129,7 +122,7 @@ def _failure(
     before = told.message if told else ""
     if run is None or before.startswith(f"attempt {run.attempt}:"):
         return before
-    step = attempts.checkpoint(run)
+    step = costs.checkpoint(run)
     words = f"attempt {run.attempt}: {attempts.root_cause(run)}"
     if changed := relief.told(job, seen, run):
         words = f"{words[:1500]}; {changed}"
@@ -155,9 +148,10 @@ def _lost(job: FineTuneJob, run: StageRun, kept: int) -> str:
 def _stages(job: FineTuneJob, seen: Observed) -> tuple[StageStatus, ...]:
     known = {stage.name: stage for stage in job.status.stages}
     for name in RUN_STAGES:
-        runs = attempts.of_stage(seen, name)
+        runs = costs.of_stage(seen, name)
         if runs and runs[-1].attempt >= (known[name].attempt if name in known else 0):
             run = runs[-1]
+            earlier = costs.tally(job, seen, name, before=run.attempt)
             known[name] = StageStatus(
                 name=name,
                 attempt=run.attempt,
@@ -167,6 +161,9 @@ def _stages(job: FineTuneJob, seen: Observed) -> tuple[StageStatus, ...]:
                 message=_failure(job, seen, runs, known.get(name)),
                 nodes=run.nodes,
                 reduced=gang.reduced(job, seen, run)[:2048],
+                checkpoint_step=costs.checkpoint(run) or None,
+                earlier_step=earlier.step or None,
+                earlier_failures=earlier.failures or None,
             )
     return tuple(known[name] for name in RUN_STAGES if name in known)
 
@@ -189,8 +186,8 @@ def _dataset(seen: Observed) -> DatasetStatus | None:
 
 def _refused_data(seen: Observed) -> DatasetStatus | None:
     """What was found in rows that were refused."""
-    runs = attempts.of_stage(seen, "prepare")
-    failure = attempts.said(runs[-1]) if runs else None
+    runs = costs.of_stage(seen, "prepare")
+    failure = costs.said(runs[-1]) if runs else None
     if failure is None or not failure.findings:
         return None
     return DatasetStatus(findings=failure.findings[:FINDINGS])

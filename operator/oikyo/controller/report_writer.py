@@ -96,7 +96,12 @@ class Reporter:
 
 
 def _without_progress(status: Status) -> Object:
-    return {k: v for k, v in status.wire().items() if k not in ("progress", "loss")}
+    """A first checkpoint of an attempt is news, because it will cost no budget then; a newer one is progress."""
+    wire = {k: v for k, v in status.wire().items() if k not in ("progress", "loss")}
+    if "stages" in wire:
+        told = ({**one, "checkpointStep": "checkpointStep" in one} for one in wire["stages"])
+        wire["stages"] = list(told)
+    return wire
 
 
 def _trim(

@@ -15,7 +15,7 @@ from oikyo.api.tasks import main_metric
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
 from oikyo.controller.observed import Claim, Mounts, StageRun
-from oikyo.controller.policies import attempts
+from oikyo.controller.policies import attempts, costs
 from scenes import NOW, World, done, failed, job, pending, running, seen, version
 
 
@@ -23,16 +23,6 @@ def condition(status: FineTuneJobStatus, kind: str) -> Condition:
     found = find(status.conditions, kind)
     assert found is not None
     return found
-
-
-def test_attempts_that_got_further_cost_no_budget_and_those_that_did_not_do() -> None:
-    steps = (10, 20, 30, 30, None)
-    runs = [failed("train", n, checkpoint=step) for n, step in enumerate(steps, 1)]
-    assert [attempts.failures(tuple(runs[:n])) for n in range(1, 6)] == [0, 0, 0, 1, 2]
-    going = decide(job(backoffLimit=0), seen(done("prepare"), *runs[:3]), NOW)
-    assert going.children.stages[0].key == ("train", 4)
-    ended = decide(job(backoffLimit=0), seen(done("prepare"), *runs[:4]), NOW)
-    assert ended.status.phase == "Failed"
 
 
 def test_a_new_job_gets_a_claim_and_the_prepare_stage_and_all_conditions() -> None:
@@ -250,10 +240,10 @@ def test_what_a_job_ends_when_one_worker_fails_hides_no_failure() -> None:
     away = replace(stopped.workers[0], reason="Terminated")
     own = replace(crashed.workers[0], rank=1)
     told = replace(stopped, workers=(away, own))
-    assert not attempts.disrupted(told)
+    assert not costs.disrupted(told)
     assert attempts.root_cause(told) == "worker 1 of train ended with exit code 137 (Error)"
     both = replace(stopped, workers=(away, replace(away, rank=1, words=None)))
-    assert attempts.disrupted(both)
+    assert costs.disrupted(both)
     assert attempts.root_cause(both) == "stopped at step 9"
 
 

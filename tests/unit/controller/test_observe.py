@@ -14,7 +14,7 @@ from oikyo.controller.cache import Cache
 from oikyo.controller.kinds import CLAIMS, DEPLOYMENTS, JOBS, PODS, WARNINGS, Object
 from oikyo.controller.observe import observe, observe_endpoint, unexplained
 from oikyo.controller.observed import EndpointObserved, Observed
-from oikyo.controller.policies import attempts
+from oikyo.controller.policies import attempts, costs
 
 UID = "0123456789ab"
 LABELS = {"oikyo.dev/job": "tickets", "oikyo.dev/stage": "train", "oikyo.dev/attempt": "1"}
@@ -136,8 +136,8 @@ async def test_pods_that_were_deleted_still_tell_how_the_attempt_ended() -> None
         (1, "Failed", "Terminated"),
     ]
     assert attempts.root_cause(run) == "stopped at step 9 of 40"
-    assert attempts.checkpoint(run) == 9
-    assert attempts.failures((run,)) == 0
+    assert costs.checkpoint(run) == 9
+    assert costs.tally(scenes.job(), Observed((run,)), "train").failures == 0
     known.drop(JOBS, stage_job())
     assert known.departed("job-uid") == []
 

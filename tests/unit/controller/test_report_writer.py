@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from email.utils import format_datetime
 
 import scenes
-from oikyo.api.jobstatus import FineTuneJobStatus, Progress
+from oikyo.api.jobstatus import FineTuneJobStatus, Progress, StageStatus
 from oikyo.controller.cache import Cache
 from oikyo.controller.clock import ServerClock
 from oikyo.controller.kinds import FINE_TUNE_JOBS, Kind, Object
@@ -64,6 +64,20 @@ async def test_mere_progress_waits_and_a_change_of_phase_does_not() -> None:
     assert made.due("u", status(2), status(3, "Evaluating")) == 0.0
     clock.at = PROGRESS_SECONDS
     assert made.due("u", status(2), status(3)) == 0.0
+
+
+async def test_a_first_checkpoint_is_told_at_once_and_a_newer_one_is_progress() -> None:
+    """The first of an attempt decides whether its failure costs budget, and its pods may be gone then."""
+
+    def reached(step: int | None) -> FineTuneJobStatus:
+        stage = StageStatus(name="train", attempt=1, state="Running", checkpoint_step=step)
+        return FineTuneJobStatus(phase="Training", stages=(stage,))
+
+    made, _, clock = reporter()
+    await made.status(FINE_TUNE_JOBS, ITEM, reached(None).wire())
+    clock.at = 2.0
+    assert made.due("u", reached(None), reached(10)) == 0.0
+    assert made.due("u", reached(10), reached(20)) == PROGRESS_SECONDS - 2.0
 
 
 async def test_the_same_event_is_told_once_a_minute() -> None:

@@ -16,13 +16,8 @@ from oikyo.api.stages import Failure
 from .. import reasons
 from ..observed import Observed, StageRun, Worker
 from . import relief
+from .costs import by_itself, kept, of_stage, said, tally
 
-TAKEN = frozenset({"Evicted", "Preempted", "NodeLost", "NodeShutdown", "DisruptionTarget"})
-"""Reasons that say: the machine took the worker away."""
-STOPPED = frozenset({"Terminated", "Stopped"})
-"""It was stopped: by whoever deleted it, or by its Job when another worker has failed by itself."""
-DISRUPTIONS = TAKEN | STOPPED
-"""The worker did nothing wrong."""
 BLOCKING = {
     "ImagePullBackOff": "check the image name and the pull secret: kubectl describe pod {pod}",
     "ErrImagePull": "check the image name and the pull secret: kubectl describe pod {pod}",
@@ -67,11 +62,6 @@ class GiveUp:
     diagnosis: Diagnosis
 
 
-def of_stage(seen: Observed, stage: str) -> tuple[StageRun, ...]:
-    """The attempts of one stage that exist, oldest first."""
-    return tuple(sorted((r for r in seen.runs if r.stage == stage), key=lambda run: run.attempt))
-
-
 def next_attempt(
     job: FineTuneJob, seen: Observed, stage: str, now: datetime
 ) -> Start | Wait | GiveUp:
@@ -92,7 +82,8 @@ def next_attempt(
 
 def _reported(job: FineTuneJob, stage: str) -> int:
     """A stopped attempt leaves no Job behind; its number must not come again."""
-    return next((s.attempt for s in job.status.stages if s.name == stage), 0)
+    last = kept(job, stage)
+    return last.attempt if last is not None else 0
 
 
 def _after_failure(
@@ -114,7 +105,7 @@ def _after_failure(
         assert plan is not None
         starved = sum(relief.starved(run) for run in runs)
         return GiveUp(reasons.MEMORY_EXHAUSTED, relief.advice(job, plan, starved))
-    failed = failures(runs, relieves=relief.first_plan(seen) is not None)
+    failed = tally(job, seen, last.stage).failures
     if failed > job.spec.backoff_limit:
         if (drained := _drained(last)) is not None and drained > now:
             # A worker that is still to end may know of a checkpoint, or of who took it away.
@@ -124,53 +115,6 @@ def _after_failure(
     if until is not None and until > now:
         return Wait(highest + 1, until, f"{root_cause(last)}; attempt {highest + 1} starts soon")
     return Start(highest + 1)
-
-
-def said(run: StageRun) -> Failure | None:
-    """What the workers said about why: what a person must change before anything else."""
-    own = [worker for worker in run.workers if by_itself(worker)]
-    words = [*(w.words for w in own), run.words, *(w.words for w in run.workers)]
-    failures = [word.failure for word in words if word is not None and word.failure is not None]
-    if own:  # those that had to stop for it explain nothing
-        failures = [failure for failure in failures if failure.reason not in DISRUPTIONS]
-    refused = [failure for failure in failures if failure.kind == "Refused"]
-    return next(iter(refused or failures), None)
-
-
-def failures(runs: tuple[StageRun, ...], *, relieves: bool = False) -> int:
-    """Failed attempts that count against backoffLimit: neither disrupted nor further than any before.
-
-    `relieves`: a training that ran out of memory is changed instead, as often as there are knobs.
-    """
-    count, furthest = 0, 0
-    for run in runs:
-        step = checkpoint(run)
-        progressed, furthest = step > furthest, max(step, furthest)
-        changed = relieves and run.stage == "train" and relief.starved(run)
-        count += run.state == "Failed" and not (disrupted(run) or progressed or changed)
-    return count
-
-
-def checkpoint(run: StageRun) -> int:
-    """Step of the newest checkpoint that an ended attempt is known to have committed, or 0."""
-    return max((worker.checkpoint_step or 0 for worker in run.workers), default=0)
-
-
-def disrupted(run: StageRun) -> bool:
-    """Whether the machine, not the work, ended this attempt."""
-    if any(worker.reason in TAKEN for worker in run.workers):
-        return True
-    failure = said(run)
-    stopped = failure is not None and failure.reason in DISRUPTIONS
-    away = any(worker.reason in DISRUPTIONS for worker in run.workers)
-    return (stopped or away) and not any(by_itself(worker) for worker in run.workers)
-
-
-def by_itself(worker: Worker) -> bool:
-    """Whether nobody took this failed worker away: neither the machine, nor its Job for another's failure."""
-    failure = worker.words.failure if worker.words is not None else None
-    stopped = failure is not None and failure.reason in DISRUPTIONS
-    return worker.state == "Failed" and worker.reason not in DISRUPTIONS and not stopped
 
 
 def _restart_time(last: StageRun, failed: int) -> datetime | None:

@@ -1,0 +1,107 @@
+"""What the attempts of a stage have cost: which count against spec.backoffLimit, and how far they got.
+
+An attempt is judged by what its pods said last and by what it told while it ran. Pods go (a lost node,
+a collected Job, an operator that starts anew), so the verdict on all but the newest is in the status.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import StageStatus
+from oikyo.api.stages import Failure
+
+from ..observed import Observed, StageRun, Worker
+from . import relief
+
+TAKEN = frozenset({"Evicted", "Preempted", "NodeLost", "NodeShutdown", "DisruptionTarget"})
+"""Reasons that say: the machine took the worker away."""
+STOPPED = frozenset({"Terminated", "Stopped"})
+"""It was stopped: by whoever deleted it, or by its Job when another worker has failed by itself."""
+DISRUPTIONS = TAKEN | STOPPED
+"""The worker did nothing wrong."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What attempts of a stage have cost, and how far they got."""
+
+    failures: int
+    """Those that count against backoffLimit: failed, neither disrupted nor further than any before."""
+    step: int
+    """Of their newest checkpoint, or 0."""
+
+
+def of_stage(seen: Observed, stage: str) -> tuple[StageRun, ...]:
+    """The attempts of one stage that exist, oldest first."""
+    return tuple(sorted((r for r in seen.runs if r.stage == stage), key=lambda run: run.attempt))
+
+
+def said(run: StageRun) -> Failure | None:
+    """What the workers said about why: what a person must change before anything else."""
+    own = [worker for worker in run.workers if by_itself(worker)]
+    words = [*(w.words for w in own), run.words, *(w.words for w in run.workers)]
+    failures = [word.failure for word in words if word is not None and word.failure is not None]
+    if own:  # those that had to stop for it explain nothing
+        failures = [failure for failure in failures if failure.reason not in DISRUPTIONS]
+    refused = [failure for failure in failures if failure.kind == "Refused"]
+    return next(iter(refused or failures), None)
+
+
+def tally(job: FineTuneJob, seen: Observed, stage: str, before: int | None = None) -> Tally:
+    """What the attempts of a stage cost, and how far they got; all but the newest if that is `before`.
+
+    Attempts below the one that the status speaks of are as they were judged when the next one began:
+    their pods may be gone, and with them the words that excused them.
+    """
+    last = kept(job, stage) or StageStatus(name=stage, attempt=0, state="")
+    count, furthest = last.earlier_failures or 0, last.earlier_step or 0
+    runs = [run for run in of_stage(seen, stage) if last.attempt <= run.attempt != before]
+    if before != last.attempt and last.attempt not in {run.attempt for run in runs}:
+        furthest = max(furthest, last.checkpoint_step or 0)  # it was stopped, and its Job is gone
+    relieves = stage == "train" and relief.first_plan(seen) is not None
+    for run in runs:
+        step = checkpoint(run)
+        progressed, furthest = step > furthest, max(step, furthest)
+        # A training that ran out of memory is changed instead, as often as there are knobs.
+        changed = relieves and relief.starved(run)
+        count += run.state == "Failed" and not (disrupted(run) or progressed or changed)
+    return Tally(count, furthest)
+
+
+def checkpoint(run: StageRun) -> int:
+    """Step of the newest checkpoint that an attempt is known to have committed, or 0."""
+    metrics = run.progress.metrics if run.progress is not None else ()
+    reported = (int(float(one.value)) for one in metrics if one.name == "checkpoint_step")
+    said = (worker.checkpoint_step or 0 for worker in run.workers)
+    return max(run.told_step, *reported, *said, 0)
+
+
+def recall(job: FineTuneJob, seen: Observed) -> Observed:
+    """`seen` with what the status keeps of newest attempts, whose pods and last words may be gone."""
+    told = {(one.name, one.attempt): one.checkpoint_step or 0 for one in job.status.stages}
+    runs = (replace(run, told_step=told.get((run.stage, run.attempt), 0)) for run in seen.runs)
+    return replace(seen, runs=tuple(runs))
+
+
+def kept(job: FineTuneJob, stage: str) -> StageStatus | None:
+    """What the status says of a stage."""
+    return next((one for one in job.status.stages if one.name == stage), None)
+
+
+def disrupted(run: StageRun) -> bool:
+    """Whether the machine, not the work, ended this attempt."""
+    if any(worker.reason in TAKEN for worker in run.workers):
+        return True
+    failure = said(run)
+    stopped = failure is not None and failure.reason in DISRUPTIONS
+    away = any(worker.reason in DISRUPTIONS for worker in run.workers)
+    return (stopped or away) and not any(by_itself(worker) for worker in run.workers)
+
+
+def by_itself(worker: Worker) -> bool:
+    """Whether nobody took this failed worker away: neither the machine, nor its Job for another's failure."""
+    failure = worker.words.failure if worker.words is not None else None
+    stopped = failure is not None and failure.reason in DISRUPTIONS
+    return worker.state == "Failed" and worker.reason not in DISRUPTIONS and not stopped

@@ -1,0 +1,84 @@
+"""What attempts cost, also when their pods, and the words that excused them, are gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.meta import Metric
+from oikyo.api.stages import StageProgress
+from oikyo.controller.decide import decide
+from oikyo.controller.observed import Observed, StageRun
+from oikyo.controller.policies import costs
+from scenes import NOW, done, failed, job, running, seen
+
+
+def told(attempt: int, step: int) -> StageRun:
+    """An attempt that runs and tells of its checkpoint."""
+    metrics = (Metric(name="checkpoint_step", value=str(step)),)
+    progress = StageProgress(stage="train", attempt=attempt, step=step + 1, metrics=metrics)
+    return replace(running("train", attempt), progress=progress)
+
+
+def wordless(attempt: int) -> StageRun:
+    """An attempt that failed, and of which nothing but its Job is left."""
+    return replace(failed("train", attempt), workers=(), words=None)
+
+
+def after(job: FineTuneJob, *runs: StageRun) -> FineTuneJob:
+    """The job with the status that a visit writes which sees these attempts of the training."""
+    status = decide(job, seen(done("prepare"), *runs), NOW).status
+    return job.model_copy(update={"status": status})
+
+
+def failures(job: FineTuneJob, *runs: StageRun) -> int:
+    return costs.tally(job, costs.recall(job, Observed(runs)), "train").failures
+
+
+def test_attempts_that_got_further_cost_no_budget_and_those_that_did_not_do() -> None:
+    steps = (10, 20, 30, 30, None)
+    runs = [failed("train", n, checkpoint=step) for n, step in enumerate(steps, 1)]
+    assert [failures(job(), *runs[:n]) for n in range(1, 6)] == [0, 0, 0, 1, 2]
+    going = decide(job(backoffLimit=0), seen(done("prepare"), *runs[:3]), NOW)
+    assert going.children.stages[0].key == ("train", 4)
+    ended = decide(job(backoffLimit=0), seen(done("prepare"), *runs[:4]), NOW)
+    assert ended.status.phase == "Failed"
+
+
+def test_a_checkpoint_that_was_told_counts_where_no_last_words_are_left() -> None:
+    told_of = after(job(backoffLimit=0), told(1, 20))
+    assert told_of.status.stages[-1].checkpoint_step == 20
+    decision = decide(told_of, seen(done("prepare"), wordless(1)), NOW)
+    assert decision.children.stages[0].key == ("train", 2)
+    assert "the checkpoint of step 20 is kept" in decision.status.stages[-1].message
+    # The next one tells the same step again: it came no further, and that it failed costs.
+    again = after(after(told_of, wordless(1), running("train", 2)), wordless(1), told(2, 20))
+    assert again.status.stages[-1].earlier_step == 20
+    ended = decide(again, seen(done("prepare"), wordless(1), wordless(2)), NOW)
+    assert (ended.status.phase, ended.status.failures) == ("Failed", 1)
+
+
+def test_what_attempts_cost_stays_as_it_was_judged_when_their_pods_have_gone() -> None:
+    """Three nodes were taken away and collected, one attempt failed; then the operator starts anew."""
+    taken = [failed("train", n, reason="Evicted") for n in (1, 2, 3)]
+    runs = [*taken, failed("train", 4)]
+    seen_by_then = after(job(backoffLimit=1), *runs, running("train", 5))
+    assert seen_by_then.status.stages[-1].earlier_failures == 1
+    left = [wordless(n) for n in (1, 2, 3, 4)]
+    assert failures(seen_by_then, *left, running("train", 5)) == 1
+    assert failures(job(), *left) == 4, "nothing else could tell"
+    evicted = decide(
+        seen_by_then, seen(done("prepare"), *left, failed("train", 5, reason="Evicted")), NOW
+    )
+    assert evicted.children.stages[0].key == ("train", 6)
+    ended = decide(seen_by_then, seen(done("prepare"), *left, failed("train", 5)), NOW)
+    assert (ended.status.phase, ended.status.failures) == ("Failed", 2)
+
+
+def test_a_stopped_attempt_whose_job_is_gone_is_still_how_far_the_training_got() -> None:
+    stopped = after(job(), told(1, 50))
+    assert stopped.status.stages[-1].attempt == 1
+    resumed = after(stopped, running("train", 2))
+    assert resumed.status.stages[-1].earlier_step == 50
+    assert failures(resumed, failed("train", 2, checkpoint=50)) == 1
+    assert failures(resumed, failed("train", 2, checkpoint=60)) == 0
