@@ -26,6 +26,10 @@ TRAINER, TORCHRUN = b"-m\0oikyo_trainer\0train", b"torch.distributed.run"
 """In the command line of a worker, and of torchrun, which starts it where there are several."""
 
 
+class Ended(Exception):
+    """The training is over, which no fault may bring about; says what it and its pods tell."""
+
+
 @dataclass
 class Training:
     """The job that all faults meet."""
@@ -52,8 +56,8 @@ class Training:
     def status(self) -> dict[str, Any]:
         """Of a training that goes on: what no fault may do is end it."""
         status = self._reported()
-        over = status.get("phase") in ("Failed", "Succeeded")
-        assert not over, f"the training has ended: {self._portrait(status)}"
+        if status.get("phase") in ("Failed", "Succeeded"):
+            raise Ended(self._portrait(status))
         return status
 
     def _reported(self) -> dict[str, Any]:

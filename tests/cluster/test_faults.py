@@ -163,7 +163,7 @@ def test_an_outage_of_the_api_server_disturbs_no_training(training: Training) ->
     def answered() -> bool:
         try:
             return training.progress()["step"] > step
-        except (AssertionError, json.JSONDecodeError):
+        except (AssertionError, json.JSONDecodeError):  # no API server, or half an answer
             return False
 
     wait_for("further steps", answered, RECOVERY)

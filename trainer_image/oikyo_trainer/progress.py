@@ -31,8 +31,8 @@ def now() -> str:
 
 
 def text(value: float) -> str:
-    """A float as short decimal text: the wire carries no floats."""
-    return f"{value:.6g}"
+    """A number as short decimal text, a count as it is: the wire carries no floats."""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
 class Reporter:
@@ -101,6 +101,8 @@ class Reporter:
             percentage = None if percentage is None else (100 * number + percentage) / parts
             step = None if step is None else number * steps + step
             total_steps = None if total_steps is None else parts * steps
+            if "checkpoint_step" in values:
+                values = {**values, "checkpoint_step": number * steps + values["checkpoint_step"]}
         self._values.update({name: text(value) for name, value in values.items()})
         percent = self._percent(percentage)
         if remaining_seconds is None and percent > 0:

@@ -165,6 +165,10 @@ class StageStatus(Report):
         int | None,
         Field(description="Step of the newest checkpoint that the newest attempt has told of."),
     ] = None
+    excused: Annotated[
+        bool | None,
+        Field(description="Whether the machine, not the work, ended the newest attempt."),
+    ] = None
     earlier_step: Annotated[
         int | None,
         Field(

@@ -72,6 +72,8 @@ class StageRun:
     """The scheduler's words about that group while it cannot be placed."""
     told_step: int = 0
     """Newest checkpoint that it told of while it could be asked, as the job's status keeps it."""
+    excused: bool = False
+    """Whether the machine ended it, as far as the job's status keeps it."""
 
 
 @dataclass(frozen=True)

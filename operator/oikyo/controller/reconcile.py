@@ -69,6 +69,8 @@ class Reconciler:
         self._now = cluster.clock.now
         self._features = Features(cluster)
         self._groups = PodGroups(cluster, cache)
+        self._asked: dict[Key, set[str]] = {}
+        """Ended Jobs (uids) of whose pods the API server has been asked."""
 
     async def run(self, key: Key) -> float | None:
         """One visit; the seconds until the next, None for only when something changes."""
@@ -96,6 +98,7 @@ class Reconciler:
             if item is None or not _ours(item):
                 self._metrics.forget(key)
                 self._groups.forget(key)
+                self._asked.pop(key, None)
                 return None
             if "deletionTimestamp" in item["metadata"]:
                 # Children carry owner references; the garbage collector does the rest.
@@ -113,7 +116,7 @@ class Reconciler:
         self, key: Key, item: Object, job: FineTuneJob
     ) -> tuple[bool, float | None]:
         """Whether something was written (then look again), else when to come back."""
-        await self._explain(job)
+        await self._explain(key, job)
         await self._groups.look(job)
         seen = await observe(job, self._cache, self._progress.read, self._image)
         seen = await self._offered(job, seen)
@@ -155,13 +158,20 @@ class Reconciler:
         await self._reporter.events(FINE_TUNE_JOBS, item, decision.events)
         return None
 
-    async def _explain(self, job: FineTuneJob) -> None:
-        """A Job that has ended before its pods' last states arrived: ask for them instead of guessing."""
-        if not any(unexplained(item, self._cache) for item in stage_jobs(job, self._cache)):
+    async def _explain(self, key: Key, job: FineTuneJob) -> None:
+        """A Job that has ended before its pods' last states arrived: ask for them, once, instead of guessing."""
+        asked = self._asked.setdefault(key, set())
+        ended = {
+            str(item["metadata"]["uid"])
+            for item in stage_jobs(job, self._cache)
+            if unexplained(item, self._cache)
+        }
+        if ended <= asked:
             return
         labels = f"{PODS.labels},{LABEL_JOB}={job.metadata.name}"
         async for pod in self._cluster.list(PODS, job.metadata.namespace, labels):
             self._cache.put(PODS, pod)
+        asked |= ended
 
     async def _invalid(self, kind: Kind, item: Object, error: ValidationError) -> float | None:
         """A spec that was stored before a rule was tightened: say so, once, and leave it."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
+
+import pytest
 
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.meta import Metric
 from oikyo.api.stages import StageProgress
 from oikyo.controller.decide import decide
-from oikyo.controller.observed import Observed, StageRun
-from oikyo.controller.policies import costs
+from oikyo.controller.manifests.stage import GRACE_SECONDS
+from oikyo.controller.observed import Observed, StageRun, Worker
+from oikyo.controller.policies import attempts, costs
 from scenes import NOW, done, failed, job, running, seen
 
 
@@ -82,3 +86,42 @@ def test_a_stopped_attempt_whose_job_is_gone_is_still_how_far_the_training_got()
     assert resumed.status.stages[-1].earlier_step == 50
     assert failures(resumed, failed("train", 2, checkpoint=50)) == 1
     assert failures(resumed, failed("train", 2, checkpoint=60)) == 0
+
+
+def test_a_node_that_is_found_lost_minutes_later_excuses_the_attempt_that_it_ended() -> None:
+    crashed = failed("train", 1)
+    away = Worker("tickets-train-1-1", 1, "Running")
+    silent = replace(crashed, workers=(*crashed.workers, away))
+    going = after(job(backoffLimit=1), silent, running("train", 2))
+    assert going.status.stages[-1].earlier_failures == 1
+    lost = replace(
+        crashed, workers=(*crashed.workers, replace(away, state="Failed", reason="NodeLost"))
+    )
+    excused = after(going, lost, running("train", 2))
+    assert excused.status.stages[-1].earlier_failures is None
+    assert failures(excused, wordless(1), running("train", 2)) == 0
+
+
+def test_an_eviction_is_remembered_while_the_last_pods_end() -> None:
+    evicted = failed("train", 1, reason="Evicted")
+    leaving = replace(
+        evicted, workers=(*evicted.workers, Worker("tickets-train-1-1", 1, "Running"))
+    )
+    told_of = after(job(backoffLimit=0), leaving)
+    assert told_of.status.stages[-1].excused
+    decision = decide(told_of, seen(done("prepare"), wordless(1)), NOW)
+    assert decision.children.stages[0].key == ("train", 2)
+    assert decision.status.failures == 0
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-3", "many", "9" * 200, "1e3", ""])
+def test_a_step_that_a_pod_makes_up_is_none(text: str) -> None:
+    run = told(1, 5)
+    assert run.progress is not None
+    metrics = (Metric(name="checkpoint_step", value=text),)
+    odd = replace(run, progress=run.progress.model_copy(update={"metrics": metrics}))
+    assert costs.checkpoint(odd) == 0
+
+
+def test_the_pods_of_an_attempt_are_waited_for_longer_than_they_may_take() -> None:
+    assert timedelta(seconds=GRACE_SECONDS) < attempts.DRAIN

@@ -149,6 +149,18 @@ def test_a_whole_gang_that_says_nothing_is_told_of_with_the_ports() -> None:
         assert gang.silent(other, moment) == ""
 
 
+def test_a_gang_that_was_whole_once_is_never_late() -> None:
+    """A pod that is deleted and forgotten while its Job has no verdict yet is no pod that did not start."""
+    made = elastic(2, least=None, startDeadlineSeconds=60)
+    one = StageRun(
+        "train", 1, "Running", (Worker("tickets-train-1-0", 0, "Running"),), nodes=2, started=NOW
+    )
+    hour = NOW + timedelta(hours=1)
+    assert gang.late(made, one, hour)
+    assert not gang.late(made, replace(one, progress=StageProgress(stage="train")), hour)
+    assert not gang.late(made, replace(one, told_step=10), hour)
+
+
 def test_time_in_a_queue_does_not_count() -> None:
     made = elastic(2, startDeadlineSeconds=60)
     held = partly(0, 2, suspended=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from oikyo.controller.kinds import (
     MODEL_ENDPOINTS,
     MODEL_VERSIONS,
     POD_GROUPS,
+    PODS,
     Kind,
     Object,
     kind_of,
@@ -46,6 +48,7 @@ class Server:
         self.clock = SimpleNamespace(now=lambda: scenes.NOW)
         self.leads = True
         self.made = 0
+        self.lists: list[tuple[Kind, str]] = []
 
     def have(self, kind: Kind, name: str, **body: Any) -> Object:
         self.made += 1
@@ -63,6 +66,11 @@ class Server:
         if (kind, name) not in self.items:
             raise NotFoundError(name)
         return copy.deepcopy(self.items[(kind, name)])
+
+    async def list(self, kind: Kind, _namespace: str, labels: str) -> AsyncIterator[Object]:
+        self.lists.append((kind, labels))
+        for own in [item for (of, _), item in self.items.items() if of == kind]:
+            yield copy.deepcopy(own)
 
     async def create(self, kind: Kind, body: Object) -> Object:
         self._may_write()
@@ -196,3 +204,19 @@ async def test_a_group_that_has_changed_is_deleted_at_the_second_look(place: Pla
     while await place.hands.clear(job, Children()):
         pass
     assert (POD_GROUPS, "tickets-train-1") not in place.server.items
+
+
+async def test_pods_that_are_gone_are_asked_for_once(place: Place) -> None:
+    know_job(place)
+    await place.visit(FINE_TUNE_JOBS)
+    ended = copy.deepcopy(place.server.items[(JOBS, "tickets-prepare-1")])
+    ended["metadata"]["resourceVersion"] = str(place.server.made + 1)
+    moment = scenes.NOW.isoformat()
+    ended["status"] = {
+        "conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": moment}]
+    }
+    place.cache.put(JOBS, ended)
+    for _ in range(3):
+        await place.visit(FINE_TUNE_JOBS)
+    labels = f"{PODS.labels},oikyo.dev/job=tickets"
+    assert place.server.lists == [(PODS, labels)]

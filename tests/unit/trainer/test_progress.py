@@ -38,6 +38,14 @@ def test_progress_is_answered_by_the_contract(reporter: Reporter) -> None:
     assert {m.name: m.value for m in found.metrics} == {"loss": "0.25", "eval_loss": "0.333333"}
 
 
+def test_steps_and_checkpoints_count_on_over_the_parts_of_a_cross_validation() -> None:
+    told = Reporter("train", 1, "job-00000000")
+    told.begin_part(2, 3, 1_000_000)
+    told.update(step=234_567, total_steps=1_000_000, checkpoint_step=234_560)
+    assert (told.current.step, told.current.total_steps) == (2_234_567, 3_000_000)
+    assert {m.name: m.value for m in told.current.metrics} == {"checkpoint_step": "2234560"}
+
+
 def test_metrics_are_prometheus_series(reporter: Reporter) -> None:
     port = reporter.serve(0)
     reporter.update(percentage=50, step=3, loss=0.5)

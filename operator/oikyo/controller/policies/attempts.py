@@ -34,8 +34,9 @@ LIMIT = 2048
 """Characters of a sentence in a status; the schema refuses more."""
 FIRST_DELAY = timedelta(seconds=5)
 LONGEST_DELAY = timedelta(minutes=5)
-DRAIN = timedelta(seconds=60)
-"""Longest wait for the pods of an ended attempt to be gone; the attempt's number fences them then."""
+DRAIN = timedelta(seconds=75)
+"""Longest wait for the pods of an ended attempt to be gone: the time that they have to end in, and some to
+tell of it. The attempt's number fences them then."""
 
 
 @dataclass(frozen=True)

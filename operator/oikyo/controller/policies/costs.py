@@ -6,6 +6,7 @@ a collected Job, an operator that starts anew), so the verdict on all but the ne
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from oikyo.api.finetunejob import FineTuneJob
@@ -21,6 +22,8 @@ STOPPED = frozenset({"Terminated", "Stopped"})
 """It was stopped: by whoever deleted it, or by its Job when another worker has failed by itself."""
 DISRUPTIONS = TAKEN | STOPPED
 """The worker did nothing wrong."""
+DIGITS = 15
+"""More than any step has."""
 
 
 @dataclass(frozen=True)
@@ -52,37 +55,59 @@ def said(run: StageRun) -> Failure | None:
 def tally(job: FineTuneJob, seen: Observed, stage: str, before: int | None = None) -> Tally:
     """What the attempts of a stage cost, and how far they got; all but the newest if that is `before`.
 
-    Attempts below the one that the status speaks of are as they were judged when the next one began:
-    their pods may be gone, and with them the words that excused them.
+    Attempts below the one that the status speaks of cost at most what they were judged to when the next
+    one began: words that are gone accuse nobody, and a node that was lost excuses minutes later.
     """
     last = kept(job, stage) or StageStatus(name=stage, attempt=0, state="")
-    count, furthest = last.earlier_failures or 0, last.earlier_step or 0
-    runs = [run for run in of_stage(seen, stage) if last.attempt <= run.attempt != before]
-    if before != last.attempt and last.attempt not in {run.attempt for run in runs}:
-        furthest = max(furthest, last.checkpoint_step or 0)  # it was stopped, and its Job is gone
     relieves = stage == "train" and relief.first_plan(seen) is not None
+    every = [run for run in of_stage(seen, stage) if run.attempt != before]
+    earlier = [run for run in every if run.attempt < last.attempt]
+    runs = [run for run in every if run.attempt >= last.attempt]
+    again = _judge(earlier, Tally(0, 0), relieves=relieves)
+    gone = max(last.attempt - 1, 0) - len(earlier)  # with their Jobs: nothing excuses them any more
+    count = min(last.earlier_failures or 0, again.failures + gone)
+    step = max(last.earlier_step or 0, again.step)
+    if before != last.attempt and last.attempt not in {run.attempt for run in runs}:
+        step = max(step, last.checkpoint_step or 0)  # it was stopped, and its Job is gone
+    return _judge(runs, Tally(count, step), relieves=relieves)
+
+
+def _judge(runs: Iterable[StageRun], so_far: Tally, *, relieves: bool) -> Tally:
+    """`relieves`: a training that ran out of memory is changed instead, as often as there are knobs."""
+    failures, furthest = so_far.failures, so_far.step
     for run in runs:
         step = checkpoint(run)
         progressed, furthest = step > furthest, max(step, furthest)
-        # A training that ran out of memory is changed instead, as often as there are knobs.
         changed = relieves and relief.starved(run)
-        count += run.state == "Failed" and not (disrupted(run) or progressed or changed)
-    return Tally(count, furthest)
+        failures += run.state == "Failed" and not (disrupted(run) or progressed or changed)
+    return Tally(failures, furthest)
 
 
 def checkpoint(run: StageRun) -> int:
     """Step of the newest checkpoint that an attempt is known to have committed, or 0."""
-    metrics = run.progress.metrics if run.progress is not None else ()
-    reported = (int(float(one.value)) for one in metrics if one.name == "checkpoint_step")
     said = (worker.checkpoint_step or 0 for worker in run.workers)
-    return max(run.told_step, *reported, *said, 0)
+    return max(run.told_step, _reported(run), *said, 0)
+
+
+def _reported(run: StageRun) -> int:
+    """The same by its progress: text of a pod, which may be anything."""
+    metrics = run.progress.metrics if run.progress is not None else ()
+    told = next((one.value for one in metrics if one.name == "checkpoint_step"), "0")
+    return int(told) if told.isdecimal() and len(told) < DIGITS else 0
 
 
 def recall(job: FineTuneJob, seen: Observed) -> Observed:
     """`seen` with what the status keeps of newest attempts, whose pods and last words may be gone."""
-    told = {(one.name, one.attempt): one.checkpoint_step or 0 for one in job.status.stages}
-    runs = (replace(run, told_step=told.get((run.stage, run.attempt), 0)) for run in seen.runs)
-    return replace(seen, runs=tuple(runs))
+    told = {(one.name, one.attempt): one for one in job.status.stages}
+    return replace(
+        seen, runs=tuple(_with(run, told.get((run.stage, run.attempt))) for run in seen.runs)
+    )
+
+
+def _with(run: StageRun, told: StageStatus | None) -> StageRun:
+    if told is None:
+        return run
+    return replace(run, told_step=told.checkpoint_step or 0, excused=bool(told.excused))
 
 
 def kept(job: FineTuneJob, stage: str) -> StageStatus | None:
@@ -92,7 +117,7 @@ def kept(job: FineTuneJob, stage: str) -> StageStatus | None:
 
 def disrupted(run: StageRun) -> bool:
     """Whether the machine, not the work, ended this attempt."""
-    if any(worker.reason in TAKEN for worker in run.workers):
+    if run.excused or any(worker.reason in TAKEN for worker in run.workers):
         return True
     failure = said(run)
     stopped = failure is not None and failure.reason in DISRUPTIONS

@@ -62,7 +62,9 @@ def late(job: FineTuneJob, run: StageRun, now: datetime) -> bool:
     if run.stage != "train" or run.started is None or (seconds is None and not elastic):
         return False
     patience = ELASTIC_PATIENCE if seconds is None else timedelta(seconds=seconds)
-    waiting = run.state in ("Pending", "Running") and not run.suspended
+    # Who told of progress was whole once: a pod that is gone since is for its Job to judge.
+    begun = run.progress is not None or run.told_step > 0
+    waiting = run.state in ("Pending", "Running") and not (run.suspended or begun)
     return waiting and bool(missing(run)) and now >= run.started + patience
 
 
