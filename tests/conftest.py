@@ -5,6 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# An example that a busy machine held up is no finding: no deadline, and no complaint of slowness.
+settings.register_profile(
+    "oikyo", settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+)
+settings.load_profile("oikyo")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -63,7 +63,7 @@ class ObjectStore:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 @contextmanager
@@ -87,13 +87,12 @@ def object_store(folder: Path, key: str = KEY, address: str = "127.0.0.1") -> It
     finally:
         if process.poll() is None:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def _wait(address: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(300):
-        if process.poll() is not None:
-            break
+    end = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < end:
         with socket.socket() as probe:
             if probe.connect_ex((address, port)) == 0:
                 return

@@ -44,7 +44,7 @@ async def test_a_leader_that_cannot_begin_ends_and_gives_the_lease_away(
         host, port = runner.addresses[0][:2]
         cluster = Cluster(Configuration(host=f"http://{host}:{port}"))
         process = Process(parse(["--namespace", "default", "--metrics-port", "0"], {}), cluster)
-        assert await asyncio.wait_for(process.run(), 20) is False
+        assert await asyncio.wait_for(process.run(), 120) is False
     finally:
         await runner.cleanup()
 

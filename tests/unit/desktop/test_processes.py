@@ -73,8 +73,8 @@ def plan(act: str, tmp_path: Path, attempt: int = 1) -> StagePlan:
 
 
 def until(look: Callable[[], StageRun], state: str) -> StageRun:
-    """Look until the run is in this state; fails after ten seconds."""
-    deadline = time.monotonic() + 10
+    """Look until the run is in this state; fails after a minute."""
+    deadline = time.monotonic() + 60
     while (run := look()).state != state:
         assert time.monotonic() < deadline, run
         time.sleep(0.02)
@@ -82,7 +82,7 @@ def until(look: Callable[[], StageRun], state: str) -> StageRun:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)

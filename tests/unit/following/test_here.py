@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from pathlib import Path
 
 import pytest
@@ -87,13 +86,18 @@ def test_a_running_job_is_shown_with_its_curve(
 
 
 def test_watching_ends_with_the_job_and_its_exit_code(
-    home: Home, capsys: pytest.CaptureFixture[str]
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Store(home).put(training())
-    timer = threading.Timer(0.5, Store(home).put, [ended()])
-    timer.start()
+    look = Here.job
+
+    async def looked_at(here: Here, name: str) -> FineTuneJob:
+        found = await look(here, name)
+        Store(home).put(ended())  # between the first look and the second
+        return found
+
+    monkeypatch.setattr(Here, "job", looked_at)
     assert run_command(["watch", training().metadata.name]) == 0
-    timer.join()
     told = capsys.readouterr().out
     assert told.startswith("Training  train 40 %  step 40/100")
     assert "all gates passed" in told
@@ -150,7 +154,7 @@ async def test_followed_logs_go_on_until_the_job_ends(home: Home) -> None:
     assert not task.done()
     write_log(home, "train-2", "second")
     Store(home).put(ended())
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     assert seen == ["first", "half a li", "second"]
 
 

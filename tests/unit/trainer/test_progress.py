@@ -23,7 +23,7 @@ def reporter() -> Iterator[Reporter]:
 
 
 def get(port: int, path: str) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         body: bytes = answer.read()
         return body
 
@@ -89,7 +89,7 @@ def test_ipv6_is_answered_where_there_is_one(reporter: Reporter) -> None:
     port = reporter.serve(0)
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
-    with urllib.request.urlopen(f"http://[::1]:{port}/progress", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://[::1]:{port}/progress", timeout=60) as answer:
         assert answer.status == 200
 
 

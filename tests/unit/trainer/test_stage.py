@@ -143,15 +143,17 @@ def test_a_workspace_that_cannot_be_written_is_tried_again(tmp_path: Path) -> No
 
 
 def test_sigterm_ends_the_stage_with_words(workspace: Path) -> None:
+    slept = threading.Event()
+
     def work(spec: PrepareSpec, context: Context) -> PrepareResult:
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        time.sleep(30)
+        time.sleep(60)
+        slept.set()
         return RESULT
 
     before = signal.getsignal(signal.SIGTERM)
-    started = time.monotonic()
     code, words = run(workspace, work)
-    assert time.monotonic() - started < 10
+    assert not slept.is_set(), "the stage went on to its end"
     assert code == EXIT_RETRY
     assert words is not None
     assert words.failure is not None
@@ -338,7 +340,7 @@ def test_a_prepare_stage_that_ends_as_it_stands_has_said_all(tmp_path: Path) -> 
     command = [sys.executable, "-m", "oikyo_trainer", "prepare", "--spec", str(spec), "--port", "0"]
     command += ["--workspace", str(tmp_path / "space"), "--termination-log", str(log)]
     (tmp_path / "space").mkdir()
-    made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    made = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     words = LastWords.model_validate_json(log.read_bytes())
     assert made.returncode == EXIT_REFUSED
     assert words.failure is not None

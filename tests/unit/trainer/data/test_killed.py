@@ -160,7 +160,7 @@ def test_unchanged_input_is_not_prepared_again_and_the_log_says_so(prepared: Any
 
     def run() -> str:
         ended = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True, timeout=120
+            command, env=environment, capture_output=True, text=True, check=True, timeout=300
         )
         return ended.stderr
 

@@ -177,7 +177,9 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, body: bytes, what: str) -
     assert what in error.value.message
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_a_damaged_header_never_crashes_the_check(model: Path, data: st.DataObject) -> None:
     body = bytearray((model / "model.safetensors").read_bytes())

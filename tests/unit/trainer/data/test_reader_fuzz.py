@@ -24,7 +24,9 @@ from oikyo_trainer.errors import Refused
 ROWS = [{"text": f'say "{n}",\n\u00e4', "label": f"class {n % 3}"} for n in range(6)]
 PIECES = [b'"', b",", b"\n", b"\t", b"{", b"}", b"[", b"]", b"\\", b"\xff", b"\0", b"[" * 3000]
 FUZZ = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

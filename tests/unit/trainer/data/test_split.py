@@ -28,7 +28,9 @@ FIFTHS = Split(validation="0.2", test="0.2")
 STRATIFIED = Split(validation="0.2", test="0.1", stratify=True)
 SIZES = st.dictionaries(st.sampled_from("vwxyz"), st.integers(1, 60), min_size=2)
 QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

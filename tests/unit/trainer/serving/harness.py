@@ -19,7 +19,7 @@ from oikyo_trainer.evaluation.record import RecordLineage, VersionRecord
 from oikyo_trainer.evaluation.release import release
 
 ROOT = Path(__file__).parents[4]
-START_SECONDS = 90
+START_SECONDS = 300
 
 
 def released(
@@ -82,7 +82,7 @@ class ServerProcess:
         self.log_path = workspace / f"serve-{self.port}.log"
         self.words_path = workspace / f"serve-{self.port}.words"
         self.process = self._start(workspace)
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120)
 
     def _start(self, workspace: Path) -> subprocess.Popen[bytes]:
         code = (
@@ -113,7 +113,7 @@ class ServerProcess:
             time.sleep(0.1)
         raise AssertionError(f"not ready in {START_SECONDS} s: {self.log_path.read_text()}")
 
-    def exit_code(self, seconds: float = 60) -> int:
+    def exit_code(self, seconds: float = 120) -> int:
         return self.process.wait(seconds)
 
     def metric(self, name: str, **labels: str) -> float:
@@ -127,7 +127,7 @@ class ServerProcess:
         self.client.close()
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(30)
+        self.process.wait(60)
 
 
 def copy_model(source: Path, target: Path) -> Path:

@@ -125,9 +125,9 @@ def leave_amid_an_answer(generator: ServerProcess) -> None:
     body = ASK | {"max_tokens": 90, "stream": True}
     with generator.client.stream("POST", CHAT, json=body) as response:
         next(response.iter_lines())
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while generator.metric("oikyo_server_inflight_requests"):
-        assert time.monotonic() < end, "the request is still held 10 s after its client left"
+        assert time.monotonic() < end, "the request is still held 60 s after its client left"
         time.sleep(0.02)
 
 

@@ -29,13 +29,20 @@ def test_a_drain_under_load_fails_no_request_that_was_accepted(
     asked_at_signal = threading.Event()
 
     def load() -> None:
-        with httpx.Client(base_url=server.client.base_url, timeout=30) as client:
+        sent: list[bool] = []
+
+        def trace(event: str, _: object) -> None:
+            if event == "http11.send_request_body.complete":
+                sent.append(not asked_at_signal.is_set())
+
+        body, told = {"input": "the cat"}, {"trace": trace}
+        with httpx.Client(base_url=server.client.base_url, timeout=120) as client:
             while True:
-                late = asked_at_signal.is_set()
+                sent.clear()
                 try:
-                    code = client.post("/v1/classify", json={"input": "the cat"}).status_code
+                    code = client.post("/v1/classify", json=body, extensions=told).status_code
                 except httpx.TransportError as error:
-                    if not late:
+                    if any(sent):
                         broken.append(type(error).__name__)
                     return
                 codes.append(code)
@@ -45,15 +52,17 @@ def test_a_drain_under_load_fails_no_request_that_was_accepted(
     threads = [threading.Thread(target=load) for _ in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(1.5)
+    end = time.monotonic() + 120
+    while codes.count(200) <= 20:
+        assert time.monotonic() < end, codes
+        time.sleep(0.05)
     asked_at_signal.set()
     server.process.send_signal(signal.SIGTERM)
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert server.exit_code() == 0, server.log_path.read_text()
     assert broken == []
     assert set(codes) <= {200, 503}
-    assert codes.count(200) > 20
 
 
 def test_a_long_answer_finishes_while_new_work_is_refused(
@@ -79,12 +88,15 @@ def test_more_requests_than_places_get_429_with_retry_after(
     record = released(tmp_path, generator_model, "TextGeneration")
     server = ServerProcess(tmp_path, record, max_concurrency=2).wait_ready()
     try:
+        refused: list[httpx.Response] = []
         with ThreadPoolExecutor(12) as pool:
-            asks = [pool.submit(_ask, server) for _ in range(12)]
-            answers = [ask.result() for ask in asks]
-        codes = [answer.status_code for answer in answers]
-        assert set(codes) == {200, 429}
-        assert all(a.headers["retry-after"] for a in answers if a.status_code == 429)
+            for _ in range(20):  # a busy machine may let them come one after the other
+                answers = list(pool.map(lambda _: _ask(server), range(12)))
+                assert {answer.status_code for answer in answers} <= {200, 429}
+                if refused := [answer for answer in answers if answer.status_code == 429]:
+                    break
+        assert refused
+        assert all(answer.headers["retry-after"] for answer in refused)
         assert server.metric("oikyo_server_inflight_requests") == 0
         assert _ask(server).status_code == 200
     finally:
@@ -93,7 +105,7 @@ def test_more_requests_than_places_get_429_with_retry_after(
 
 def _ask(server: ServerProcess) -> httpx.Response:
     url = f"http://127.0.0.1:{server.port}{CHAT}"
-    return httpx.post(url, json=ASK | {"max_tokens": 100}, timeout=60)
+    return httpx.post(url, json=ASK | {"max_tokens": 100}, timeout=120)
 
 
 def test_a_changed_weight_ends_the_server_with_64_and_a_sentence(

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,16 +65,77 @@ def end_as_the_stage(
     raise SystemExit(main(words))
 
 
-def in_child(lab: Any, spec: Any, killed: Callable[[], bool] = lambda: False) -> bool:
-    """Train in a process; SIGKILL it once `killed` says so. Whether it came to its end."""
-    child = stage_process(lab, spec)
+def in_child(lab: Any, spec: Any, first: Callable[[], None] = nothing) -> bool:
+    """Train in a process, which `first` may let end early. Whether it came to its end."""
+    child = stage_process(lab, spec, first=first)
     child.start()
-    while child.is_alive() and not killed():
-        time.sleep(0.002)
-    if child.is_alive():
-        child.kill()
     child.join()
+    assert child.exitcode in (0, -signal.SIGKILL, -signal.SIGALRM), child.exitcode
     return (lab.workspace / layout.stage(spec.run, "train") / layout.RESULT).exists()
+
+
+# What ends or stops a training at a moment of its own is done inside its process: on a busy machine
+# another process may come too late, and the training has gone further or has ended.
+
+
+def killed_at(folder: Path, pattern: str) -> None:
+    """SIGKILL this process once a path of this pattern is there."""
+
+    def look() -> None:
+        while not any(folder.glob(pattern)):
+            time.sleep(0.002)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+def killed_after(seconds: float, folder: Path | None = None, after: int = 0) -> None:
+    """This process is killed so long from now, or after a checkpoint beyond `after` began to be written.
+
+    By a timer: the kernel ends it, whoever holds the interpreter's lock and whatever else runs.
+    """
+
+    def begun(folder: Path) -> bool:
+        written = (path for path in folder.glob(".attempt-*/checkpoint-*") if path.is_dir())
+        return any(int(path.name[11:]) > after for path in written)
+
+    def look() -> None:
+        while folder is not None and not begun(folder):
+            time.sleep(0.002)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    threading.Thread(target=look, daemon=True).start()
+
+
+def stopped_in(folder: Path) -> None:
+    """SIGSTOP this process when it first opens a file of a checkpoint that it writes to `folder`."""
+    stops = iter([signal.SIGSTOP])
+
+    def hear(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and str(arguments[0]).startswith(f"{folder}/checkpoint-"):
+            for number in stops:
+                os.kill(os.getpid(), number)
+
+    sys.addaudithook(hear)
+
+
+def stopped_behind(count: int) -> None:
+    """SIGSTOP this process when so many checkpoints are committed."""
+    from oikyo_trainer.training.checkpoint import Checkpoints
+
+    commit, left = Checkpoints.commit, iter(range(1, count + 1))
+
+    def committing(self: Checkpoints, saved: Any) -> None:
+        commit(self, saved)
+        if next(left, 0) == count:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    Checkpoints.commit = committing  # type: ignore[method-assign]
+
+
+def is_stopped(process: int) -> bool:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("T")
 
 
 def gang(

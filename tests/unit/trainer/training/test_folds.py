@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from unit.trainer.training.conftest import (
     pair_rows,
     write_dataset,
 )
-from unit.trainer.training.processes import gang, in_child
+from unit.trainer.training.processes import gang, in_child, killed_at
 
 SETTINGS: dict[str, Any] = {"method": "Full", "epochs": 1, "learning_rate": "3e-3"}
 HELD = 16
@@ -130,12 +131,8 @@ def test_a_kill_resumes_in_the_fold_it_was_in(lab: Lab) -> None:
     write_dataset(lab.workspace, "cut", "classification", rows, validation=HELD)
     stage = lab.workspace / layout.stage("cut", "train")
     second = folds.folder_of(stage, 1) / folds.CHECKPOINTS
-
-    def killed() -> bool:
-        return any((path / layout.MANIFEST).exists() for path in second.glob("checkpoint-*"))
-
     spec = of_data(lab, "TextClassification", "cut", wanted=2, **every)
-    assert not in_child(lab, spec, killed)
+    assert not in_child(lab, spec, partial(killed_at, second, f"checkpoint-*/{layout.MANIFEST}"))
     done = folds.folder_of(stage, 0) / layout.RESULT
     before = done.stat().st_mtime_ns
     assert in_child(lab, spec.model_copy(update={"attempt": 2}))

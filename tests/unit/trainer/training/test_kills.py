@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import random
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 
 from oikyo.api import workspace as layout
 from oikyo_trainer.training.checkpoint import Damaged, verify
-from unit.trainer.training.processes import in_child
+from unit.trainer.training.processes import in_child, killed_after
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KILLS = int(os.environ.get("OIKYO_KILLS", "20"))
@@ -28,20 +27,10 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def random_moment(folder: Path, after: int, dice: random.Random) -> Callable[[], bool]:
+def random_moment(folder: Path, after: int, dice: random.Random) -> Any:
     """At some moment of the start, or soon after the next checkpoint began to be written."""
-    begun, early, wait = time.monotonic(), dice.random() < 0.25, dice.uniform(0, 0.06)
-    seen: list[float] = []
-
-    def now() -> bool:
-        if early:
-            return time.monotonic() - begun > 10 * wait
-        written = (path for path in folder.glob(".attempt-*/checkpoint-*") if path.is_dir())
-        if not seen and any(int(path.name[11:]) > after for path in written):
-            seen.append(time.monotonic())
-        return bool(seen) and time.monotonic() - seen[0] > wait
-
-    return now
+    early, wait = dice.random() < 0.25, dice.uniform(0.001, 0.06)
+    return partial(killed_after, 10 * wait) if early else partial(killed_after, wait, folder, after)
 
 
 def newest(folder: Path) -> int:

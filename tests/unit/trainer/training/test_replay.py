@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from oikyo_trainer.training.replay import Mixed, replayed
 from oikyo_trainer.training.tokenfiles import SplitWriter, TokenRows, open_rows
 from unit.trainer.training.conftest import Lab
 from unit.trainer.training.general import a_base_that_knows, with_general
-from unit.trainer.training.processes import in_child
+from unit.trainer.training.processes import in_child, killed_at
 
 pytestmark = pytest.mark.timeout(300)
 RATES = {"Full": "5e-3", "LoRA": "4e-3"}
@@ -147,7 +148,7 @@ def test_a_killed_training_with_replay_ends_in_the_same_bits(lab: Lab) -> None:
     for attempt in (1, 2):
         after = 6 * attempt
         again = spec.model_copy(update={"attempt": attempt})
-        in_child(lab, again, lambda: (place / f"checkpoint-{after}").exists())  # noqa: B023
+        assert not in_child(lab, again, partial(killed_at, place, f"checkpoint-{after}"))
     resumed = lab.train(spec.model_copy(update={"attempt": 3}))
     assert resumed.best_step == whole.best_step
     assert same(lab.weights(whole), lab.weights(resumed))

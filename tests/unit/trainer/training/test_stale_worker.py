@@ -6,6 +6,8 @@ import hashlib
 import os
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,14 @@ import pytest
 
 from oikyo.api import workspace as layout
 from oikyo.api.stages import EXIT_RETRY
-from unit.trainer.training.processes import in_child, stage_process
+from unit.trainer.training.processes import (
+    LONGEST,
+    in_child,
+    is_stopped,
+    stage_process,
+    stopped_behind,
+    stopped_in,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SETTINGS: dict[str, Any] = {
@@ -34,27 +43,29 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "least"),
-    [(".attempt-1/checkpoint-*", 1), ("checkpoint-*", 2)],
+    "stop",
+    [
+        lambda folder: partial(stopped_in, folder / ".attempt-1"),
+        lambda folder: partial(stopped_behind, 2),
+    ],
     ids=["in the midst of writing", "between two checkpoints"],
 )
 def test_a_worker_that_wakes_up_after_its_successor_writes_nothing(
-    lab: Any, pattern: str, least: int
+    lab: Any, stop: Callable[[Path], Callable[[], None]]
 ) -> None:
     first = lab.spec("TextClassification", run="cut", **SETTINGS)
     folder = lab.workspace / layout.checkpoints("cut")
-    stale = stage_process(lab, first)
+    stale = stage_process(lab, first, first=stop(folder))
     stale.start()
-    while len(list(folder.glob(pattern))) < least:
-        assert stale.is_alive(), "it ended before it could be stopped"
-        time.sleep(0.002)
-    os.kill(stale.pid, signal.SIGSTOP)
+    while not is_stopped(stale.pid):
+        assert stale.is_alive(), f"it ended with {stale.exitcode} and was to be stopped"
+        time.sleep(0.02)
     try:
         assert in_child(lab, lab.spec("TextClassification", run="cut", attempt=2, **SETTINGS))
         before = contents(lab.workspace / "runs")
     finally:
         os.kill(stale.pid, signal.SIGCONT)
-    stale.join(60)
+    stale.join(LONGEST)
     assert stale.exitcode == EXIT_RETRY
     after = contents(lab.workspace / "runs")
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}

@@ -86,7 +86,7 @@ def test_the_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> N
     behind, may_end, ended = WriteBehind(), threading.Event(), threading.Event()
 
     def commit() -> None:
-        assert may_end.wait(10)
+        assert may_end.wait(60)
         ended.set()
 
     behind.hold(model, optimizer, tmp_path)
