@@ -76,7 +76,9 @@ def ours(given: list[dict[str, str]], words: Any, folder: Path) -> tuple[Callabl
 
     def work() -> Any:
         tables = Stored(folder)
-        Writer(tables, Proven(words), Reading(LONGEST), lambda share: None).write(folder, "train")
+        Writer(tables, Proven(words), Reading(LONGEST), len(words), lambda share: None).write(
+            folder, "train"
+        )
         return open_rows(folder, "train")
 
     def read(found: Any) -> Iterator[tuple[list[int], list[bool]]]:

@@ -33,7 +33,7 @@ from .version import Facts, describe, is_whole, pretty, replace_folder
 
 log = logging.getLogger("oikyo.data")
 
-FORMAT = 3
+FORMAT = 4
 """Number of the encoding; part of the key, so that a change never meets old tokens."""
 WEIGHTS = (".safetensors", ".index.json")
 OTHERS = frozenset({"config.json", "generation_config.json", "README.md", layout.MANIFEST})
@@ -109,7 +109,7 @@ def tokenise(
         return _tokens(digest, reading, {name: Counted(**one) for name, one in told.items()})
     encoder = Proven(tokenizer)
     staging.mkdir(parents=True)
-    splits, facts = write(tables, encoder, reading, staging, tell)
+    splits, facts = write(tables, encoder, reading, sizes.vocabulary, staging, tell)
     manifest = {
         "format": FORMAT,
         "digest": digest,
@@ -124,11 +124,14 @@ def tokenise(
 
 
 def write(
-    tables: Tables, encoder: Proven, reading: Reading, folder: Path, tell: Tell
+    tables: Tables, encoder: Proven, reading: Reading, vocabulary: int, folder: Path, tell: Tell
 ) -> tuple[dict[str, Counted], Facts]:
-    """Write the splits of a version to `folder`; with what is known of the files."""
+    """Write the splits of a version to `folder`; with what is known of the files.
+
+    `vocabulary`: how many tokens the model embeds.
+    """
     for _ in range(2):  # from the second time on the encoder is one that cannot differ
-        writer = Writer(tables, encoder, reading, tell)
+        writer = Writer(tables, encoder, reading, vocabulary, tell)
         with contextlib.suppress(Differs):  # it has told so
             return {split: writer.write(folder, split) for split in SPLITS}, writer.facts
         tables = tables.stored()

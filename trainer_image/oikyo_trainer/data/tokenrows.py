@@ -76,8 +76,10 @@ def is_rendered(shape: Shape) -> bool:
 class Writer:
     """Writes the splits of one dataset."""
 
-    def __init__(self, tables: Tables, encoder: Encoder, reading: Reading, tell: Tell) -> None:
-        self._tables = tables
+    def __init__(
+        self, tables: Tables, encoder: Encoder, reading: Reading, vocabulary: int, tell: Tell
+    ) -> None:
+        self._tables, self._vocabulary = tables, vocabulary
         self._shape = tables.shape
         self._labels = list(tables.labels)
         self._encoder = encoder
@@ -96,7 +98,8 @@ class Writer:
         self._votes = []
         names = self._tables.names(split)
         self._lessons = {name: [] for name in (TIMES, FOLD) if name in names}
-        with SplitWriter(folder, split, BESIDE.get(self._shape, "marks")) as file:
+        beside = BESIDE.get(self._shape, "marks")
+        with SplitWriter(folder, split, beside, self._vocabulary) as file:
             for rows, (batch, labels, labelled) in ahead(self._encoded(split, counted)):
                 file.add(batch.flat, batch.ends, labels, labelled)
                 self._done += rows

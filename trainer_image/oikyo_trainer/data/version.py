@@ -46,6 +46,8 @@ log = logging.getLogger("oikyo.data")
 FORMAT = 1
 AT_ONCE = 1 << 16
 """Hashes that are in memory at one time."""
+OWN = frozenset({"id", "source", "text", "prompt", "completion", "chosen", "rejected"})
+"""Columns of which each row has its own text: a dictionary of them is made in vain."""
 REPORT = "report.json"
 SYNTHETIC = "synthetic"
 """Column of a version with rows that data.augment made: by which method, null for a row of a source."""
@@ -162,7 +164,13 @@ def _write_split(
 ) -> Facts:  # pyarrow is untyped
     with (
         Digested(folder / f"{name}.parquet") as file,
-        pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
+        pq.ParquetWriter(
+            file,
+            schema,
+            compression="zstd",
+            write_statistics=False,
+            use_dictionary=[name for name in schema.names if name not in OWN],
+        ) as writer,
     ):
         for table in tables:
             if passing is not None:

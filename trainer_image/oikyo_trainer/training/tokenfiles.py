@@ -1,6 +1,7 @@
 """Rows of tokens in flat files that every process maps into memory, in any order, at no cost.
 
     <split>.tokens    int32   the tokens of all rows, one after the other
+    <split>.tokens16  uint16  instead of them, where the model knows no more than 65,536
     <split>.ends      int64   where each row ends in the tokens
     <split>.marks     uint8   beside each token: whether it is learned (rows of text)
     <split>.labelled  int64   of each row, how many tokens that are (so that steps are dealt at once)
@@ -27,7 +28,10 @@ import numpy.typing as npt
 
 from ..files import Digested
 
-TOKEN, WIDE, MARK, NUMBER = np.dtype("<i4"), np.dtype("<i8"), np.dtype("u1"), np.dtype("<f8")
+TOKEN, SHORT = np.dtype("<i4"), np.dtype("<u2")
+WIDE, MARK, NUMBER = np.dtype("<i8"), np.dtype("u1"), np.dtype("<f8")
+WIDTHS: dict[str, np.dtype[Any]] = {"tokens": TOKEN, "tokens16": SHORT}
+"""Files of tokens, one of which a split has."""
 Beside = Literal["marks", "classes", "numbers"]
 """What stands beside the tokens of a split: a mark of each token, or a class or number of each row."""
 FORMS: dict[Beside, np.dtype[Any]] = {"marks": MARK, "classes": WIDE, "numbers": NUMBER}
@@ -70,23 +74,31 @@ class TokenRows:
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         if self._labelled is None:
-            return {"input_ids": self._part(self._tokens, row), "labels": self._labels[row].item()}
+            return {"input_ids": self._ids(row), "labels": self._labels[row].item()}
         tokens, marks = self.marked(row)
         return {"input_ids": tokens, "labels": np.where(marks, tokens, IGNORED)}
 
     def marked(self, row: int) -> tuple[Any, Any]:
         """Tokens of a row of text, and which of them are learned."""
-        return self._part(self._tokens, row), self._part(self._labels, row).astype(np.bool_)
+        return self._ids(row), self._labels[self._span(row)].astype(np.bool_)
 
-    def _part(self, values: Any, row: int) -> Any:
-        return np.asarray(values[int(self._starts[row]) : int(self._ends[row])])
+    def _ids(self, row: int) -> Any:
+        return np.asarray(self._tokens[self._span(row)], dtype=TOKEN)
+
+    def _span(self, row: int) -> slice:
+        return slice(int(self._starts[row]), int(self._ends[row]))
 
 
 class SplitWriter:
     """The files of one split, written piece by piece."""
 
-    def __init__(self, folder: Path, split: str, beside: Beside) -> None:
+    def __init__(
+        self, folder: Path, split: str, beside: Beside, vocabulary: int | None = None
+    ) -> None:
+        """`vocabulary`: no token is as high; None: not known."""
         self._folder, self._split, self._beside = folder, split, beside
+        short = vocabulary is not None and vocabulary <= 1 << 16
+        self._width = "tokens16" if short else "tokens"
         self._ends: list[npt.NDArray[np.int64]] = []
         self._labelled: list[npt.NDArray[np.int64]] = []
         self._end = 0
@@ -94,7 +106,7 @@ class SplitWriter:
         """Size and digest of each file, once all are written."""
 
     def __enter__(self) -> SplitWriter:
-        self._tokens_file, self._labels_file = self._open("tokens"), self._open(self._beside)
+        self._tokens_file, self._labels_file = self._open(self._width), self._open(self._beside)
         return self
 
     def add(self, tokens: Any, ends: Any, labels: Any, labelled: Any | None = None) -> None:
@@ -102,7 +114,7 @@ class SplitWriter:
 
         `labelled` are the labelled tokens of each, where they have been counted.
         """
-        self._tokens_file.write(_octets(tokens, TOKEN))
+        self._tokens_file.write(_octets(tokens, WIDTHS[self._width]))
         self._labels_file.write(_octets(labels, FORMS[self._beside]))
         if self._beside == "marks":
             if labelled is None:
@@ -145,7 +157,8 @@ def labelled_tokens(marks: npt.NDArray[np.bool_], ends: npt.NDArray[np.int64]) -
 
 def open_rows(folder: Path, split: str) -> TokenRows:
     """Map what a SplitWriter wrote."""
-    tokens = _map(folder / f"{split}.tokens", TOKEN)
+    width = next(name for name in WIDTHS if (folder / f"{split}.{name}").exists())
+    tokens = _map(folder / f"{split}.{width}", WIDTHS[width])
     ends = _map(folder / f"{split}.ends", WIDE)
     beside = next(name for name in FORMS if (folder / f"{split}.{name}").exists())
     labels = _map(folder / f"{split}.{beside}", FORMS[beside])

@@ -229,7 +229,7 @@ def rows(count: int = 600) -> dict[str, list[dict[str, Any]]]:
 
 def written(folder: Path, dataset: Path, encoder: Encoder, reading: Reading) -> dict[str, bytes]:
     folder.mkdir()
-    writer = Writer(Stored(dataset), encoder, reading, lambda share: None)
+    writer = Writer(Stored(dataset), encoder, reading, 1 << 20, lambda share: None)
     counted = writer.write(folder, "train")
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     return {**files, "counted": repr(counted).encode()}
@@ -265,7 +265,9 @@ def test_when_gigatoken_differs_the_rows_are_made_again_and_it_is_told(
     monkeypatch.setattr(proven, "open_quick", lambda backend: lying)
     (tmp_path / "made").mkdir()
     tables, folder = Stored(dataset), tmp_path / "made"
-    counted, facts = module.write(tables, Proven(words), Reading(60), folder, lambda _: None)
+    counted, facts = module.write(
+        tables, Proven(words), Reading(60), 1 << 20, folder, lambda _: None
+    )
     assert counted["train"].rows == 600
     assert facts == describe(folder)
     assert "all rows are made by tokenizers" in caplog.text

@@ -91,9 +91,9 @@ def test_a_training_refuses_tokens_that_are_gone_or_damaged(lab: Lab) -> None:
     assert old.value.reason == "TokensMissing"
     spec = lab.tokenised(spec)
     assert spec.tokens_digest is not None
-    path = lab.workspace / layout.tokens(spec.tokens_digest) / "train.tokens"
-    path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(Refused, match=r"train\.tokens of the tokens is not as long"):
+    path = lab.workspace / layout.tokens(spec.tokens_digest) / "train.tokens16"
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(Refused, match=r"train\.tokens16 of the tokens is not as long"):
         open_tokens(lab.workspace, spec)
     with pytest.raises(Refused, match="the workspace holds no tokens"):
         open_tokens(lab.workspace, spec.model_copy(update={"tokens_digest": digest("none")}))
