@@ -2,12 +2,14 @@
 
 The longest time between two beats (forward passes, of training and validation) is learned from the
 run itself. The thread works while the main thread waits inside a collective, because that wait does
-not hold the interpreter's lock.
+not hold the interpreter's lock. Time in which the thread itself did not run (a machine that was paused,
+a process that was stopped) is neither silence nor rhythm: the main thread did not run either.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import math
 import sys
 import threading
 import time
@@ -46,12 +48,15 @@ class Pulse:
         self._at_rest = False
         self._longest_rest = 0.0
         self._rests = 0
+        self._looked = math.inf
+        """When the watching thread last ran; there is none yet."""
 
     def beat(self) -> None:
         """The training has moved."""
         now = self._clock()
+        still = self._stood_still(now)
         if self._beats and not self._at_rest:
-            self._longest = max(self._longest, now - self._last)
+            self._longest = max(self._longest, now - self._last - still)
         self._last = now
         self._beats += 1
 
@@ -63,7 +68,8 @@ class Pulse:
             yield
         finally:
             now = self._clock()
-            self._longest_rest = max(self._longest_rest, now - self._last)
+            rested = now - self._last - self._stood_still(now)
+            self._longest_rest = max(self._longest_rest, rested)
             self._last, self._at_rest = now, False
             self._rests += 1
 
@@ -91,7 +97,7 @@ class Pulse:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Look at the pulse from a thread of its own while the block runs."""
-        ended = threading.Event()
+        ended, self._looked = threading.Event(), self._clock()
         thread = threading.Thread(target=self._watch, args=(ended,), daemon=True, name="pulse")
         self._last = self._clock()
         thread.start()
@@ -100,13 +106,29 @@ class Pulse:
         finally:
             ended.set()
             thread.join()
+            self._looked = math.inf
 
     def _watch(self, ended: threading.Event) -> None:
         while not ended.wait(LOOK_SECONDS):
+            self.look()
             if (fault := self.fault()) is not None:
                 faulthandler.dump_traceback(file=sys.stderr)
                 self._silence(fault)
                 return
+
+    def look(self) -> None:
+        """The watching thread runs."""
+        now = self._clock()
+        self._last += self._stood_still(now)
+        self._looked = now
+
+    def _stood_still(self, now: float) -> float:
+        """Seconds since the watching thread ought to have looked, told once; 0 where it is hardly late."""
+        late = now - self._looked - LOOK_SECONDS
+        if late <= LOOK_SECONDS:
+            return 0.0
+        self._looked = now
+        return late
 
     def listen(self, model: Any) -> None:
         """Beat before and after each forward pass of `model`, of training and of validation."""

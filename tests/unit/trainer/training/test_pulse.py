@@ -66,6 +66,44 @@ def test_a_checkpoint_is_neither_silence_nor_a_rhythm_to_learn() -> None:
     assert "no end of a checkpoint for" in fault.message
 
 
+def watched(clock: Clock, seconds: int, pulse: Pulse) -> None:
+    """Time passes, and the watching thread runs."""
+    for _ in range(seconds):
+        clock.now += 1
+        pulse.look()
+
+
+def test_a_machine_that_stood_still_is_no_silence_of_a_peer() -> None:
+    clock = Clock()
+    pulse = beating(clock, every=0.1)
+    watched(clock, 50, pulse)
+    clock.now += 600
+    pulse.look()
+    assert pulse.fault() is None
+    watched(clock, 8, pulse)
+    assert pulse.fault() is None
+    watched(clock, 3, pulse)
+    assert pulse.fault() is not None
+
+
+def test_a_machine_that_stood_still_teaches_no_rhythm() -> None:
+    clock = Clock()
+    pulse = beating(clock, every=0.1)
+    pulse.look()
+    clock.now += 10
+    pulse.beat()  # before the watching thread runs again
+    assert pulse.bound() == 60
+    watched(clock, 59, pulse)
+    assert pulse.fault() is None
+    watched(clock, 2, pulse)
+    assert pulse.fault() is not None
+    pulse.beat()
+    assert pulse.bound() == 30 * 61, "a silence while the thread ran is one"
+    with pulse.rest():
+        clock.now += 600
+    assert pulse.fault() is None
+
+
 def test_the_watching_thread_tells_once_while_the_main_thread_is_blocked() -> None:
     told: list[Retry] = []
     heard = threading.Event()
@@ -76,12 +114,10 @@ def test_the_watching_thread_tells_once_while_the_main_thread_is_blocked() -> No
 
     import torch
 
-    clock = Clock()
-    model, pulse = torch.nn.Linear(1, 1), Pulse(silence, clock=clock)
+    model, pulse = torch.nn.Linear(1, 1), Pulse(silence, least=0.5)
     pulse.listen(model)
     with pulse.watching():
         for _ in range(LEARNED_AFTER):
             model(torch.ones(1))
-        clock.now += 61
-        assert heard.wait(60)
+        assert heard.wait(300)
     assert [fault.reason for fault in told] == ["Hung"]
