@@ -7,6 +7,9 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+CLUSTER_SECONDS = 2700
+"""A hang, and no slow machine: whoever comes first builds the images and starts the cluster."""
+
 # An example that a busy machine held up is no finding: no deadline, and no complaint of slowness.
 settings.register_profile(
     "oikyo", settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -20,6 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for tier in ("wire", "desktop", "cluster"):
             if f"tests/{tier}/" in item.path.as_posix():
                 item.add_marker(getattr(pytest.mark, tier))
+        if item.get_closest_marker("cluster") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(CLUSTER_SECONDS))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

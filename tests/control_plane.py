@@ -28,7 +28,9 @@ _NUMBERS = count(1)
 MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
-def eventually(ask: Callable[[], T | Literal[False] | None], what: str, seconds: float = 30.0) -> T:
+def eventually(
+    ask: Callable[[], T | Literal[False] | None], what: str, seconds: float = 120.0
+) -> T:
     """The first truthy answer; fails naming `what` when none comes in time."""
     end = time.monotonic() + seconds
     while True:
@@ -47,7 +49,7 @@ class Api:
         context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
         server = text["clusters"][0]["cluster"]["server"]
-        self.http = httpx.Client(base_url=server, verify=context, trust_env=False, timeout=15)
+        self.http = httpx.Client(base_url=server, verify=context, trust_env=False, timeout=60)
 
     def get(self, path: str) -> Object | None:
         answer = self.http.get(path)
@@ -198,7 +200,7 @@ def api_server(folder: Path, *, gangs: bool = False) -> Iterator[Cluster]:
     made = Cluster.up(folder, node_count=0, controllers=True, gangs=gangs)
     try:
         made.kubectl("apply", "--server-side", "--validate=strict", "-f", str(REPOSITORY / "crds"))
-        made.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        made.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=180s")
         yield made
     finally:
         made.down()
@@ -223,6 +225,17 @@ class Audit:
 
     def mark(self) -> None:
         self.start = self.log.stat().st_size
+
+    def settle(self, namespace: str) -> None:
+        """Wait until two seconds have passed without a write, and mark: what comes later is new."""
+
+        def still() -> bool:
+            self.mark()
+            time.sleep(2)
+            return not self.writes(namespace)
+
+        eventually(still, "the writes to end")
+        self.mark()
 
     def refused(self) -> int:
         """Requests since the mark that the server took for nobody's."""

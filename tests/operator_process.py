@@ -36,7 +36,7 @@ class OperatorProcess:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port}{path}", trust_env=False, timeout=5)
+            answer = httpx.get(f"http://127.0.0.1:{self.port}{path}", trust_env=False, timeout=30)
         except httpx.HTTPError:
             return 0, ""
         return answer.status_code, answer.text
@@ -61,7 +61,7 @@ class OperatorProcess:
         begun = time.monotonic()
         if self._process.poll() is None:
             self._process.send_signal(number)
-        return self._process.wait(timeout=30), time.monotonic() - begun
+        return self._process.wait(timeout=120), time.monotonic() - begun
 
     def resident_megabytes(self) -> float:
         status = Path(f"/proc/{self._process.pid}/status").read_text()

@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-import road as story
+import road as installed
 from kit import places
 from kit.binaries import binary
 from kit.cluster import Cluster
 from kube import Kube
 from road import Road
 from scrape import prometheus
+from story import Stories
+
+STORIES = Stories()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails behind another of its file says which was the first to fail, and why."""
+    report, file = (yield), item.path.name
+    if report.failed and call.excinfo is not None:
+        first = STORIES.failed(file, item.name, call.excinfo.exconly())
+        if first is not None:
+            told = f"{first.test}: {first.reason}"
+            report.sections.append(("the first to fail in this file", told))
+    elif report.when == "call" and report.passed:
+        STORIES.passed(file, item.name)
+    return report
 
 
 @pytest.fixture(scope="session")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Path]]:
     """The examples' data and models, made while the cluster and its images are."""
-    with story.examples_in_the_making(tmp_path_factory.mktemp("examples")) as made:
+    with installed.examples_in_the_making(tmp_path_factory.mktemp("examples")) as made:
         yield made
 
 
@@ -49,16 +68,16 @@ def road(
 ) -> Iterator[Road]:
     """The chart installed and the examples' data on a claim."""
     folder = examples()  # before the chart: a training beside it would starve the operator's start
-    story.remove(kube, binary("helm"))
+    installed.remove(kube, binary("helm"))
     try:
-        story.make_namespaces(kube)
+        installed.make_namespaces(kube)
         for helm in ("helm3", "helm"):  # a release of the one is upgraded by the other
-            story.install(kube, binary(helm))
-        story.prepare(kube, folder)
+            installed.install(kube, binary(helm))
+        installed.prepare(kube, folder)
         audit = cluster.audit_log if cluster.audit_log.exists() else None
         place = tmp_path_factory.mktemp("prometheus")
         with prometheus(binary("prometheus"), cluster.kubeconfig, place) as watching:
             yield Road(kube, audit, watching)
     finally:
         if not os.environ.get("OIKYO_KEEP_CLUSTER"):
-            story.remove(kube, binary("helm"))
+            installed.remove(kube, binary("helm"))

@@ -67,7 +67,7 @@ class Road:
             env={**os.environ, "KUBECONFIG": str(self.kube.kubeconfig), "COLUMNS": "200"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         return done.returncode, done.stdout + done.stderr
@@ -91,7 +91,7 @@ class Road:
             yield
         finally:
             clients.terminate()
-            clients.wait(timeout=30)
+            clients.wait(timeout=120)
             self.kube.python(LOADER, NAMESPACE, STOP_CLIENTS)
 
     def operator_writes(self, about: str = "") -> int:
@@ -220,7 +220,7 @@ def install(kube: Kube, helm: Path) -> None:
     ]
     flags = [flag for value in values for flag in ("--set", value)]
     command = [str(helm), f"--kubeconfig={kube.kubeconfig}", "upgrade", "--install", "oikyo"]
-    command += [str(ROOT / "charts" / "oikyo"), "-n", SYSTEM, "--wait", "--timeout", "180s", *flags]
+    command += [str(ROOT / "charts" / "oikyo"), "-n", SYSTEM, "--wait", "--timeout", "600s", *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -231,9 +231,9 @@ def remove(kube: Kube, helm: Path) -> None:
         kube("delete", "ftj,mep,mv", "--all", "-n", namespace, "--ignore-not-found", check=False)
     command = [str(helm), f"--kubeconfig={kube.kubeconfig}", "uninstall", "oikyo", "-n", SYSTEM]
     subprocess.run([*command, "--ignore-not-found", "--wait"], capture_output=True, check=False)
-    kube("delete", "namespace", NAMESPACE, SYSTEM, "--ignore-not-found", "--timeout=180s")
+    kube("delete", "namespace", NAMESPACE, SYSTEM, "--ignore-not-found", "--timeout=600s")
     crds = [f"{plural}.oikyo.dev" for plural in ("finetunejobs", "modelversions", "modelendpoints")]
-    kube("delete", "crd", *crds, "--ignore-not-found", "--timeout=60s")
+    kube("delete", "crd", *crds, "--ignore-not-found", "--timeout=300s")
 
 
 def prepare(kube: Kube, folder: Path) -> None:
@@ -243,6 +243,6 @@ def prepare(kube: Kube, folder: Path) -> None:
     wait_for(
         "the loader pod",
         lambda: kube.get("pod", LOADER, NAMESPACE).get("status", {}).get("phase") == "Running",
-        180,
+        600,
     )
     kube.copy(folder, LOADER, NAMESPACE, "/examples")

@@ -50,14 +50,14 @@ class Prometheus:
         """What an instant query answers."""
         query = urllib.parse.urlencode({"query": expression})
         url = f"http://127.0.0.1:{self.port}/api/v1/query?{query}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return found
 
     def names(self) -> set[str]:
         """Every series name that was ever scraped."""
         url = f"http://127.0.0.1:{self.port}/api/v1/label/__name__/values"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return set(json.load(answer)["data"])
 
 
@@ -76,11 +76,11 @@ def prometheus(binary: Path, kubeconfig: Path, folder: Path) -> Iterator[Prometh
         )
         try:
             found = Prometheus(port)
-            wait_for("Prometheus to answer", lambda: _answers(found), 60)
+            wait_for("Prometheus to answer", lambda: _answers(found), 300)
             yield found
         finally:
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=120)
 
 
 def _answers(found: Prometheus) -> bool:

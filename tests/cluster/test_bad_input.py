@@ -72,12 +72,12 @@ def bad(name: str) -> str:
 def spoiled(road: Road) -> Iterator[Kube]:
     road.kube.python(LOADER, NAMESPACE, SPOIL, FOLDER, "/examples/text-classification/model")
     yield road.kube
-    road.kube("delete", "ftj", "--all", "-n", NAMESPACE, "--timeout=60s")
+    road.kube("delete", "ftj", "--all", "-n", NAMESPACE, "--timeout=300s")
 
     def gone() -> bool:
         return not road.kube.items("pods,jobs", NAMESPACE, "oikyo.dev/job")
 
-    wait_for("the pods of refused jobs to go", gone, 120)
+    wait_for("the pods of refused jobs to go", gone, 300)
     road.kube.python(LOADER, NAMESPACE, "import shutil, sys; shutil.rmtree(sys.argv[1])", FOLDER)
 
 
@@ -138,7 +138,7 @@ def test_bad_data_and_models_end_the_job_before_any_training_pod(
         job = spoiled.get("ftj", name, NAMESPACE)
         return job if job.get("status", {}).get("phase") == "Failed" else None
 
-    job = wait_for(f"the refusal of {name}", failed, 180)
+    job = wait_for(f"the refusal of {name}", failed, 600)
     diagnosis = job["status"]["diagnosis"]
     assert all(words in str(diagnosis) for words in says), diagnosis
     assert diagnosis["nextStep"]
@@ -172,7 +172,7 @@ def test_a_job_waits_for_what_is_missing_and_says_what_it_is(
         found = spoiled.get("ftj", name, NAMESPACE).get("status", {}).get("diagnosis") or {}
         return found if all(words in str(found) for words in says) else None
 
-    diagnosis = wait_for(f"the diagnosis of {name}", stalled, 150)
+    diagnosis = wait_for(f"the diagnosis of {name}", stalled, 600)
     assert "kubectl" in diagnosis["nextStep"]
     assert not spoiled.items("pods", NAMESPACE, f"oikyo.dev/job={name},oikyo.dev/stage=train")
-    spoiled("delete", "ftj", name, "-n", NAMESPACE, "--timeout=60s")
+    spoiled("delete", "ftj", name, "-n", NAMESPACE, "--timeout=300s")

@@ -33,13 +33,13 @@ def store(
         for name, key in ((GOOD, KEY), (WRONG, "another key")):
             road.kube.apply(secret(name, key, made.url), NAMESPACE)
         yield made
-        road.kube("delete", "ftj", GOOD, WRONG, "-n", NAMESPACE, "--timeout=60s")
+        road.kube("delete", "ftj", GOOD, WRONG, "-n", NAMESPACE, "--timeout=300s")
         road.kube("delete", "secret", GOOD, WRONG, "-n", NAMESPACE)
 
         def gone() -> bool:
             return not road.kube.items("pods,jobs", NAMESPACE, "oikyo.dev/job")
 
-        wait_for("the pods of these jobs to go", gone, 120)
+        wait_for("the pods of these jobs to go", gone, 300)
 
 
 def secret(name: str, key: str, url: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def stage_pod(kube: Kube, name: str, stage: str) -> dict[str, Any] | None:
 
 
 def test_the_secret_reaches_the_prepare_pod_alone_and_as_files(applied: Kube) -> None:
-    train = wait_for("the training pod", lambda: stage_pod(applied, GOOD, "train"), 180)
+    train = wait_for("the training pod", lambda: stage_pod(applied, GOOD, "train"), 600)
     dataset = applied.get("ftj", GOOD, NAMESPACE)["status"]["dataset"]
     assert dataset["train"] > 1000
     prepare = stage_pod(applied, GOOD, "prepare")
@@ -111,7 +111,7 @@ def test_a_wrong_key_is_told_with_the_secret_to_correct(applied: Kube) -> None:
         job = applied.get("ftj", WRONG, NAMESPACE)
         return job if job.get("status", {}).get("phase") == "Failed" else None
 
-    job = wait_for("the refusal", failed, 180)
+    job = wait_for("the refusal", failed, 600)
     diagnosis = job["status"]["diagnosis"]
     assert (
         diagnosis["cause"] == "the store does not know the credentials for s3://tickets/rows.jsonl"

@@ -74,16 +74,16 @@ def groups(road: Road) -> Iterator[Kube]:
     """The cluster with that job on its way."""
     road.kube.apply(manifest(), NAMESPACE)
     yield road.kube
-    road.kube("delete", "ftj", GROUPS, "-n", NAMESPACE, "--timeout=60s")
-    wait_for("its pods to go", lambda: not road.kube.items("pods", NAMESPACE, OURS), 120)
+    road.kube("delete", "ftj", GROUPS, "-n", NAMESPACE, "--timeout=300s")
+    wait_for("its pods to go", lambda: not road.kube.items("pods", NAMESPACE, OURS), 300)
 
 
 def test_two_groups_stand_on_two_nodes_until_a_pod_is_deleted(groups: Kube) -> None:
-    pods = wait_for("both pods", lambda: running(groups), 180)
+    pods = wait_for("both pods", lambda: running(groups), 600)
     print([(pod["metadata"]["name"], pod["spec"]["nodeName"]) for pod in pods])
     assert len({pod["spec"]["nodeName"] for pod in pods}) == 2
     first, second = sorted(pod["metadata"]["name"] for pod in pods)
-    wait_for("a checkpoint", lambda: "checkpoint step=6 " in log(groups, first), 180, every=0.2)
+    wait_for("a checkpoint", lambda: "checkpoint step=6 " in log(groups, first), 600, every=0.2)
     groups("delete", "pod", second, "-n", NAMESPACE, "--wait=false")
 
 
@@ -154,7 +154,7 @@ def test_two_processes_reach_the_loss_of_one(road: Road, alone: float, strategy:
 def test_the_groups_go_on_from_their_checkpoint_to_the_loss_of_one_process(
     road: Road, lab: Path, groups: Kube
 ) -> None:
-    job = wait_for("its end", lambda: over(groups.get("ftj", GROUPS, NAMESPACE)), 300)
+    job = wait_for("its end", lambda: over(groups.get("ftj", GROUPS, NAMESPACE)), 800)
     status = job["status"]
     assert status["phase"] == "Succeeded", status.get("diagnosis")
     chosen = {choice["name"]: choice["value"] for choice in status["resolved"]}

@@ -19,6 +19,8 @@ from kube import Kube, condition, wait_for
 from road import CLASSIFY, GENERATE, NAMESPACE, ROOT, SYSTEM, Road
 
 TERMINAL = ("Succeeded", "Failed")
+CHANGING = ("pods", "jobs", "deployments", "pvc")
+PHASE = re.compile("Preparing|Training")
 
 
 def manifest(example: str) -> dict[str, Any]:
@@ -61,8 +63,9 @@ def test_both_examples_are_accepted_by_kubectl_apply(road: Road) -> None:
     assert "created" in road.kube.apply(job, NAMESPACE)
     shown = wait_for(
         "a phase in kubectl get",
-        lambda: (text := road.kube("get", "ftj", "-n", NAMESPACE)) and "Prepar" in text and text,
-        60,
+        # On a busy machine it may train already when it is looked at.
+        lambda: (text := road.kube("get", "ftj", "-n", NAMESPACE)) and PHASE.search(text) and text,
+        300,
     )
     assert all(word in shown for word in ("PHASE", "PROGRESS", "LOSS", "SCORE", "ETA"))
 
@@ -75,17 +78,18 @@ def test_training_runs_over_both_nodes_and_survives_a_killed_worker(road: Road) 
         values = {m["name"]: float(m["value"]) for m in progress.get("metrics", [])}
         return int(values.get("checkpoint_step", 0))
 
-    saved = wait_for("a checkpoint", checkpointed, 600, every=0.5)
+    saved = wait_for("a checkpoint", checkpointed, 850, every=0.5)
     pods = train_pods(kube, GENERATE, 1)
     assert len({pod["spec"]["nodeName"] for pod in pods}) == 2
     assert all(pod["spec"]["automountServiceAccountToken"] is False for pod in pods)
     victim = pods[-1]["metadata"]["name"]
     kube("delete", "pod", victim, "-n", NAMESPACE, "--grace-period=0", "--force")
-    wait_for("attempt 2", lambda: len(train_pods(kube, GENERATE, 2)) == 2, 180)
+    wait_for("attempt 2", lambda: len(train_pods(kube, GENERATE, 2)) == 2, 600)
     assert "created" in kube.apply(manifest("text-classification"), NAMESPACE)
     road.saved_before_kill = saved
 
 
+@pytest.mark.timeout(2700)
 def test_the_operator_may_die_at_any_moment(road: Road) -> None:
     stop = threading.Event()
     chaos = threading.Thread(target=_kill_operator, args=(road, stop, random.Random(7)))
@@ -110,12 +114,13 @@ def test_the_operator_may_die_at_any_moment(road: Road) -> None:
 
 
 def _kill_operator(road: Road, stop: threading.Event, dice: random.Random) -> None:
+    at_once = ("--grace-period=0", "--force", "--ignore-not-found")  # it may have gone by itself
     for _ in range(3):
         if stop.wait(dice.uniform(10, 40)):
             return
         for pod in road.kube.items("pods", SYSTEM):
             name = pod["metadata"]["name"]
-            road.kube("delete", "pod", name, "-n", SYSTEM, "--grace-period=0", "--force")
+            road.kube("delete", "pod", name, "-n", SYSTEM, *at_once)
 
 
 def test_the_commands_look_at_the_job_from_outside(road: Road) -> None:
@@ -148,7 +153,7 @@ def test_at_most_one_checkpoint_interval_was_lost(road: Road) -> None:
 
 @pytest.mark.parametrize("name", [CLASSIFY, GENERATE])
 def test_the_accepted_version_is_served(road: Road, name: str) -> None:
-    endpoint = wait_for("a ready endpoint", lambda: _ready(road.kube, name), 300, every=2)
+    endpoint = wait_for("a ready endpoint", lambda: _ready(road.kube, name), 600, every=2)
     version = road.kube.get("modelversion", f"{name}-v1", NAMESPACE)
     assert version["spec"]["verdict"] == "Accepted"
     assert endpoint["status"]["version"] == 1
@@ -184,7 +189,7 @@ def test_the_autoscaler_reads_real_cpu_metrics_and_scales_under_load(road: Road)
         used = resource.get("current", {}).get("averageUtilization")
         return None if used is None else used + 1
 
-    wait_for("CPU metrics in the autoscaler", utilisation, 180, every=3)
+    wait_for("CPU metrics in the autoscaler", utilisation, 500, every=3)
     with road.load(
         GENERATE, "/v1/completions", {"model": GENERATE, "prompt": "def f(", "max_tokens": 64}
     ):
@@ -230,23 +235,37 @@ def test_prometheus_has_every_series_of_the_dashboard_and_the_alerts(road: Road)
     assert sum(float(one["value"][1]) for one in serving) > 0
 
 
+@pytest.mark.timeout(1200)
 def test_an_unchanged_cluster_costs_no_write(road: Road) -> None:
-    before = road.operator_writes()
-    time.sleep(60)
-    assert road.operator_writes() - before == 0
+    # An autoscaler takes back a replica five minutes after the load: then the cluster has changed.
+    for _ in range(10):
+        was, before = children(road.kube), road.operator_writes()
+        time.sleep(60)
+        written = road.operator_writes() - before
+        if children(road.kube) == was:
+            break
+    else:
+        pytest.fail("for ten minutes the cluster never stayed as it was")
+    assert written == 0
+
+
+def children(kube: Kube) -> dict[str, str]:
+    """Resource versions of what the operator looks at and others change."""
+    found = [item["metadata"] for kind in CHANGING for item in kube.items(kind, NAMESPACE)]
+    return {metadata["uid"]: metadata["resourceVersion"] for metadata in found}
 
 
 def test_deleting_a_job_leaves_only_what_storage_retains(road: Road) -> None:
     kube = road.kube
-    kube("delete", "ftj", "hopeless", "-n", NAMESPACE, "--timeout=60s")
+    kube("delete", "ftj", "hopeless", "-n", NAMESPACE, "--timeout=300s")
 
     def gone() -> bool:
         kinds = "jobs,pods,services,pvc,modelversions"
         return not kube.items(kinds, NAMESPACE, "oikyo.dev/job=hopeless")
 
-    wait_for("the remains of hopeless to go", gone, 60)
-    kube("delete", "ftj", GENERATE, "-n", NAMESPACE, "--timeout=60s")
-    wait_for("the pods to go", lambda: not train_pods(kube, GENERATE, 2), 60)
+    wait_for("the remains of hopeless to go", gone, 300)
+    kube("delete", "ftj", GENERATE, "-n", NAMESPACE, "--timeout=300s")
+    wait_for("the pods to go", lambda: not train_pods(kube, GENERATE, 2), 300)
     assert kube.get("modelversion", f"{GENERATE}-v1", NAMESPACE)
     assert kube.get("pvc", f"{GENERATE}-workspace", NAMESPACE)
     assert _ready(kube, GENERATE)

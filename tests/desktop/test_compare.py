@@ -67,7 +67,7 @@ def test_a_job_is_compared_with_itself_without_augmentation(manifest: Path, tmp_
 
     again = subprocess.run(
         command("compare", manifest, home),
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False,
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert again.returncode == 0, again.stdout + again.stderr
     assert "finished earlier" in again.stdout

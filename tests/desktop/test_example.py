@@ -100,7 +100,7 @@ def served(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     yield start
     for server in servers:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(60) == 0
+        assert server.wait(120) == 0
 
 
 def _answers(url: str) -> bool:
@@ -125,6 +125,12 @@ def status(home: Path, name: str) -> dict[str, Any]:
     return loaded
 
 
+def attempts(home: Path) -> dict[str, int]:
+    """Logs of what was run, with the moments of their last lines."""
+    logs = home.glob("logs/*/*.log")
+    return {path.relative_to(home).as_posix(): path.stat().st_mtime_ns for path in logs}
+
+
 def test_the_example_goes_from_data_to_a_served_answer(
     claim: Path,
     manifest: Callable[..., Path],
@@ -142,17 +148,18 @@ def test_the_example_goes_from_data_to_a_served_answer(
     assert page.count("<svg") >= 2
     assert (home / "workspace/versions/topics/1/model.safetensors").exists()
 
-    began = time.monotonic()
+    before = attempts(home)
     code, told = oikyo("run", job, home, "--claim", f"examples={claim}")
     assert (code, "finished earlier" in told) == (0, True), told
-    assert time.monotonic() - began < 30, "a finished job was run again"
+    assert before
+    assert attempts(home) == before, "a finished job was run again"
 
     url = served("topics")
     body = json.dumps({"input": "Return the arithmetic mean of the data."}).encode()
     request = urllib.request.Request(
         f"{url}/v1/classify", body, {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=120) as response:
         answer = json.load(response)
     scores = answer["data"][0]["scores"]
     assert len(scores) == 14
@@ -181,7 +188,7 @@ def test_ctrl_c_suspends_and_the_same_command_goes_on(
     with subprocess.Popen(run, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
         _wait_until(lambda: _step(home) >= 3, process)
         process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=120)[0]
+        told = process.communicate(timeout=300)[0]
     assert process.returncode == 130, told
     assert "suspended; run the same command to go on" in told
     assert status(home, "paused")["phase"] == "Suspended"

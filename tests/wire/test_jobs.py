@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from control_plane import REPOSITORY, Audit, Place, eventually
+from control_plane import REPOSITORY, Audit, Object, Place, eventually
 from kit.cluster import Cluster
 from oikyo.api.meta import Metric
 from oikyo.api.stages import PORT, StageProgress
@@ -67,7 +67,7 @@ def test_a_failed_attempt_is_followed_by_the_next_and_refused_data_ends_the_job(
     place.apply_job("tickets")
     place.fail("tickets", "prepare", 1, 137, "")
     place.await_pods("tickets", "prepare", 2)
-    assert place.status("tickets")["failures"] == 1
+    eventually(lambda: place.status("tickets").get("failures") == 1, "the failure to be counted")
     words = (
         '{"stage":"prepare","attempt":2,"failure":{"kind":"Refused","reason":"InvalidData",'
         '"message":"rows.jsonl line 7 is not JSON","nextStep":"mend line 7","findings":'
@@ -100,7 +100,7 @@ def test_two_nodes_meet_through_a_headless_service(place: Place, running: Operat
 def test_a_gang_that_cannot_be_placed_whole_goes_on_with_the_pods_that_can(
     place: Place, running: OperatorProcess
 ) -> None:
-    training = {"nodes": 2, "minNodes": 1, "startDeadlineSeconds": 10}
+    training = {"nodes": 2, "minNodes": 1, "startDeadlineSeconds": 30}
     place.apply_job("tickets", training=training, storage={"accessMode": "ReadWriteMany"})
     place.finish("tickets", "prepare")
     two = lambda: len(place.await_pods("tickets", "train")) == 2  # noqa: E731
@@ -124,8 +124,13 @@ def test_a_gang_that_cannot_be_placed_whole_goes_on_with_the_pods_that_can(
             path, params={"gracePeriodSeconds": 0}
         )  # no kubelet is there to end it
     eventually(gone, "the first gang to be gone")
-    stage = next(s for s in place.status("tickets")["stages"] if s["name"] == "train")
-    assert (stage["attempt"], stage["nodes"]) == (2, 1)
+
+    def second_attempt() -> Object | None:
+        stages = place.status("tickets")["stages"]
+        return next((s for s in stages if (s["name"], s["attempt"]) == ("train", 2)), None)
+
+    stage = eventually(second_attempt, "the report of the smaller gang")
+    assert stage["nodes"] == 1
     assert "trains on 1 of 2 nodes" in stage["reduced"]
     assert "Unschedulable: 0/1 nodes are available" in stage["reduced"]
 
@@ -174,9 +179,10 @@ def test_progress_of_rank_zero_is_read_and_written_at_most_every_fifteen_seconds
         series = f'oikyo_job_progress_ratio{{job="tickets",namespace="{place.namespace}"'
         assert series in running.get("/metrics")[1]
         audit.mark()
+        begun = time.monotonic()
         time.sleep(18)
-    writes = audit.writes(place.namespace)
-    assert 1 <= len(writes) <= 2, writes
+        writes = eventually(lambda: audit.writes(place.namespace), "the next report")
+        assert len(writes) <= 1 + (time.monotonic() - begun) / 15, writes
     assert set(writes) == {"patch finetunejobs status tickets"}
     progress = place.status("tickets")["progress"]
     assert (progress["stage"], progress["totalSteps"]) == ("train", 100)

@@ -121,7 +121,7 @@ def test_volcano_gets_a_group_for_every_stage_and_its_words_are_told(
 ) -> None:
     place.apply_job(
         "tickets",
-        training={"nodes": 2, "startDeadlineSeconds": 10},
+        training={"nodes": 2, "startDeadlineSeconds": 30},
         storage={"accessMode": "ReadWriteMany"},
         scheduling={"schedulerName": "volcano", "queueName": "team-a"},
     )
@@ -147,7 +147,7 @@ def test_volcano_gets_a_group_for_every_stage_and_its_words_are_told(
     place.api.patch(group("tickets-train-1") + "/status", {"status": status})
     eventually(lambda: place.phase("tickets") == "Failed", "the deadline of the start")
     cause = place.status("tickets")["diagnosis"]["cause"]
-    assert "2 of 2 workers of train did not start within 10 seconds: tickets-train-1-" in cause
+    assert "2 of 2 workers of train did not start within 30 seconds: tickets-train-1-" in cause
     assert "their PodGroup: NotEnoughResources: 2/2 tasks in gang unschedulable" in cause
     gone = lambda: place.api.get(group("tickets-train-1")) is None  # noqa: E731
     eventually(gone, "the group to go with its Job")

@@ -91,7 +91,7 @@ class Built:
         client, peer = free_port(), free_port()
         flags = settings.etcd_flags(self.state / "etcd", self.state / "pki", client, peer)
         self.servers.start("etcd", [binary("etcd"), *flags])
-        wait_until(lambda: self.listens("etcd", client), what="etcd", seconds=30)
+        wait_until(lambda: self.listens("etcd", client), what="etcd", seconds=120)
         (self.state / "audit-policy.yaml").write_text(settings.audit_policy())
         flags = settings.api_server_flags(self.state, self.address, port, client)
         if self.nodes:
@@ -101,7 +101,7 @@ class Built:
         if self.record.gangs:
             flags += [settings.GANG_GATE, settings.GANG_API]
         self.servers.start("kube-apiserver", [binary("kube-apiserver"), *flags])
-        wait_until(self.api_ready, what="the API server", seconds=90)
+        wait_until(self.api_ready, what="the API server", seconds=300)
 
     def listens(self, name: str, port: int) -> bool:
         self.servers.check(name)

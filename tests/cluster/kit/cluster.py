@@ -111,10 +111,10 @@ class Cluster:
         self.kubectl("apply", "-f", str(places.KIT / "manifests"))
         if isinstance(self.engine, Built):
             self.engine.start_kubelets()
-        wait_until(self.nodes_ready, what="the nodes to be Ready", seconds=120, interval=0.3)
+        wait_until(self.nodes_ready, what="the nodes to be Ready", seconds=300, interval=0.3)
         # An aggregated API that does not answer yet breaks discovery, and with it namespaces' ends.
         metrics = ("apiservice/v1beta1.metrics.k8s.io", "--for=condition=Available")
-        self.kubectl("wait", *metrics, "--timeout=120s")
+        self.kubectl("wait", *metrics, "--timeout=300s")
 
     def nodes_ready(self) -> bool:
         """Tell whether every node is Ready and offers its GPUs."""

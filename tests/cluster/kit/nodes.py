@@ -91,7 +91,7 @@ class Node:
         unshare = ("unshare", "--net", "--mount", "--propagation", "private")
         self.servers.start(holder, [*unshare, "sh", "-c", "\n".join(lines)])
         wait_until(
-            lambda: self.ready_or_dead(ready), what=f"the namespaces of {self.name}", seconds=10
+            lambda: self.ready_or_dead(ready), what=f"the namespaces of {self.name}", seconds=60
         )
         namespace = os.readlink(f"/proc/{self.holder}/ns/mnt")
         (self.folder / "mount-namespace").write_text(namespace)
@@ -112,7 +112,7 @@ class Node:
         containerd, path = binary("containerd"), [folder(tool_of("containerd"))]
         command = self.inside(containerd, "-c", self.folder / "containerd.toml")
         self.servers.start(self.server("containerd"), command, path)
-        wait_until(self.containerd_answers, what=f"containerd of {self.name}", seconds=30)
+        wait_until(self.containerd_answers, what=f"containerd of {self.name}", seconds=120)
 
     def containerd_answers(self) -> bool:
         self.servers.check(self.server("containerd"))
