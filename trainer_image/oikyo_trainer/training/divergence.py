@@ -151,9 +151,12 @@ class SmallerRate(TrainerCallback):
         **_: Any,
     ) -> None:
         scheduler = getattr(lr_scheduler, "scheduler", lr_scheduler)  # as accelerate wraps it
+        smaller = (
+            self._rate / scheduler.base_lrs[0]
+        )  # a head that began fitted has a share of the rate
         for place, group in enumerate(optimizer.param_groups):
-            share = group["lr"] / before if (before := scheduler.base_lrs[place]) else 0.0
-            scheduler.base_lrs[place] = group["initial_lr"] = self._rate
-            group["lr"] = self._rate * share
+            scheduler.base_lrs[place] *= smaller
+            group["initial_lr"] = scheduler.base_lrs[place]
+            group["lr"] *= smaller
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]  # what is logged
         log.info("learning_rate=%g after rollbacks", self._rate)

@@ -21,6 +21,7 @@ from .callbacks import Committing, Rhythm, Telling
 from .checkpoint import Checkpoints, Manifest
 from .divergence import Diverged, Rollbacks, SmallerRate
 from .dropout import keep_bytes
+from .fitted import begin, begins_fitted, told, trained_layers
 from .fsdp import shard
 from .fullvolume import await_last
 from .gelu import fuse_gelu
@@ -60,8 +61,10 @@ def make_run(
     tokens: Tokens,
     checkpoints: Checkpoints,
     rollbacks: Rollbacks,
+    *,
+    fresh: bool,
 ) -> Run:
-    """The Trainer of one training, and all that listens to it."""
+    """The Trainer of one training, and all that listens to it; `fresh`: no checkpoint follows."""
     from transformers import set_seed
 
     spec, plan, world = setting.spec, setting.plan, setting.world
@@ -85,7 +88,7 @@ def make_run(
     if rollbacks.done:
         callbacks.append(SmallerRate(plan.learning_rate))
     set_seed(spec.training.seed)  # the new head and the adapters are drawn from it
-    trainer, resolved = _trainer(setting, arguments, tokens, callbacks)
+    trainer, resolved = _trainer(setting, arguments, tokens, callbacks, fresh=fresh)
     trainer.counter, trainer.checkpoints = counter, checkpoints
     trainer.world, trainer.committing = world, committing
     trainer.in_parts = spec.training.strategy == "FSDP"
@@ -130,7 +133,7 @@ def _speed(setting: Setting, device: Any, counter: Throughput, stopwatch: Stopwa
 
 
 def _trainer(
-    setting: Setting, arguments: Any, tokens: Tokens, callbacks: list[Any]
+    setting: Setting, arguments: Any, tokens: Tokens, callbacks: list[Any], *, fresh: bool
 ) -> tuple[Any, tuple[Resolved, ...]]:
     """The Trainer of the task and objective, and what was chosen once its model was there."""
     spec, plan, world = setting.spec, setting.plan, setting.world
@@ -146,15 +149,27 @@ def _trainer(
         trainer, chosen = make_supervised(spec.training, plan, world, **parts)
         trainer.general_rows = setting.general.measured if setting.general else None
         return trainer, chosen
+    resolved: tuple[Resolved, ...] = ()
     if spec.training.objective != "Supervised":
         trainer = make_preferring(spec.training, world, **parts)
     else:
         if plan.fsdp:
             offload = spec.training.offload != "None"
             shard(parts["model"], bf16=plan.bf16, offload=offload, device=arguments.device)
+        fitted = begins_fitted(setting, parts["model"])
+        if fitted:
+            resolved = _begin(setting, parts["model"], tokens.train, arguments.device, fresh=fresh)
         trainer = make_headed(**parts, source=setting.source)
+        trainer.fitted_head = trained_layers(parts["model"]) if fitted else []
     trainer.order = GroupedSampler(tokens.lengths, batch=plan.batch, seed=spec.training.seed)
-    return trainer, ()
+    return trainer, resolved
+
+
+def _begin(
+    setting: Setting, model: Any, rows: Any, device: torch.device, *, fresh: bool
+) -> tuple[Resolved, ...]:
+    """Fit the head, unless a checkpoint brings one that began so; what is told is the same."""
+    return (begin(setting, model, rows, device) if fresh else told(setting, len(rows)),)
 
 
 def _behind(setting: Setting, model: Any) -> WriteBehind | None:

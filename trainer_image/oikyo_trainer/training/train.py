@@ -108,7 +108,8 @@ def _train(setting: Setting, processor: Processor, tokens: Any, save_to: Path) -
     checkpoints = _open_checkpoints(setting, save_to)
     newest = _newest(checkpoints, setting)
 
-    run = make_run(setting, arguments, tokens, checkpoints, rollbacks)
+    fresh = newest is None
+    run = make_run(setting, arguments, tokens, checkpoints, rollbacks, fresh=fresh)
     while newest is None or not newest.final:
         diverged = run_to_end(run, setting, checkpoints, newest)
         if diverged is None:
@@ -119,7 +120,8 @@ def _train(setting: Setting, processor: Processor, tokens: Any, save_to: Path) -
         _roll_back(setting, rollbacks, diverged, newest)
         setting = replace(setting, plan=slowed(plan, len(rollbacks.done)))
         arguments = make_arguments(spec, setting.plan, world, save_to, cuda=processor.cuda)
-        run = make_run(setting, arguments, tokens, checkpoints, rollbacks)
+        fresh = newest is None
+        run = make_run(setting, arguments, tokens, checkpoints, rollbacks, fresh=fresh)
     return finish(run, setting, checkpoints, newest, some_rows(tokens))
 
 

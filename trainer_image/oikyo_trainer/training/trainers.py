@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from .checkpoint import Checkpoints
 from .deepspeed import zero_settings
 from .distributed import World, barrier
 from .fullvolume import is_full
+from .headrate import slow
 from .hyperparameters import Plan
 from .pulse import Pulse
 from .throughput import Throughput
@@ -59,6 +60,8 @@ class Steady:
     """Writes the checkpoints of this process, where it is the one that does; None: in the step."""
     in_parts: bool = False
     """Whether checkpoints are written and read by `fsdp`, for any number of processes."""
+    fitted_head: Sequence[torch.nn.Parameter] = ()
+    """Weights of a head that began fitted, and learns at a share of the rate."""
     validation_batches: list[list[int]]
     """Rows of each validation batch, of like length."""
     # What the Trainer class brings:
@@ -199,6 +202,8 @@ class Steady:
         if self.in_parts:
             # Adapters have no bias to be spared of decay, and torch reads no moments for a group of nothing.
             made.param_groups[:] = [group for group in made.param_groups if group["params"]]
+        if self.fitted_head:
+            slow(made, self.fitted_head)
         return made
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

@@ -52,12 +52,20 @@ def of(task: str, base: Callable[[Path], str] | None = None) -> Callable[..., Tr
     ("make", "method", "strategy", "run"),
     [
         (of("TextClassification"), "Full", "DDP", torchrun),
+        (of("TextClassification"), "IA3", "DDP", gang),
         (with_general, "LoRA", "DDP", gang),
         (of("TextClassification"), "LoRA", "FSDP", gang),
         (of("TextGeneration"), "Full", "FSDP", gang),
         (of("TextRegression", llama_base), "LoRA", "FSDP", gang),
     ],
-    ids=["classes", "texts with general ones", "classes", "texts", "numbers of a decoder"],
+    ids=[
+        "classes",
+        "a fitted head",
+        "texts with general ones",
+        "classes",
+        "texts",
+        "numbers of a decoder",
+    ],
 )
 def test_two_processes_reach_the_loss_of_one(
     lab: Any,

@@ -65,6 +65,7 @@ def assert_same_bits(left: dict[str, Any], right: dict[str, Any]) -> None:
     [
         ("TextClassification", "Full", None),
         ("TextClassification", "LoRA", 4),
+        ("TextClassification", "IA3", 4),
         ("TextGeneration", "Full", 2),
         ("TextGeneration", "LoRA", None),
     ],
