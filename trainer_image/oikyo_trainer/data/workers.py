@@ -29,8 +29,9 @@ WORTH = 8 << 20
 """Bytes, unpacked or not, from which on workers pay."""
 ROOM = 1 << 30
 """Bytes from which on what is known of the rows leaves memory no room for a process that is apart."""
-GIVES_WAY = 5
-"""Niceness of one who is apart: a third of what another process is given, and all that nobody wants."""
+GIVES_WAY = 15
+"""Niceness of one who is apart: all that nobody else wants, and a thirtieth of what another process is given.
+What waits for its results has a time of its own in which it keeps one CPU busy, and not the others."""
 T = TypeVar("T")
 R = TypeVar("R")
 
