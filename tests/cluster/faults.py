@@ -202,11 +202,14 @@ def scale(kube: Kube, replicas: int) -> None:
         SYSTEM,
         f"--replicas={replicas}",
     )
-    wait_for(
-        f"{replicas} operators",
-        lambda: len(kube.items("pods", SYSTEM, "app.kubernetes.io/name=oikyo")) == replicas,
-        90,
-    )
+    wait_for(f"{replicas} operators that are ready", lambda: ready(kube) == [True] * replicas, 120)
+
+
+def ready(kube: Kube) -> list[bool]:
+    """Of each pod of the operator whether it is."""
+    pods = kube.items("pods", SYSTEM, "app.kubernetes.io/name=oikyo")
+    told = [condition(pod, "Ready").get("status") for pod in pods]
+    return [status == "True" for status in told]
 
 
 def restarts(kube: Kube) -> dict[str, int]:

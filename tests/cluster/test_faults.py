@@ -124,6 +124,8 @@ def test_a_network_cut_between_the_nodes_is_ridden_out(training: Training) -> No
     switch_link(link, "down")
     try:
         time.sleep(CUT)
+        # A machine that was slow at times takes a longer silence for a hang.
+        wait_for("the end of the attempt", lambda: told_of(training, before), HANG)
     finally:
         switch_link(link, "up")
     training.await_steps(before + 1, HANG)
@@ -131,6 +133,11 @@ def test_a_network_cut_between_the_nodes_is_ridden_out(training: Training) -> No
     # Both sides noticed by themselves; one attempt is all that it cost.
     assert "no forward pass for" in training.stage()["message"]
     assert training.attempt() == before + 1
+
+
+def told_of(training: Training, attempt: int) -> bool:
+    """Whether the status says how this attempt failed."""
+    return str(training.stage()["message"]).startswith(f"attempt {attempt}:")
 
 
 def test_a_stopped_kubelet_disturbs_no_training(training: Training) -> None:
