@@ -162,7 +162,7 @@ def _stages(job: FineTuneJob, seen: Observed) -> tuple[StageStatus, ...]:
                 nodes=run.nodes,
                 reduced=gang.reduced(job, seen, run)[:2048],
                 checkpoint_step=costs.checkpoint(run) or None,
-                excused=(run.state == "Failed" and costs.disrupted(run)) or None,
+                excused=(run.state == "Failed" and costs.taken(run)) or None,
                 earlier_step=earlier.step or None,
                 earlier_failures=earlier.failures or None,
             )

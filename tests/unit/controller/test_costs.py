@@ -114,6 +114,16 @@ def test_an_eviction_is_remembered_while_the_last_pods_end() -> None:
     assert decision.status.failures == 0
 
 
+def test_a_worker_that_was_stopped_excuses_nobody_who_is_found_to_have_crashed() -> None:
+    """Of two pods the one that the Job stopped may be heard of first."""
+    stopped = failed("train", 1, reason="Terminated")
+    early = after(job(backoffLimit=0), stopped)
+    assert early.status.stages[-1].excused is None
+    crashed = replace(failed("train", 1).workers[0], rank=1)
+    both = replace(stopped, workers=(*stopped.workers, crashed))
+    assert failures(early, both) == 1
+
+
 @pytest.mark.parametrize("text", ["nan", "inf", "-3", "many", "9" * 200, "1e3", ""])
 def test_a_step_that_a_pod_makes_up_is_none(text: str) -> None:
     run = told(1, 5)

@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import Refused
 from ..files import Digested
 
 TOKEN, SHORT = np.dtype("<i4"), np.dtype("<u2")
@@ -114,7 +115,14 @@ class SplitWriter:
 
         `labelled` are the labelled tokens of each, where they have been counted.
         """
-        self._tokens_file.write(_octets(tokens, WIDTHS[self._width]))
+        form = WIDTHS[self._width]
+        if form is SHORT and (highest := int(np.max(tokens, initial=0))) > np.iinfo(form).max:
+            raise Refused(  # cut to two bytes it would be another token
+                "VocabularyMismatch",
+                f"the tokenizer makes token {highest}, and the model embeds fewer",
+                next_step="Resize the model's embeddings to its tokenizer and save both again.",
+            )
+        self._tokens_file.write(_octets(tokens, form))
         self._labels_file.write(_octets(labels, FORMS[self._beside]))
         if self._beside == "marks":
             if labelled is None:

@@ -115,9 +115,14 @@ def kept(job: FineTuneJob, stage: str) -> StageStatus | None:
     return next((one for one in job.status.stages if one.name == stage), None)
 
 
+def taken(run: StageRun) -> bool:
+    """Whether the machine took a worker away: whatever is learned later, it is not the work that failed."""
+    return run.excused or any(worker.reason in TAKEN for worker in run.workers)
+
+
 def disrupted(run: StageRun) -> bool:
     """Whether the machine, not the work, ended this attempt."""
-    if run.excused or any(worker.reason in TAKEN for worker in run.workers):
+    if taken(run):
         return True
     failure = said(run)
     stopped = failure is not None and failure.reason in DISRUPTIONS

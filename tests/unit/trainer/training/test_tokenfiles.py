@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oikyo_trainer.errors import Refused
 from oikyo_trainer.training.tokenfiles import IGNORED, SplitWriter, open_rows
 
 HIGHEST = 65_535
@@ -33,6 +34,12 @@ def test_tokens_take_two_bytes_where_the_vocabulary_allows(
     assert rows[1]["labels"].tolist() == [IGNORED, 3]
     assert rows[1]["input_ids"].dtype == np.int32
     assert rows.marked(1)[1].tolist() == [False, True]
+
+
+def test_a_token_beyond_the_vocabulary_is_refused_and_becomes_no_other(tmp_path: Path) -> None:
+    writer = SplitWriter(tmp_path, "train", "marks", 100)
+    with pytest.raises(Refused, match="token 65536"), writer:
+        writer.add(np.array([1, HIGHEST + 1], np.int32), [2], np.array([1, 1], bool))
 
 
 def test_rows_with_a_class_are_read_as_well(tmp_path: Path) -> None:
