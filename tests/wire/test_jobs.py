@@ -54,8 +54,15 @@ def test_suspend_stops_the_pods_and_resume_starts_the_next_attempt(
     place.api.patch(path, {"spec": {"suspend": True}})
     eventually(lambda: place.phase("tickets") == "Suspended", "the job to be suspended")
     eventually(lambda: place.stage_jobs() == ["tickets-prepare-1"], "the train Job to go")
-    place.api.patch(path, {"spec": {"suspend": False}})
+    late = place.api.patch(path, {"spec": {"activeDeadlineSeconds": 1}})["metadata"]["generation"]
+    eventually(lambda: place.status("tickets")["observedGeneration"] == late, "another visit")
+    assert place.phase("tickets") == "Suspended"
+    assert "startTime" not in place.status("tickets")
+    place.api.patch(path, {"spec": {"suspend": False, "activeDeadlineSeconds": None}})
     place.await_pods("tickets", "train", 2)
+    eventually(lambda: place.status("tickets").get("startTime"), "a start anew")
+    resumed = place.condition("tickets", "Suspended")["lastTransitionTime"]
+    assert place.status("tickets")["startTime"] == resumed
     place.finish("tickets", "train", 2)
     place.finish("tickets", "evaluate")
     eventually(lambda: place.phase("tickets") == "Succeeded", "the job to succeed")

@@ -151,7 +151,8 @@ class FineTuneJobSpec(Model):
         Field(
             ge=1,
             le=31_536_000,
-            description="Seconds from the first start until the job is failed and its pods end. Default: 7 days.",
+            description="Seconds that the job may be active until it is failed and its pods end, as in batch/v1: "
+            "they stop while it is suspended and start anew when it is resumed. Default: 7 days.",
         ),
     ] = None
     ttl_seconds_after_finished: Annotated[

@@ -241,6 +241,9 @@ class FineTuneJobStatus(Report):
         Diagnosis | None, Field(description="Why a person must act; absent while nobody must.")
     ] = None
     start_time: Annotated[
-        Timestamp | None, Field(description="When the first stage was started.")
+        Timestamp | None,
+        Field(
+            description="When the first stage was started or the job was last resumed; absent while it is suspended."
+        ),
     ] = None
     completion_time: Annotated[Timestamp | None, Field(description="When the job ended.")] = None

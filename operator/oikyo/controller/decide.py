@@ -89,7 +89,7 @@ def _stay(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
 
 
 def _too_late(job: FineTuneJob, seen: Observed, now: datetime) -> Diagnosis | None:
-    end = deadline.deadline(job, seen)
+    end = deadline.deadline(job, seen, now)
     if end is None or now < end:
         return None
     seconds = int(deadline.limit(job).total_seconds())
@@ -171,7 +171,7 @@ def _finish(
     wake_after: timedelta | None = None,
 ) -> Decision:
     status = report.build(job, seen, conditions, now, diagnosis)
-    end = deadline.deadline(job, seen)
+    end = deadline.deadline(job, seen, now)
     if wake_after is None and end is not None and not finished(status):
         wake_after = max(end - now, POLL)
     return Decision(children, status, story.events(job, status), wake_after)

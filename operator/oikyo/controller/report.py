@@ -50,7 +50,7 @@ def build(
     chosen = conditions.tuple()
     phase = phase_of(chosen)
     over = phase in ("Succeeded", "Failed")
-    begun = started(job, seen)
+    begun = started(job, seen, now)
     metrics, baseline, gates = verdict_of(job, seen)
     last = job.status
     return FineTuneJobStatus(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+from datetime import UTC, datetime
 
 from oikyo import admission
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.meta import MANAGED_BY
 from oikyo.controller import reasons
-from oikyo.controller.conditions import find, holds
+from oikyo.controller.conditions import find, holds, timestamp
 from oikyo.controller.observed import Mounts
 from oikyo.controller.resolve import in_bucket, run_id
 from oikyo.errors import SpecError
@@ -81,8 +82,12 @@ def _retried(job: FineTuneJob, home: Home) -> FineTuneJob:
     for record in load_records(home, run_id(job)):
         if record.exit_code != 0:
             record.remove(home)
-    # Attempt numbers go on: a lower one than the workspace knows may not write.
-    status = FineTuneJobStatus(stages=job.status.stages, dataset=job.status.dataset)
+    # Attempt numbers go on: a lower one than the workspace knows may not write. The deadline begins anew.
+    status = FineTuneJobStatus(
+        stages=job.status.stages,
+        dataset=job.status.dataset,
+        start_time=timestamp(datetime.now(UTC)),
+    )
     return job.model_copy(update={"status": status})
 
 

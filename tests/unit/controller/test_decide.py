@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import FineTuneJobStatus, Progress
 from oikyo.api.meta import Condition
 from oikyo.api.stages import EvaluateSpec, PrepareSpec, StageProgress
 from oikyo.api.tasks import main_metric
-from oikyo.controller.conditions import find
+from oikyo.controller.conditions import find, timestamp
 from oikyo.controller.decide import decide
 from oikyo.controller.observed import Claim, Mounts, StageRun
 from oikyo.controller.policies import attempts, costs
@@ -212,6 +213,40 @@ def test_a_job_past_its_deadline_is_failed_and_its_pods_stopped() -> None:
     late = decide(made, seen(running("prepare")), NOW + timedelta(seconds=61))
     assert condition(late.status, "Succeeded").reason == "DeadlineExceeded"
     assert late.children.stages == ()
+
+
+def suspended(job: FineTuneJob, *, suspend: bool = True) -> FineTuneJob:
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"suspend": suspend})})
+
+
+def test_a_suspended_job_has_no_deadline_and_one_that_is_resumed_all_of_it_again() -> None:
+    world = World(job(activeDeadlineSeconds=60))
+    world.settle()
+    world.replace_active(done("prepare"))
+    world.pass_time(50)
+    assert world.settle().status.start_time == timestamp(NOW)
+    world.job = suspended(world.job)
+    world.pass_time(3600)
+    resting = world.settle()
+    assert (resting.status.phase, resting.status.start_time) == ("Suspended", None)
+    assert resting.wake_after is None
+    world.job = suspended(world.job, suspend=False)
+    world.pass_time(3600)
+    resumed = world.settle()
+    assert (resumed.status.phase, resumed.status.start_time) == ("Training", timestamp(world.now))
+    world.pass_time(59)
+    assert world.settle().status.phase == "Training"
+    world.pass_time(1)
+    assert condition(world.settle().status, "Succeeded").reason == "DeadlineExceeded"
+
+
+def test_a_job_that_was_created_suspended_starts_when_it_is_resumed() -> None:
+    world = World(job(activeDeadlineSeconds=60, suspend=True))
+    world.pass_time(3600)
+    assert world.settle().status.phase == "Suspended"
+    world.job = suspended(world.job, suspend=False)
+    assert world.settle().status.start_time == timestamp(world.now)
+    assert world.job.status.phase == "Preparing"
 
 
 def test_a_finished_job_is_deleted_when_its_time_to_live_is_over() -> None:
