@@ -135,6 +135,10 @@ class DatasetStatus(Report):
     ] = ()
 
 
+STARVED = 64
+"""Attempts that ran out of memory that a status tells, the newest; a training has fewer knobs to turn."""
+
+
 class StageStatus(Report):
     """One stage of the job."""
 
@@ -179,10 +183,19 @@ class StageStatus(Report):
         int | None,
         Field(description="Attempts before the newest that count against spec.backoffLimit."),
     ] = None
+    starved: Annotated[
+        tuple[int, ...],
+        Field(
+            max_length=STARVED,
+            description="Attempts that ran out of memory: each time the next one changes a setting to need less.",
+            json_schema_extra=ATOMIC,
+        ),
+    ] = ()
 
 
 class FineTuneJobStatus(Report):
-    """A report, rebuilt from the children; of those that are gone it keeps what they cost and how far they got."""
+    """A report, rebuilt from the children; of those that are gone it keeps what they cost, how far they got
+    and which ran out of memory."""
 
     observed_generation: Annotated[
         int,

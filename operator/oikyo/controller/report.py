@@ -165,6 +165,7 @@ def _stages(job: FineTuneJob, seen: Observed) -> tuple[StageStatus, ...]:
                 excused=(run.state == "Failed" and costs.taken(run)) or None,
                 earlier_step=earlier.step or None,
                 earlier_failures=earlier.failures or None,
+                starved=relief.starved(job, seen) if name == "train" else (),
             )
     return tuple(known[name] for name in RUN_STAGES if name in known)
 

@@ -33,9 +33,9 @@ def refused(attempt: int) -> StageRun:
     return failed("train", attempt, kind="Retry", reason="OutOfMemory", message="memory ran out")
 
 
-def chosen(*runs: StageRun, **spec: Any) -> MemoryPlan:
+def chosen(*runs: StageRun, status: FineTuneJobStatus | None = None) -> MemoryPlan:
     """The plan of the attempt that must exist next."""
-    (plan,) = decide(job(backoffLimit=0, **spec), seen(*runs), NOW).children.stages
+    (plan,) = decide(job(status, backoffLimit=0), seen(*runs), NOW).children.stages
     assert isinstance(plan.spec, TrainSpec)
     assert plan.spec.memory is not None
     return plan.spec.memory
@@ -96,6 +96,35 @@ def test_the_knob_outlives_the_operator_and_the_status() -> None:
     assert isinstance(after[0].spec, TrainSpec)
     assert after[0].spec.memory is not None
     assert after[0].spec.memory.micro_batch_size == 2
+
+
+def wordless(run: StageRun) -> StageRun:
+    """The same attempt, of which nothing but its Job is left."""
+    return replace(run, workers=(), words=None)
+
+
+@pytest.mark.parametrize("left", [(), (wordless(killed(1)), wordless(killed(2)))])
+def test_the_knob_outlives_the_pods_and_the_jobs(left: tuple[StageRun, ...]) -> None:
+    world = World(job(backoffLimit=0))
+    world.seen = seen(planned(8), killed(1), killed(2))
+    before = world.settle().children.stages
+    assert world.job.status.stages[-1].starved == (1, 2)
+    third = world.active()
+    assert third is not None
+    world.seen = seen(planned(8), *left, third)
+    after = world.settle()
+    assert before == after.children.stages
+    assert after.status.failures == 0
+    world.seen = seen(planned(8), *left, killed(3))
+    assert chosen(*world.seen.runs, status=world.job.status).micro_batch_size == 1
+
+
+def test_a_wordless_attempt_that_was_told_to_have_starved_costs_nothing() -> None:
+    world = World(job(backoffLimit=0))
+    world.seen = seen(planned(8), killed(1))
+    world.job = world.job.model_copy(update={"status": decide(world.job, world.seen, NOW).status})
+    world.seen = seen(planned(8), wordless(killed(1)))
+    assert chosen(*world.seen.runs, status=world.job.status).micro_batch_size == 4
 
 
 def test_another_plan_is_the_same_work() -> None:

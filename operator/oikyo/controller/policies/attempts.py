@@ -104,8 +104,8 @@ def _after_failure(
     if last.stage == "train" and relief.exhausted(job, seen, last.attempt + 1):
         plan = relief.plan_for(job, seen, last.attempt)
         assert plan is not None
-        starved = sum(relief.starved(run) for run in runs)
-        return GiveUp(reasons.MEMORY_EXHAUSTED, relief.advice(job, plan, starved))
+        starved = relief.starved(job, seen)
+        return GiveUp(reasons.MEMORY_EXHAUSTED, relief.advice(job, plan, len(starved)))
     failed = tally(job, seen, last.stage).failures
     if failed > job.spec.backoff_limit:
         if (drained := _drained(last)) is not None and drained > now:

@@ -60,26 +60,27 @@ def tally(job: FineTuneJob, seen: Observed, stage: str, before: int | None = Non
     """
     last = kept(job, stage) or StageStatus(name=stage, attempt=0, state="")
     relieves = stage == "train" and relief.first_plan(seen) is not None
+    changed = frozenset(relief.starved(job, seen) if relieves else ())
     every = [run for run in of_stage(seen, stage) if run.attempt != before]
     earlier = [run for run in every if run.attempt < last.attempt]
     runs = [run for run in every if run.attempt >= last.attempt]
-    again = _judge(earlier, Tally(0, 0), relieves=relieves)
+    again = _judge(earlier, Tally(0, 0), changed)
     gone = max(last.attempt - 1, 0) - len(earlier)  # with their Jobs: nothing excuses them any more
     count = min(last.earlier_failures or 0, again.failures + gone)
     step = max(last.earlier_step or 0, again.step)
     if before != last.attempt and last.attempt not in {run.attempt for run in runs}:
         step = max(step, last.checkpoint_step or 0)  # it was stopped, and its Job is gone
-    return _judge(runs, Tally(count, step), relieves=relieves)
+    return _judge(runs, Tally(count, step), changed)
 
 
-def _judge(runs: Iterable[StageRun], so_far: Tally, *, relieves: bool) -> Tally:
-    """`relieves`: a training that ran out of memory is changed instead, as often as there are knobs."""
+def _judge(runs: Iterable[StageRun], so_far: Tally, changed: frozenset[int]) -> Tally:
+    """`changed`: attempts that ran out of memory; the next is changed instead, as often as there are knobs."""
     failures, furthest = so_far.failures, so_far.step
     for run in runs:
         step = checkpoint(run)
         progressed, furthest = step > furthest, max(step, furthest)
-        changed = relieves and relief.starved(run)
-        failures += run.state == "Failed" and not (disrupted(run) or progressed or changed)
+        free = disrupted(run) or progressed or run.attempt in changed
+        failures += run.state == "Failed" and not free
     return Tally(failures, furthest)
 
 

@@ -1,12 +1,14 @@
 """What is changed after memory ran out: one knob for each time, so that the next attempt needs less.
 
 First fewer rows of a forward pass (the rest of the batch is accumulated: the same step is learned), then
-activations that are computed again. Derived from the attempts that exist, so it outlives the operator.
+activations that are computed again. Derived from the attempts that exist and from those that the status
+names, so it outlives the operator and the pods.
 """
 
 from __future__ import annotations
 
 from oikyo.api.finetunejob import FineTuneJob
+from oikyo.api.jobstatus import STARVED
 from oikyo.api.meta import Diagnosis
 from oikyo.api.stages import OUT_OF_MEMORY, MemoryPlan, PrepareResult
 from oikyo.api.training import TrainingSpec
@@ -16,8 +18,17 @@ from ..observed import Observed, StageRun
 KILLED = "OOMKilled"
 
 
-def starved(run: StageRun) -> bool:
-    """Whether memory ran out in this attempt: of the host, or of a GPU."""
+def starved(job: FineTuneJob, seen: Observed) -> tuple[int, ...]:
+    """Attempts of the training in which memory ran out, by their pods or by the status."""
+    told = (stage.starved for stage in job.status.stages if stage.name == "train")
+    found = (
+        r.attempt for r in seen.runs if r.stage == "train" and r.state == "Failed" and _ran_out(r)
+    )
+    return tuple(sorted({*next(told, ()), *found}))[-STARVED:]
+
+
+def _ran_out(run: StageRun) -> bool:
+    """Whether a worker says so, or its platform: of the host's memory, or a GPU's."""
     words = [run.words, *(worker.words for worker in run.workers)]
     said = any(w is not None and w.failure and w.failure.reason == OUT_OF_MEMORY for w in words)
     return said or any(worker.reason == KILLED for worker in run.workers)
@@ -35,7 +46,7 @@ def first_plan(seen: Observed) -> MemoryPlan | None:
 def plan_for(job: FineTuneJob, seen: Observed, attempt: int) -> MemoryPlan | None:
     """The plan of this attempt of the training: a knob turned for each earlier one that starved."""
     plan = first_plan(seen)
-    for _ in range(_times(seen, attempt)):
+    for _ in range(_times(job, seen, attempt)):
         turned = plan and turn(plan, job.spec.training)
         plan = turned or plan
     return plan
@@ -44,12 +55,11 @@ def plan_for(job: FineTuneJob, seen: Observed, attempt: int) -> MemoryPlan | Non
 def exhausted(job: FineTuneJob, seen: Observed, attempt: int) -> bool:
     """Whether no knob is left for this attempt, though one would have to be turned."""
     plan = plan_for(job, seen, attempt)
-    return plan is not None and plan.relieved < _times(seen, attempt)
+    return plan is not None and plan.relieved < _times(job, seen, attempt)
 
 
-def _times(seen: Observed, attempt: int) -> int:
-    runs = (run for run in seen.runs if run.stage == "train" and run.attempt < attempt)
-    return sum(run.state == "Failed" and starved(run) for run in runs)
+def _times(job: FineTuneJob, seen: Observed, attempt: int) -> int:
+    return sum(number < attempt for number in starved(job, seen))
 
 
 def turn(plan: MemoryPlan, training: TrainingSpec) -> MemoryPlan | None:
@@ -73,7 +83,7 @@ def turn(plan: MemoryPlan, training: TrainingSpec) -> MemoryPlan | None:
 
 def told(job: FineTuneJob, seen: Observed, run: StageRun) -> str:
     """What the attempt after `run` changes, in words; empty when memory was not the reason."""
-    if run.stage != "train" or not starved(run):
+    if run.stage != "train" or run.attempt not in starved(job, seen):
         return ""
     old, new = (plan_for(job, seen, number) for number in (run.attempt, run.attempt + 1))
     if old is None or new is None or old.relieved == new.relieved:
