@@ -82,9 +82,10 @@ def _retried(job: FineTuneJob, home: Home) -> FineTuneJob:
     for record in load_records(home, run_id(job)):
         if record.exit_code != 0:
             record.remove(home)
-    # Attempt numbers go on: a lower one than the workspace knows may not write. The deadline begins anew.
+    # Attempt numbers go on: a lower one than the workspace knows may not write. Deadline and budget begin anew.
+    anew = {"earlier_failures": None, "starved": ()}
     status = FineTuneJobStatus(
-        stages=job.status.stages,
+        stages=tuple(stage.model_copy(update=anew) for stage in job.status.stages),
         dataset=job.status.dataset,
         start_time=timestamp(datetime.now(UTC)),
     )

@@ -12,11 +12,12 @@ from oikyo.api.jobstatus import FineTuneJobStatus, StageStatus
 from oikyo.api.meta import Condition
 from oikyo.api.stages import Stage
 from oikyo.controller import reasons
+from oikyo.controller.policies import costs
 from oikyo.desktop.home import Home
 from oikyo.desktop.jobs import admit, save
 from oikyo.desktop.objects import Store
 from oikyo.errors import OikyoError, SpecError
-from scenes import job
+from scenes import done, failed, job, seen
 
 WHEN = "2026-11-23T12:00:00Z"
 
@@ -76,6 +77,23 @@ def test_a_failed_training_is_tried_again_with_higher_attempt_numbers(home: Home
     assert (retried.status.start_time or "") > WHEN, (
         "as after a suspension: its deadline begins anew"
     )
+
+
+def test_a_training_that_is_tried_again_has_its_whole_budget_and_micro_batch_again(
+    home: Home,
+) -> None:
+    old = ended(reasons.BACKOFF_LIMIT_EXCEEDED, "prepare", "train")
+    train = old.status.stages[-1].model_copy(
+        update={"attempt": 5, "checkpoint_step": 30, "earlier_failures": 3, "starved": (2,)}
+    )
+    status = old.status.model_copy(update={"stages": (*old.status.stages[:-1], train)})
+    save(old.model_copy(update={"status": status}), home)
+    (_, again) = admit(job(), home, again=False).status.stages
+    assert (again.attempt, again.checkpoint_step) == (5, 30)
+    assert (again.earlier_failures, again.starved) == (None, ())
+    crashed = failed("train", 6)
+    retried = admit(job(), home, again=False)
+    assert costs.tally(retried, seen(done("prepare"), crashed), "train").failures == 1
 
 
 def test_a_job_that_never_trained_may_change_and_begins_anew(home: Home) -> None:
