@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from .distributed import from_first
 from .headrate import SHARE
 from .model import Base, innermost
 from .setting import Setting
-from .trainers import batches_of_like_length
+from .trainers import SCHEDULER, batches_of_like_length
 
 log = logging.getLogger("oikyo.train")
 
@@ -37,10 +38,11 @@ SLOPE = 0.5
 Floats = npt.NDArray[np.float64]
 
 
-def begins_fitted(setting: Setting, model: Any) -> bool:
+def begins_fitted(setting: Setting, model: Any, resume: Path | None) -> bool:
     """Whether the head is new and of one class for a row, and what it reads through is a pooler with tanh.
 
-    The same on every attempt. Weights in parts (FSDP, ZeRO, tensor parallelism) stay as they were drawn.
+    A training that is resumed goes on as it began. Weights in parts (FSDP, ZeRO, tensor parallelism) stay as
+    they were drawn.
     """
     training, plan, head = setting.spec.training, setting.plan, setting.source.head
     parted = plan.zero_stage or plan.fsdp or setting.world.tensor > 1
@@ -48,7 +50,21 @@ def begins_fitted(setting: Setting, model: Any) -> bool:
         return False
     if head.problem != "single_label_classification" or len(head.names) < 2:
         return False
-    return not _knows(setting.base, head.names) and _layers(model) is not None
+    if _knows(setting.base, head.names) or _layers(model) is None:
+        return False
+    return resume is None or began_fitted(resume)
+
+
+def began_fitted(checkpoint: Path) -> bool:
+    """Whether the head of this checkpoint has a rate of its own; one of an older version has not."""
+    rates = torch.load(checkpoint / SCHEDULER, weights_only=True)["base_lrs"]
+    if len(set(rates)) > 1:
+        return True
+    log.info(
+        "the head of %s did not begin fitted, and goes on with the rate of the others",
+        checkpoint.name,
+    )
+    return False
 
 
 def _knows(base: Base, names: tuple[str, ...]) -> bool:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,10 +62,9 @@ def make_run(
     tokens: Tokens,
     checkpoints: Checkpoints,
     rollbacks: Rollbacks,
-    *,
-    fresh: bool,
+    newest: Manifest | None,
 ) -> Run:
-    """The Trainer of one training, and all that listens to it; `fresh`: no checkpoint follows."""
+    """The Trainer of one training, and all that listens to it; it goes on from `newest`."""
     from transformers import set_seed
 
     spec, plan, world = setting.spec, setting.plan, setting.world
@@ -88,7 +88,8 @@ def make_run(
     if rollbacks.done:
         callbacks.append(SmallerRate(plan.learning_rate))
     set_seed(spec.training.seed)  # the new head and the adapters are drawn from it
-    trainer, resolved = _trainer(setting, arguments, tokens, callbacks, fresh=fresh)
+    resume = checkpoints.path(newest.step) if newest else None
+    trainer, resolved = _trainer(setting, arguments, tokens, callbacks, resume)
     trainer.counter, trainer.checkpoints = counter, checkpoints
     trainer.world, trainer.committing = world, committing
     trainer.in_parts = spec.training.strategy == "FSDP"
@@ -133,7 +134,7 @@ def _speed(setting: Setting, device: Any, counter: Throughput, stopwatch: Stopwa
 
 
 def _trainer(
-    setting: Setting, arguments: Any, tokens: Tokens, callbacks: list[Any], *, fresh: bool
+    setting: Setting, arguments: Any, tokens: Tokens, callbacks: list[Any], resume: Path | None
 ) -> tuple[Any, tuple[Resolved, ...]]:
     """The Trainer of the task and objective, and what was chosen once its model was there."""
     spec, plan, world = setting.spec, setting.plan, setting.world
@@ -156,8 +157,9 @@ def _trainer(
         if plan.fsdp:
             offload = spec.training.offload != "None"
             shard(parts["model"], bf16=plan.bf16, offload=offload, device=arguments.device)
-        fitted = begins_fitted(setting, parts["model"])
+        fitted = begins_fitted(setting, parts["model"], resume)
         if fitted:
+            fresh = resume is None
             resolved = _begin(setting, parts["model"], tokens.train, arguments.device, fresh=fresh)
         trainer = make_headed(**parts, source=setting.source)
         trainer.fitted_head = trained_layers(parts["model"]) if fitted else []

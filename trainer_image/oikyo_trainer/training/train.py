@@ -108,8 +108,7 @@ def _train(setting: Setting, processor: Processor, tokens: Any, save_to: Path) -
     checkpoints = _open_checkpoints(setting, save_to)
     newest = _newest(checkpoints, setting)
 
-    fresh = newest is None
-    run = make_run(setting, arguments, tokens, checkpoints, rollbacks, fresh=fresh)
+    run = make_run(setting, arguments, tokens, checkpoints, rollbacks, newest)
     while newest is None or not newest.final:
         diverged = run_to_end(run, setting, checkpoints, newest)
         if diverged is None:
@@ -120,8 +119,7 @@ def _train(setting: Setting, processor: Processor, tokens: Any, save_to: Path) -
         _roll_back(setting, rollbacks, diverged, newest)
         setting = replace(setting, plan=slowed(plan, len(rollbacks.done)))
         arguments = make_arguments(spec, setting.plan, world, save_to, cuda=processor.cuda)
-        fresh = newest is None
-        run = make_run(setting, arguments, tokens, checkpoints, rollbacks, fresh=fresh)
+        run = make_run(setting, arguments, tokens, checkpoints, rollbacks, newest)
     return finish(run, setting, checkpoints, newest, some_rows(tokens))
 
 

@@ -216,7 +216,8 @@ class Lab:
     def weights(self, result: TrainResult) -> dict[str, Any]:
         from safetensors.torch import load_file
 
-        return load_file(self.workspace / result.model_path / "model.safetensors")
+        (file,) = (self.workspace / result.model_path).glob("*.safetensors")
+        return load_file(file)
 
 
 @pytest.fixture

@@ -83,6 +83,24 @@ def test_a_training_stopped_twice_ends_in_the_same_bits(
     assert any("resumed from step 20 of attempt 2" in note for note in resumed.notes)
 
 
+@pytest.mark.parametrize("method", ["IA3", "PromptTuning"])
+def test_a_training_whose_head_did_not_begin_fitted_goes_on_as_it_began(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """As one that was begun before heads were fitted: its optimizer has no groups of their own for them."""
+    from oikyo_trainer.training import running
+
+    settings = {**SETTINGS, "method": method}
+    with monkeypatch.context() as before:
+        before.setattr(running, "begins_fitted", lambda *_: False)
+        whole = lab.train(lab.spec("TextClassification", run="whole", **settings))
+        interrupt_at(lab, lab.spec("TextClassification", run="cut", **settings), 15)
+    resumed = lab.train(lab.spec("TextClassification", run="cut", attempt=2, **settings))
+    assert any("resumed from step 15 of attempt 1" in note for note in resumed.notes)
+    assert not any(choice.name == "training.head" for choice in resumed.resolved)
+    assert_same_bits(lab.weights(whole), lab.weights(resumed))
+
+
 def test_the_history_goes_on_without_a_step_told_twice(lab: Any) -> None:
     interrupt_at(lab, lab.spec("TextGeneration", **SETTINGS), 15)
     lab.train(lab.spec("TextGeneration", attempt=2, **SETTINGS))
