@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import yaml
@@ -111,6 +112,12 @@ def peer(kube: Kube, name: str, pattern: dict[str, Any]) -> float:
     return took
 
 
+def completed(kube: Kube, name: str) -> str | None:
+    """When the job ended, or None."""
+    ended: str | None = kube.get("ftj", name, NAMESPACE)["status"].get("completionTime")
+    return ended
+
+
 def main(pairs: int) -> None:
     cluster = Cluster.open(places.default_state())
     kube = Kube(binary("kubectl"), cluster.kubeconfig)
@@ -118,11 +125,7 @@ def main(pairs: int) -> None:
     for number in range(pairs):
         name = f"bench-{int(time.time())}-{number}"
         parts, pattern = ours(kube, name)
-        wait_for(
-            "the end",
-            lambda n=name: kube.get("ftj", n, NAMESPACE)["status"].get("completionTime"),
-            300,
-        )
+        wait_for("the end", partial(completed, kube, name), 300)
         parts["peer_create_to_first_step"] = peer(kube, f"{name}-peer", pattern)
         parts["ratio"] = parts["train_create_to_first_step"] / parts["peer_create_to_first_step"]
         kube("delete", "ftj", name, "-n", NAMESPACE)

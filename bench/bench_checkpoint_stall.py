@@ -104,7 +104,7 @@ def run_trainer(folder: Path) -> dict[str, float]:
 
 
 def run_async_save(folder: Path) -> dict[str, float]:
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict_saver import async_save
     from transformers import Trainer, TrainerCallback
 
     waited: list[float] = []
@@ -123,7 +123,7 @@ def run_async_save(folder: Path) -> dict[str, float]:
                 pace(self.begun, self.place)
             whole = {"model": given["model"].state_dict(), "optim": given["optimizer"].state_dict()}
             self.begun, self.place = begun, folder / f"checkpoint-{state.global_step}"
-            self.future = dcp.async_save(whole, checkpoint_id=str(self.place))
+            self.future = async_save(whole, checkpoint_id=str(self.place))
             waited.append(time.perf_counter() - begun)
 
         def on_train_end(self, *_: Any, **__: Any) -> None:
@@ -145,7 +145,7 @@ def run_oikyo(folder: Path) -> dict[str, float]:
     waited: list[float] = []
     behind, checkpoints = WriteBehind(), Checkpoints(folder, keep=2)
 
-    class Timed(Steady, Trainer):  # type: ignore[misc]
+    class Timed(Steady, Trainer):
         def _get_train_sampler(self, *_: Any) -> Any:
             return Trainer._get_train_sampler(self)
 

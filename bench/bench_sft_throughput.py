@@ -220,7 +220,7 @@ def run_oikyo(folder: Path, method: str) -> dict[str, float]:
             marks = np.not_equal(row["labels"], -100)
             file.add(row["input_ids"], [len(marks)], marks)
     training = TrainingSpec(
-        method=method,  # type: ignore[arg-type]
+        method=method,
         batch_size=BATCH,
         max_steps=STEPS,
         max_length=1024,

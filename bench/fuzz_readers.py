@@ -44,7 +44,9 @@ PIECES = (
     *(b'"', b",", b"\n", b"\r\n", b"\t", b"{", b"}", b"[", b"]", b":", b"\\", b"\\u", b"\xff"),
     *(b"\0", b"\xc3", b"\xed\xa0\x80", b"NaN", b"1e999", b"9" * 5000, b"[" * 5000, b'{"a":' * 5000),
 )
-ROWS = [{"text": f'say "{n}", then\n\u00e4', "label": f"class {n % 3}", "n": n} for n in range(8)]
+ROWS: list[dict[str, Any]] = [
+    {"text": f'say "{n}", then\n\u00e4', "label": f"class {n % 3}", "n": n} for n in range(8)
+]
 
 Mutation = Callable[[random.Random, bytearray], bytearray]
 
