@@ -11,36 +11,29 @@ from datetime import datetime, timedelta
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import FineTuneJobStatus
 from oikyo.api.meta import Diagnosis
-from oikyo.api.stages import (
-    RUN_STAGES,
-    EvaluateResult,
-    PrepareResult,
-    RunSpec,
-    TrainResult,
-)
+from oikyo.api.stages import RUN_STAGES, EvaluateResult, EvaluateSpec, PrepareResult
 
 from . import reasons, report, story
 from .conditions import STAGE_CONDITION, Conditions, find, holds
-from .observed import Children, ClaimPlan, Decision, Observed, StagePlan, StageRun
+from .observed import Children, Decision, Observed, StagePlan, StageRun
+from .outcomes import conditions_of
+from .plans import claim_plan, stage_plan, superseded
 from .policies import (
     attempts,
     costs,
     deadline,
     forgetting,
     gang,
-    groups,
     inputs,
     queues,
     release,
-    relief,
 )
-from .resolve import claim_name, evaluate_spec, prepare_spec, processes_per_node, train_spec
+from .resolve import claim_name
 
 POLL = timedelta(seconds=5)
 """How often the progress of a running stage is looked at."""
 PATIENCE = timedelta(seconds=15)
 """How often something that a person must mend is looked at again."""
-SAME_VERSION = "; the version is the one that an earlier job wrote"
 
 
 def decide(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
@@ -101,66 +94,6 @@ def _too_late(job: FineTuneJob, seen: Observed, now: datetime) -> Diagnosis | No
     )
 
 
-def _conditions(job: FineTuneJob, seen: Observed, now: datetime) -> Conditions:
-    """All conditions, as far as the results of the stages tell."""
-    conditions = Conditions(job.status.conditions, job.metadata.generation, now)
-    conditions.set("Reconciling", "False", reasons.PROGRESSING)
-    conditions.set("Stalled", "False", reasons.PROGRESSING)
-    conditions.set("Suspended", "False", reasons.ACTIVE)
-    for stage in RUN_STAGES:
-        result = report.result_of(seen, stage)
-        if result is not None:
-            conditions.set(STAGE_CONDITION[stage], "True", reasons.DONE, _told(job, seen, result))
-        elif holds(job.status.conditions, STAGE_CONDITION[stage]) or seen.version is not None:
-            conditions.set(
-                STAGE_CONDITION[stage], "True", reasons.DONE, "done by an earlier attempt"
-            )
-        else:
-            conditions.set(STAGE_CONDITION[stage], "Unknown", reasons.WAITING)
-    conditions.set("Released", "Unknown", reasons.WAITING)
-    conditions.set("Succeeded", "Unknown", reasons.PROGRESSING)
-    return conditions
-
-
-def _synthetic(result: PrepareResult) -> str:
-    return f" ({result.synthetic} synthetic)" if result.synthetic else ""
-
-
-def _told(job: FineTuneJob, seen: Observed, result: report.Result) -> str:
-    if isinstance(result, PrepareResult):
-        return (
-            f"{result.train} training{_synthetic(result)}, {result.validation} validation and {result.test} test rows; "
-            f"{result.duplicates} duplicates, {result.leaked} leaked and {result.bad_rows} bad rows dropped"
-            f"{_cleaned(result)}{_warnings(result)}{SAME_VERSION if result.unchanged else ''}"
-        )
-    if isinstance(result, TrainResult):
-        values = ", ".join(f"{metric.name} {metric.value}" for metric in result.metrics[:4])
-        steps = f"{result.steps} of {result.total_steps} steps, best at {result.best_step}"
-        rolled_back = [note for note in result.notes if note.startswith("diverged ")]
-        return "; ".join(filter(None, (steps, values, *rolled_back, result.curve)))
-    return report.verdict_sentence(job, seen, result.accepted)
-
-
-def _cleaned(result: PrepareResult) -> str:
-    """What the steps that were asked for did; the others are told by their own counts."""
-    steps = [one for one in result.cleaned if one.name not in ("duplicates", "leaked")]
-    told = [
-        f"{one.name} "
-        + " and ".join(
-            f"{what} {count}"
-            for what, count in (("changed", one.changed), ("dropped", one.dropped))
-            if count
-        )
-        for one in steps
-    ]
-    return f"; cleaned: {', '.join(told)}" if told else ""
-
-
-def _warnings(result: PrepareResult) -> str:
-    told = [f"{f.count} {f.code}" for f in result.findings if f.severity == "Warning"]
-    return f"; look at {', '.join(told)}" if told else ""
-
-
 def _finish(
     job: FineTuneJob,
     seen: Observed,
@@ -180,7 +113,7 @@ def _finish(
 def _fail(
     job: FineTuneJob, seen: Observed, now: datetime, reason: str, diagnosis: Diagnosis
 ) -> Decision:
-    conditions = _conditions(job, seen, now)
+    conditions = conditions_of(job, seen, now)
     stage = next((s for s in RUN_STAGES if report.result_of(seen, s) is None), None)
     if stage is not None and costs.of_stage(seen, stage):
         conditions.set(STAGE_CONDITION[stage], "False", reason, diagnosis.cause)
@@ -191,7 +124,7 @@ def _fail(
 
 
 def _suspend(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
-    conditions = _conditions(job, seen, now)
+    conditions = conditions_of(job, seen, now)
     conditions.set(
         "Suspended", "True", reasons.SUSPENDED, "spec.suspend is true; checkpoints are kept"
     )
@@ -201,33 +134,20 @@ def _suspend(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
 def _wait_for_person(
     job: FineTuneJob, seen: Observed, now: datetime, reason: str, diagnosis: Diagnosis
 ) -> Decision:
-    conditions = _conditions(job, seen, now)
+    conditions = conditions_of(job, seen, now)
     conditions.set("Stalled", "True", reason, diagnosis.cause)
     return _finish(job, seen, now, conditions, _children(job, seen), diagnosis, PATIENCE)
 
 
 def _children(job: FineTuneJob, seen: Observed, plan: StagePlan | None = None) -> Children:
-    return Children(stages=(plan,) if plan else (), keep=_ended(seen), claim=_claim(job, seen))
-
-
-def _claim(job: FineTuneJob, seen: Observed) -> ClaimPlan | None:
-    storage = job.spec.storage
-    if storage.claim_name or seen.workspace is not None:
-        return None
-    return ClaimPlan(
-        name=claim_name(job),
-        size=storage.size,
-        access_mode=storage.access_mode,
-        storage_class=storage.storage_class_name,
-        owned=release.owned(job),
-    )
+    return Children(stages=(plan,) if plan else (), keep=_ended(seen), claim=claim_plan(job, seen))
 
 
 def _advance(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
     """Run the first stage that has no result."""
     results = {stage: report.result_of(seen, stage) for stage in RUN_STAGES}
     data, verdict = results["prepare"], results["evaluate"]
-    if _superseded(job, seen) is not None:
+    if superseded(job, seen) is not None:
         # The record is written once, and under this number it is another's.
         results["evaluate"] = None
     elif isinstance(data, PrepareResult) and isinstance(verdict, EvaluateResult):
@@ -236,19 +156,12 @@ def _advance(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
     step = attempts.next_attempt(job, seen, stage, now)
     if isinstance(step, attempts.GiveUp):
         return _fail(job, seen, now, step.reason, step.diagnosis)
-    conditions = _conditions(job, seen, now)
+    conditions = conditions_of(job, seen, now)
     if isinstance(step, attempts.Wait):
         conditions.set(STAGE_CONDITION[stage], "Unknown", reasons.RETRYING, step.message)
         wait = max(step.until - now, timedelta(seconds=1))
         return _finish(job, seen, now, conditions, _children(job, seen), wake_after=wait)
     return _run(job, seen, now, conditions, stage, step.attempt)
-
-
-def _superseded(job: FineTuneJob, seen: Observed) -> int | None:
-    """The number of this job's verdict, if another job's record has it by now."""
-    verdict = report.result_of(seen, "evaluate")
-    number = verdict.version if isinstance(verdict, EvaluateResult) else None
-    return number if number is not None and release.taken(job, seen, number) else None
 
 
 def _run(
@@ -259,31 +172,17 @@ def _run(
     stage: str,
     attempt: int,
 ) -> Decision:
+    """The attempt must exist: make it, or tell how it does."""
     run = next((r for r in seen.runs if (r.stage, r.attempt) == (stage, attempt)), None)
-    if run is not None and gang.late(job, run, now):
-        if (fewer := gang.fewer(job, run)) is not None:
-            children = _children(job, seen, _plan(job, seen, stage, attempt + 1, fewer))
-            message = f"attempt {attempt} waits for {gang.told(run)}"
-            conditions.set(STAGE_CONDITION[stage], "Unknown", reasons.RETRYING, message)
-            return _finish(job, seen, now, conditions, children, wake_after=POLL)
-        if job.spec.training.start_deadline_seconds is not None:
-            missed = gang.given_up(job, run)
-            return _fail(job, seen, now, reasons.START_DEADLINE_EXCEEDED, missed)
-    plan = _plan(job, seen, stage, attempt, run.nodes if run else job.spec.training.nodes)
-    reason = reasons.RUNNING if attempt == 1 else reasons.RETRYING
-    message = "" if attempt == 1 else f"attempt {attempt}"
-    if stage == "evaluate" and (number := _superseded(job, seen)) is not None:
-        message = f"version {number} of {job.model_name} is another job's: {message} takes the next"
-    if run is not None:
-        message = gang.silent(run, now) or gang.reduced(job, seen, run) or message
-    if run is not None and (waits := queues.waits(job, run)):
-        conditions.set(STAGE_CONDITION[stage], "Unknown", reasons.QUEUED, waits)
-        return _finish(job, seen, now, conditions, _children(job, seen, plan), wake_after=POLL)
-    reason, message = _noticed(job, run, stage) or (reason, message)
+    if run is not None and (late := _late(job, seen, now, conditions, run)) is not None:
+        return late
+    plan = stage_plan(job, seen, stage, attempt, run.nodes if run else job.spec.training.nodes)
+    reason, message = _standing(job, seen, now, plan, run)
     conditions.set(STAGE_CONDITION[stage], "Unknown", reason, message)
     children = _children(job, seen, plan)
     if run is None:
         conditions.set("Reconciling", "True", reasons.PROGRESSING, f"starting the {stage} stage")
+    if run is None or reason == reasons.QUEUED:
         return _finish(job, seen, now, conditions, children, wake_after=POLL)
     if (stuck := attempts.blocked(job, run)) is not None:
         conditions.set("Stalled", "True", reasons.POD_BLOCKED, stuck[1].cause)
@@ -298,31 +197,50 @@ def _run(
     return _finish(job, seen, now, conditions, children, diagnosis, wake_after=POLL)
 
 
-def _noticed(job: FineTuneJob, run: StageRun | None, stage: str) -> tuple[str, str] | None:
+def _late(
+    job: FineTuneJob, seen: Observed, now: datetime, conditions: Conditions, run: StageRun
+) -> Decision | None:
+    """What follows where a gang waits in vain for its pods: a smaller one, the end of the job, or nothing."""
+    if not gang.late(job, run, now):
+        return None
+    if (fewer := gang.fewer(job, run)) is not None:
+        plan = stage_plan(job, seen, run.stage, run.attempt + 1, fewer)
+        message = f"attempt {run.attempt} waits for {gang.told(run)}"
+        conditions.set(STAGE_CONDITION[run.stage], "Unknown", reasons.RETRYING, message)
+        return _finish(job, seen, now, conditions, _children(job, seen, plan), wake_after=POLL)
+    if job.spec.training.start_deadline_seconds is None:
+        return None
+    missed = gang.given_up(job, run)
+    return _fail(job, seen, now, reasons.START_DEADLINE_EXCEEDED, missed)
+
+
+def _standing(
+    job: FineTuneJob, seen: Observed, now: datetime, plan: StagePlan, run: StageRun | None
+) -> tuple[str, str]:
+    """Where the attempt stands: reason and message of its condition."""
+    attempt = plan.spec.attempt
+    reason = reasons.RUNNING if attempt == 1 else reasons.RETRYING
+    message = "" if attempt == 1 else f"attempt {attempt}"
+    if isinstance(plan.spec, EvaluateSpec) and (number := plan.spec.instead_of) is not None:
+        message = f"version {number} of {job.model_name} is another job's: {message} takes the next"
+    if run is None:
+        return reason, message
+    if waits := queues.waits(job, run):
+        return reasons.QUEUED, waits
+    message = gang.silent(run, now) or gang.reduced(job, seen, run) or message
+    return _noticed(job, run) or (reason, message)
+
+
+def _noticed(job: FineTuneJob, run: StageRun) -> tuple[str, str] | None:
     """What the running stage says in words; its last words stand while its progress is not known."""
-    if run is None or run.state != "Running":
+    if run.state != "Running":
         return None
     if run.progress is not None:
         told = run.progress
         return (told.notice_reason, told.notice) if told.notice_reason in reasons.NOTICES else None
-    last = find(job.status.conditions, STAGE_CONDITION[stage])
+    last = find(job.status.conditions, STAGE_CONDITION[run.stage])
     known = last is not None and last.status == "Unknown" and last.reason in reasons.NOTICES
     return (last.reason, last.message) if last is not None and known else None
-
-
-def _plan(job: FineTuneJob, seen: Observed, stage: str, attempt: int, nodes: int) -> StagePlan:
-    data = report.result_of(seen, "prepare")
-    run = next((r for r in seen.runs if (r.stage, r.attempt) == (stage, attempt)), None)
-    spec: RunSpec
-    if stage == "prepare" or not isinstance(data, PrepareResult):
-        spec = prepare_spec(job, seen.mounts, attempt)
-    elif stage == "evaluate":
-        spec = evaluate_spec(job, data, seen, attempt, _superseded(job, seen))
-    else:
-        spec = train_spec(job, data, attempt, relief.plan_for(job, seen, attempt))
-        group = groups.choice(job, seen, run, nodes)
-        return StagePlan(spec, nodes, processes_per_node(job.spec), group)
-    return StagePlan(spec, group=groups.choice(job, seen, run, 1))
 
 
 def _record(
@@ -330,7 +248,7 @@ def _record(
 ) -> Decision:
     """The verdict is reached: its record must exist."""
     judged = report.ended_at(seen, "evaluate") or now
-    conditions = _conditions(job, seen, now)
+    conditions = conditions_of(job, seen, now)
     conditions.set("Released", "Unknown", reasons.PROGRESSING, "writing the ModelVersion")
     children = Children(
         keep=_ended(seen), version=release.version_plan(job, data, verdict, seen, judged)
@@ -341,7 +259,7 @@ def _record(
 def _release(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
     """The record exists: serve it if it was accepted and a deployment is wanted, and end."""
     assert seen.version is not None
-    conditions = _conditions(job, seen, now)
+    conditions = conditions_of(job, seen, now)
     if seen.version.spec.verdict == "Rejected":
         return _reject(job, seen, now, conditions)
     endpoint = release.endpoint_plan(job, seen)
