@@ -1,8 +1,8 @@
 """Ends a process whose training stands still: a peer that hangs or a cut network blocks a collective for ever.
 
 The longest time between two beats (forward passes, of training and validation) is learned from the
-run itself. The thread works while the main thread waits inside a collective, because that wait does
-not hold the interpreter's lock. Time in which the thread itself did not run (a machine that was paused,
+run itself, from the last thousand or two. The thread works while the main thread waits inside a collective,
+because that wait does not hold the interpreter's lock. Time in which the thread itself did not run (a machine that was paused,
 a process that was stopped) is neither silence nor rhythm: the main thread did not run either.
 """
 
@@ -26,6 +26,9 @@ TIMES_LONGEST = 30.0
 UNKNOWN_SECONDS = 1800.0
 """While little is known: the first passes compile, allocate and meet the other ranks."""
 LEARNED_AFTER = 5
+WINDOW = 1000
+"""Beats after which those before are forgotten bit by bit: a processor that was starved for a while is no rhythm
+(the window of phi accrual detectors; Hayashibara et al. 2004)."""
 LOOK_SECONDS = 1.0
 
 
@@ -43,7 +46,8 @@ class Pulse:
         self._least = least
         self._clock = clock
         self._last = clock()
-        self._longest = 0.0
+        self._longest_before, self._longest_now = 0.0, 0.0
+        """Of the last whole window, and of the one that is open."""
         self._beats = 0
         self._at_rest = False
         self._longest_rest = 0.0
@@ -56,9 +60,11 @@ class Pulse:
         now = self._clock()
         still = self._stood_still(now)
         if self._beats and not self._at_rest:
-            self._longest = max(self._longest, now - self._last - still)
+            self._longest_now = max(self._longest_now, now - self._last - still)
         self._last = now
         self._beats += 1
+        if self._beats % WINDOW == 0:
+            self._longest_before, self._longest_now = self._longest_now, 0.0
 
     @contextmanager
     def rest(self) -> Iterator[None]:
@@ -72,6 +78,10 @@ class Pulse:
             self._longest_rest = max(self._longest_rest, rested)
             self._last, self._at_rest = now, False
             self._rests += 1
+
+    @property
+    def _longest(self) -> float:
+        return max(self._longest_before, self._longest_now)
 
     def bound(self) -> float:
         """Seconds of silence that are a hang."""
@@ -89,7 +99,7 @@ class Pulse:
             what, longest = "end of a checkpoint", self._longest_rest
         return Retry(
             "Hung",
-            f"no {what} for {silent:.0f} s, {longest:.1f} s was the longest until now: "
+            f"no {what} for {silent:.0f} s, {longest:.1f} s was the longest lately: "
             "another worker hangs or the network between the workers is cut",
             next_step="The next attempt goes on from the newest checkpoint.",
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from oikyo_trainer.errors import Retry
-from oikyo_trainer.training.pulse import LEARNED_AFTER, UNKNOWN_SECONDS, Pulse
+from oikyo_trainer.training.pulse import LEARNED_AFTER, UNKNOWN_SECONDS, WINDOW, Pulse
 
 
 class Clock:
@@ -27,6 +29,17 @@ def beating(clock: Clock, *, every: float, times: int = LEARNED_AFTER + 5) -> Pu
 def test_fast_steps_may_pause_a_minute_and_slow_ones_in_proportion() -> None:
     assert beating(Clock(), every=0.1).bound() == 60
     assert beating(Clock(), every=10).bound() == 300
+
+
+def test_a_slow_stretch_is_forgotten_once_the_rhythm_is_the_old_one_again() -> None:
+    clock = Clock()
+    pulse = beating(clock, every=0.1)
+    clock.now += 20  # the processor is somebody else's for a while
+    for beats, bound in ((1, 600), (WINDOW - 20, 600), (WINDOW, 600), (WINDOW, 60)):
+        for _ in range(beats):
+            pulse.beat()
+            clock.now += 0.1
+        assert round(pulse.bound()) == pytest.approx(bound, abs=5)
 
 
 def test_nothing_is_called_a_hang_before_the_rhythm_is_known() -> None:
