@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from control_plane import Api, Audit, Place, eventually
+from control_plane import Api, Audit, Object, Place, eventually
 from operator_process import OperatorProcess
 
 
@@ -42,19 +42,15 @@ POD_GROUP = {
             "type": "object",
             "properties": {
                 "minMember": {"type": "integer", "format": "int32"},
-                "queue": {"type": "string"},
+                "queue": {"type": "string", "default": "default"},
                 "priorityClassName": {"type": "string"},
             },
         },
         "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
     },
 }
-VOLCANO = definition(
-    "scheduling.volcano.sh",
-    "PodGroup",
-    schema={"openAPIV3Schema": POD_GROUP},
-    subresources={"status": {}},
-)
+VOLCANO = definition("scheduling.volcano.sh", "PodGroup", schema={"openAPIV3Schema": POD_GROUP})
+"""As of volcano.sh/apis v1.13.0: the status is no subresource, the scheduler writes the whole object."""
 
 
 @contextmanager
@@ -69,6 +65,8 @@ def served(api: Api, foreign: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         api.delete(f"{path}/{foreign['metadata']['name']}")
+        gone = lambda: api.get(f"{path}/{foreign['metadata']['name']}") is None  # noqa: E731
+        eventually(gone, "the next test to find it gone")
 
 
 @pytest.fixture
@@ -116,15 +114,19 @@ def test_a_queue_without_kueue_is_told_and_no_job_waits_for_ever(
     assert place.stage_jobs() == []
 
 
+def apply_gang(place: Place, **spec: Any) -> None:
+    place.apply_job(
+        "tickets",
+        storage={"accessMode": "ReadWriteMany"},
+        scheduling={"schedulerName": "volcano", "queueName": "team-a"},
+        **{"training": {"nodes": 2}, **spec},
+    )
+
+
 def test_volcano_gets_a_group_for_every_stage_and_its_words_are_told(
     place: Place, volcano: None, running: OperatorProcess
 ) -> None:
-    place.apply_job(
-        "tickets",
-        training={"nodes": 2, "startDeadlineSeconds": 30},
-        storage={"accessMode": "ReadWriteMany"},
-        scheduling={"schedulerName": "volcano", "queueName": "team-a"},
-    )
+    apply_gang(place, training={"nodes": 2, "startDeadlineSeconds": 30})
     group = lambda name: place.path("podgroups", name, "scheduling.volcano.sh/v1beta1")  # noqa: E731
     (pod,) = place.await_pods("tickets", "prepare")
     assert pod["spec"]["schedulerName"] == "volcano"
@@ -144,7 +146,7 @@ def test_volcano_gets_a_group_for_every_stage_and_its_words_are_told(
         "message": "2/2 tasks in gang unschedulable",
     }
     status = {"phase": "Pending", "conditions": [refused]}
-    place.api.patch(group("tickets-train-1") + "/status", {"status": status})
+    place.api.patch(group("tickets-train-1"), {"status": status})
     eventually(lambda: place.phase("tickets") == "Failed", "the deadline of the start")
     cause = place.status("tickets")["diagnosis"]["cause"]
     assert "2 of 2 workers of train did not start within 30 seconds: tickets-train-1-" in cause
@@ -152,3 +154,68 @@ def test_volcano_gets_a_group_for_every_stage_and_its_words_are_told(
     gone = lambda: place.api.get(group("tickets-train-1")) is None  # noqa: E731
     eventually(gone, "the group to go with its Job")
     assert place.api.get(group("tickets-prepare-1")) is not None  # as long as the Job that ended
+
+
+def test_a_gang_that_has_to_wait_for_volcanos_queue_is_told_of(
+    place: Place, volcano: None, running: OperatorProcess
+) -> None:
+    apply_gang(place)
+    place.finish("tickets", "prepare")
+    words = "2/2 tasks in gang unschedulable: pod group is not ready, 2 Pending, 2 minAvailable"
+    # Volcano has three words for a pod that waits: this one where its queue has no room for it.
+    waits = {"type": "PodScheduled", "status": "False", "reason": "Undetermined", "message": words}
+    for pod in two_workers(place):
+        path = place.path("pods", pod["metadata"]["name"])
+        place.api.patch(f"{path}/status", {"status": {"conditions": [waits]}})
+    told = lambda: place.status("tickets").get("diagnosis") or {}  # noqa: E731
+    eventually(lambda: words in told().get("evidence", ""), "the diagnosis")
+    assert told()["cause"] == "workers 0, 1 of train cannot start: Undetermined"
+    assert "queues.scheduling.volcano.sh" in told()["nextStep"]
+
+
+def test_a_gang_that_volcano_takes_away_has_not_failed(
+    place: Place, volcano: None, running: OperatorProcess
+) -> None:
+    """It tells so by an event, deletes the pod, and the other worker fails for want of it."""
+    apply_gang(place, backoffLimit=0)
+    place.finish("tickets", "prepare")
+    left, taken = two_workers(place)
+    with a_node(place) as node:
+        for pod in (left, taken):
+            bound = {"metadata": {"name": pod["metadata"]["name"]}, "target": node}
+            place.api.create(place.path("pods", pod["metadata"]["name"]) + "/binding", bound)
+            place.run_pod(pod)
+        place.api.create(place.path("events"), evicted(taken))
+        place.api.delete(place.path("pods", taken["metadata"]["name"]))
+        place.end_pod(left, 1, "Connection closed by peer")
+        place.end_pod(taken, 143, "")
+        again = lambda: place.stage_job("tickets-train-2")  # noqa: E731
+        ended = lambda: place.phase("tickets") == "Failed"  # noqa: E731
+        eventually(lambda: again() or ended(), "what comes after")
+    assert (place.phase("tickets"), place.status("tickets").get("failures", 0)) == ("Training", 0)
+
+
+def two_workers(place: Place) -> list[Object]:
+    train = "oikyo.dev/job=tickets,oikyo.dev/stage=train"
+    eventually(lambda: len(place.pods(train)) == 2, "two workers")
+    return place.pods(train)
+
+
+@contextmanager
+def a_node(place: Place) -> Iterator[Object]:
+    """A pod of a node ends before it is gone, and the test is its kubelet."""
+    name = f"{place.namespace}-node"
+    place.api.create("/api/v1/nodes", {"metadata": {"name": name}})
+    yield {"kind": "Node", "name": name}
+    place.api.delete(f"/api/v1/nodes/{name}")
+
+
+def evicted(pod: Object) -> Object:
+    about = {"kind": "Pod", **{key: pod["metadata"][key] for key in ("name", "namespace", "uid")}}
+    return {
+        "metadata": {"name": f"{pod['metadata']['name']}.evict"},
+        "involvedObject": about,
+        "type": "Warning",
+        "reason": "Evict",
+        "message": "Pod is evicted, because of preempt",
+    }

@@ -123,7 +123,7 @@ async def _run(item: Object, cache: Cache, every: list[Object], read: ReadProgre
         nodes=item.get("spec", {}).get("completions", 1),
         suspended=bool(item.get("spec", {}).get("suspend")),
         group=_group_api(item),
-        unplaced=_unplaced(item, cache),
+        unplaced=_unplaced(item, workers, cache),
     )
 
 
@@ -143,19 +143,27 @@ def _group_api(item: Object) -> GroupApi | None:
     return "Kubernetes" if kind is POD_GROUPS else "Volcano"
 
 
-def _unplaced(item: Object, cache: Cache) -> str:
+def _unplaced(item: Object, workers: tuple[Worker, ...], cache: Cache) -> str:
     """What the scheduler says of a group that it cannot place; each API in its own words."""
     kind, metadata = group_kind(item), item["metadata"]
     found = None if kind is None else cache.get(kind, metadata["namespace"], metadata["name"])
-    if found is None:
+    placed = sum(bool(worker.node) for worker in workers)
+    if found is None or placed >= item["spec"].get("completions", 1):
         return ""
-    no = ("PodGroupInitiallyScheduled", "False"), ("Unschedulable", "True")
-    told = [
-        f"{c.get('reason', '')}: {c.get('message', '')}"
-        for c in found.get("status", {}).get("conditions", ())
-        if (c["type"], c.get("status")) in no
-    ]
-    return next(iter(told), "")
+    no = _refusal({c["type"]: c for c in found.get("status", {}).get("conditions", ())})
+    return f"{no.get('reason', '')}: {no.get('message', '')}" if no else ""
+
+
+def _refusal(told: dict[str, Object]) -> Object | None:
+    """The condition of a PodGroup that says no, if it still stands."""
+    first = told.get("PodGroupInitiallyScheduled", {})
+    if first.get("status") == "False":
+        return first
+    no, yes = told.get("Unschedulable", {}), told.get("Scheduled", {})
+    # Volcano never takes the one back, but writes the other beside it: the later stands.
+    later = yes.get("lastTransitionTime", "") >= no.get("lastTransitionTime", "")
+    over = yes.get("status") == "True" and later
+    return no if no.get("status") == "True" and not over else None
 
 
 async def _progress(

@@ -22,6 +22,8 @@ DISRUPTED = {
 }
 """Reasons of the pod condition DisruptionTarget, as oikyo calls them."""
 TERMINATED = "Terminated"
+VOLCANO_EVICTS = "Evict"
+"""Reason of the event by which alone Volcano tells that it takes a pod away; then it deletes the pod."""
 
 
 def worker(pod: Object, warning: Object | None) -> Worker:
@@ -128,6 +130,9 @@ def _reason(
     if target.get("status") == "True":
         word = DISRUPTED.get(target.get("reason", ""), "DisruptionTarget")
         return word, target.get("message", "")
+    leaves = "deletionTimestamp" in pod["metadata"]
+    if leaves and warning is not None and warning["reason"] == VOLCANO_EVICTS:
+        return "Evicted", warning["message"]
     if status.get("reason"):
         return status["reason"], status.get("message", "")
     if ended:

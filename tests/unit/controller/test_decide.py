@@ -120,7 +120,7 @@ def test_out_of_memory_is_named_with_what_to_change() -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", ["ImagePullBackOff", "Unschedulable", "CreateContainerConfigError"]
+    "reason", ["ImagePullBackOff", "Unschedulable", "Undetermined", "CreateContainerConfigError"]
 )
 def test_a_pod_that_cannot_start_stalls_the_job_and_spends_no_budget(reason: str) -> None:
     decision = decide(job(), seen(pending("prepare", reason, "the platform's words")), NOW)

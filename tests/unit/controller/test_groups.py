@@ -227,6 +227,52 @@ async def test_what_the_scheduler_says_of_a_group_is_seen(
     assert run.unplaced == (f"{condition[2]}: no room" if told else "")
 
 
+@pytest.mark.parametrize(
+    ("refused", "placed", "told"),
+    [
+        ("10:00:01", "10:00:02", False),
+        ("10:00:01", "10:00:01", False),
+        ("10:00:03", "10:00:02", True),
+    ],
+)
+async def test_of_what_volcano_says_of_a_group_the_later_stands(
+    refused: str, placed: str, told: bool
+) -> None:
+    """It never takes a refusal back, not even of the moment when only one of two pods was there."""
+    group = pod_group()
+    group["status"]["conditions"] = [
+        {
+            "type": kind,
+            "status": "True",
+            "message": "no room",
+            "lastTransitionTime": f"2026-01-01T{at}Z",
+        }
+        for kind, at in (("Unschedulable", refused), ("Scheduled", placed))
+    ]
+    run = await seen_with((JOBS, stage_job(VOLCANO_GROUPS)), (VOLCANO_GROUPS, group))
+    assert bool(run.unplaced) is told
+
+
+@pytest.mark.parametrize("kind", [POD_GROUPS, VOLCANO_GROUPS])
+async def test_nothing_is_told_of_a_group_once_all_of_its_pods_have_a_place(kind: Kind) -> None:
+    """Nobody asks for it any more, so what is known may be from before."""
+    no = (
+        ("PodGroupInitiallyScheduled", "False") if kind is POD_GROUPS else ("Unschedulable", "True")
+    )
+    group = pod_group(type=no[0], status=no[1], reason="NoRoom", message="no room")
+    waits = await seen_with((JOBS, stage_job(kind)), (kind, group), (PODS, pod()))
+    starts = await seen_with((JOBS, stage_job(kind)), (kind, group), (PODS, pod("node")))
+    assert (waits.unplaced, starts.unplaced) == ("NoRoom: no room", "")
+
+
+async def seen_with(*items: tuple[Kind, Object]) -> StageRun:
+    async def silent(_: Object) -> None:
+        return None
+
+    (run,) = (await observe(several(), known(*items), silent, "image")).runs
+    return run
+
+
 async def test_a_group_is_asked_for_while_pods_wait_and_not_once_they_have_a_place() -> None:
     server, cache = Server((POD_GROUPS, pod_group())), known((JOBS, stage_job()), (PODS, pod()))
     seen = PodGroups(server, cache)  # type: ignore[arg-type]

@@ -222,6 +222,14 @@ def test_a_worker_tells_why_it_waits_or_ended(made: Object, reason: str, message
     assert message in seen.message
 
 
+@pytest.mark.parametrize("state", [{"running": {}}, ended(143)])
+def test_a_pod_that_volcano_takes_away_says_so_only_by_an_event(state: Object) -> None:
+    event = {"reason": "Evict", "message": "Pod is evicted, because of preempt"}
+    going = pod(0, "Failed" if "terminated" in state else "Running", state, deleted=True)
+    assert pods.worker(going, event).reason == "Evicted"
+    assert pods.worker(pod(0, "Running", {"running": {}}), event).reason == ""
+
+
 async def test_the_newest_warning_of_a_job_is_seen() -> None:
     about = {"kind": "Job", "namespace": "default", "name": "tickets-train-1", "uid": "job-uid"}
     event = {

@@ -27,6 +27,8 @@ BLOCKING = {
     "FailedMount": "create the volume, Secret or ConfigMap that the message names: "
     "kubectl describe pod {pod}",
     "Unschedulable": "free or add the resources that the message names: kubectl describe pod {pod}",
+    "Undetermined": "see what Volcano's queue still has, and the resources that the message names: "
+    "kubectl describe queues.scheduling.volcano.sh",
     "FailedCreate": "lift the quota or policy that the message names: kubectl describe job {job}",
 }
 """Platform reason -> what a person should do while a pod cannot start."""
