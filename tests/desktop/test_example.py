@@ -183,24 +183,28 @@ def test_ctrl_c_suspends_and_the_same_command_goes_on(
     claim: Path, manifest: Callable[..., Path], tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    job = manifest("paused", {"maxSteps": 30, "maxLength": 16})
+    # Longer than any test waits, and each step is told.
+    training = {"maxSteps": 100_000, "maxLength": 16, "checkpoints": {"everySteps": 1}}
+    job = manifest("paused", training)
     run = command("run", job, home, "--claim", f"examples={claim}")
+    stopped_at = _interrupted(run, home, at=3)
+    assert _interrupted(run, home, at=stopped_at + 3) > stopped_at
+    steps = [line["step"] for line in _history(home) if "loss" in line]
+    assert steps == list(range(1, len(steps) + 1)), "a step is missing or was told twice"
+    (log,) = home.glob("logs/paused-*/train-2.log")
+    assert f"resume from checkpoint-{stopped_at} of attempt 1" in log.read_text(encoding="utf-8")
+
+
+def _interrupted(run: list[str], home: Path, *, at: int) -> int:
+    """Run the job until it has done so many steps, then press Ctrl-C; returns the last step."""
     with subprocess.Popen(run, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
-        _wait_until(lambda: _step(home) >= 3, process)
+        _wait_until(lambda: _step(home) >= at, process)
         process.send_signal(signal.SIGINT)
         told = process.communicate(timeout=300)[0]
     assert process.returncode == 130, told
     assert "suspended; run the same command to go on" in told
     assert status(home, "paused")["phase"] == "Suspended"
-    stopped_at = _step(home)
-    assert 3 <= stopped_at < 30
-
-    code, told = oikyo("run", job, home, "--claim", f"examples={claim}")
-    assert code == 0, told
-    steps = [line["step"] for line in _history(home) if "loss" in line]
-    assert steps == list(range(1, 31)), "a step is missing or was told twice"
-    (log,) = home.glob("logs/paused-*/train-2.log")
-    assert "resum" in log.read_text(encoding="utf-8").lower()
+    return _step(home)
 
 
 def _history(home: Path) -> list[dict[str, float]]:
