@@ -27,7 +27,7 @@ AT_ONCE = 1 << 20
 SPOOL = "rows.arrow"
 """The usual name of a spool; its files begin with it."""
 GATHER_ROWS = 16384
-IN_ORDER, SCATTERED = 4 << 20, 10 << 20
+IN_ORDER, SCATTERED = 4 << 20, 20 << 20
 """Characters of rows that are fetched at once: where they lie in order the processor's caches hold a small
 piece, where they do not each piece goes through the whole file."""
 

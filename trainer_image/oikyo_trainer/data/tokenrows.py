@@ -42,7 +42,7 @@ BESIDE: dict[Shape, Beside] = {"classification": "classes", "regression": "numbe
 IN_COLUMNS: tuple[Shape, ...] = (*BESIDE, "prompt-completion", "text")
 """Rows of texts as they stand; all others are rendered by the chat template, one by one."""
 ROWS_AT_ONCE = 4096
-BYTES_AT_ONCE = 4 << 20
+BYTES_AT_ONCE = 8 << 20
 """Of the texts that become tokens at once: a token costs some tens of bytes until it is written."""
 EMPTY, NO_MARKS = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.bool_)
 
