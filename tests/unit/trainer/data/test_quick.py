@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,20 @@ def test_tokens_are_those_of_transformers(kind: str) -> None:
     assert [row.tolist() for row in found] == bare
     full = encoder.encode(given[:700])
     assert [row.tolist() for row in full] == words(given[:700])["input_ids"]
+
+
+@pytest.mark.parametrize("cpus", [1, 64])
+def test_calls_at_the_same_time_make_the_same_tokens(
+    cpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick, "available_cpus", lambda: cpus)
+    encoder = open_quick(KNOWN["llama 3"]())
+    assert encoder is not None
+    given = [pa.array(texts(400, seed)) for seed in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(encoder._encode, given))
+    for texts_of_one, tokens in zip(given, found, strict=True):
+        encoder.compare(texts_of_one.to_pylist(), tokens)
 
 
 def odd_token() -> Tokenizer:
