@@ -98,11 +98,70 @@ def test_a_queue_starts_a_job_and_nobody_else_does(
     assert audit.writes(place.namespace) == []
     assert (place.api.get(path) or {})["spec"]["suspend"] is True
     assert place.pods("oikyo.dev/job=tickets") == []
-    place.api.patch(path, {"spec": {"suspend": False}})  # Kueue admits it
+    admit(place, "tickets-prepare-1")
     place.finish("tickets", "prepare")
     train_job = place.path("jobs", "tickets-train-1", "batch/v1")
     held = eventually(lambda: place.api.get(train_job), "the Job of train")
     assert held["spec"]["suspend"] is True
+
+
+def test_a_gang_that_kueue_preempts_goes_on_when_it_is_admitted_again(
+    place: Place, kueue: None, running: OperatorProcess
+) -> None:
+    """Kueue suspends its Job, which stops the pods and counts none of them as failed."""
+    place.apply_job(
+        "tickets",
+        training={"nodes": 2},
+        storage={"accessMode": "ReadWriteMany"},
+        scheduling={"queueName": "team-a"},
+        backoffLimit=0,
+    )
+    admit(place, "tickets-prepare-1")
+    place.finish("tickets", "prepare")
+    admit(place, "tickets-train-1")
+    train = place.path("jobs", "tickets-train-1", "batch/v1")
+    trained = lambda: place.condition("tickets", "Trained")  # noqa: E731
+    stage = lambda: place.status("tickets")["stages"][-1]  # noqa: E731
+    with a_node(place) as node:
+        workers = two_workers(place)
+        for pod in workers:
+            bind(place, pod, node)
+        eventually(lambda: stage()["state"] == "Running", "the training")
+        place.api.patch(train, {"spec": {"suspend": True}})
+        for pod in workers:
+            stopped(place, pod)
+        told = "was taken back by queue team-a and waits in it"
+        eventually(lambda: told in trained().get("message", ""), "the status to say so")
+        eventually(lambda: stage()["state"] == "Pending", "the stage to wait")
+        admit(place, "tickets-train-1")
+        assert {p["metadata"]["uid"] for p in two_workers(place)}.isdisjoint(
+            pod["metadata"]["uid"] for pod in workers
+        )
+        place.finish("tickets", "train")
+        eventually(lambda: trained().get("status") == "True", "the training to end")
+    assert (stage()["attempt"], place.status("tickets").get("failures", 0)) == (1, 0)
+
+
+def stopped(place: Place, pod: Object) -> None:
+    """Play the kubelet: a pod that is deleted ends, and only then is it gone."""
+    path = place.path("pods", pod["metadata"]["name"])
+    leaves = lambda: "deletionTimestamp" in (place.api.get(path) or {})["metadata"]  # noqa: E731
+    eventually(leaves, "the Job to stop its pods")
+    place.end_pod(pod, 1, "stopped")
+    place.api.http.delete(path, params={"gracePeriodSeconds": 0})
+
+
+def admit(place: Place, name: str) -> None:
+    """What Kueue does when its quota allows all pods of a Job."""
+    path = place.path("jobs", name, "batch/v1")
+    eventually(lambda: place.api.get(path), f"the Job {name}")
+    place.api.patch(path, {"spec": {"suspend": False}})
+
+
+def bind(place: Place, pod: Object, node: Object) -> None:
+    bound = {"metadata": {"name": pod["metadata"]["name"]}, "target": node}
+    place.api.create(place.path("pods", pod["metadata"]["name"]) + "/binding", bound)
+    place.run_pod(pod)
 
 
 def test_a_queue_without_kueue_is_told_and_no_job_waits_for_ever(
@@ -168,8 +227,9 @@ def test_a_gang_that_has_to_wait_for_volcanos_queue_is_told_of(
         path = place.path("pods", pod["metadata"]["name"])
         place.api.patch(f"{path}/status", {"status": {"conditions": [waits]}})
     told = lambda: place.status("tickets").get("diagnosis") or {}  # noqa: E731
-    eventually(lambda: words in told().get("evidence", ""), "the diagnosis")
-    assert told()["cause"] == "workers 0, 1 of train cannot start: Undetermined"
+    both = "workers 0, 1 of train cannot start: Undetermined"
+    eventually(lambda: told().get("cause") == both, "the diagnosis of both")
+    assert words in told()["evidence"]
     assert "queues.scheduling.volcano.sh" in told()["nextStep"]
 
 
@@ -182,9 +242,7 @@ def test_a_gang_that_volcano_takes_away_has_not_failed(
     left, taken = two_workers(place)
     with a_node(place) as node:
         for pod in (left, taken):
-            bound = {"metadata": {"name": pod["metadata"]["name"]}, "target": node}
-            place.api.create(place.path("pods", pod["metadata"]["name"]) + "/binding", bound)
-            place.run_pod(pod)
+            bind(place, pod, node)
         place.api.create(place.path("events"), evicted(taken))
         place.api.delete(place.path("pods", taken["metadata"]["name"]))
         place.end_pod(left, 1, "Connection closed by peer")

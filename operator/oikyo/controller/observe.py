@@ -96,8 +96,9 @@ def pods_of(item: Object, cache: Cache) -> list[Object]:
 def _workers(item: Object, every: list[Object], cache: Cache) -> tuple[Worker, ...]:
     """The newest pod of each rank; one that was deleted speaks where none came after it."""
     uid = item["metadata"]["uid"]
-    own = [pod for pod in every if owned_by(pod, uid)]
-    own += [pods.departed(pod) for pod in cache.departed(uid)]
+    # Those that are gone first: of two that were made within one second the later is there.
+    own = [pods.departed(pod) for pod in cache.departed(uid)]
+    own += [pod for pod in every if owned_by(pod, uid)]
     own.sort(key=lambda p: (pods.rank(p), p["metadata"].get("creationTimestamp", "")))
     newest = [list(group)[-1] for _, group in groupby(own, key=pods.rank)]
     return tuple(pods.worker(pod, cache.warning(pod["metadata"]["uid"])) for pod in newest)
@@ -179,8 +180,10 @@ def _state(item: Object, workers: tuple[Worker, ...]) -> StageState:
     verdict = ended(item)
     if verdict is not None:
         return "Succeeded" if verdict["type"] == "Complete" else "Failed"
-    begun = any(worker.state != "Pending" for worker in workers)
-    return "Running" if begun else "Pending"
+    # Of a Job that its queue took back, the last states of pods are all that is left.
+    held = item.get("spec", {}).get("suspend")
+    waits = ("Pending", "Succeeded", "Failed") if held else ("Pending",)
+    return "Pending" if all(worker.state in waits for worker in workers) else "Running"
 
 
 def _finished(item: Object) -> datetime | None:

@@ -142,11 +142,15 @@ async def test_pods_that_were_deleted_still_tell_how_the_attempt_ended() -> None
     assert known.departed("job-uid") == []
 
 
-async def test_a_pod_that_comes_after_a_deleted_one_speaks_for_its_rank() -> None:
-    known = cache((JOBS, stage_job()), (PODS, pod(0)))
-    known.drop(PODS, pod(0, deleted=True))
+@pytest.mark.parametrize("made", ["2026-11-23T12:00:00Z", "2026-11-23T12:05:00Z"])
+async def test_a_pod_that_comes_after_a_deleted_one_speaks_for_its_rank(made: str) -> None:
+    """Also within the second in which the first was made."""
+    before = pod(0)
+    before["metadata"]["creationTimestamp"] = "2026-11-23T12:00:00Z"
+    known = cache((JOBS, stage_job()), (PODS, before))
+    known.drop(PODS, before)
     after = pod(0, state={"running": {}})
-    after["metadata"] |= {"uid": "pod-0-again", "creationTimestamp": "2026-11-23T12:05:00Z"}
+    after["metadata"] |= {"uid": "pod-0-again", "creationTimestamp": made}
     known.put(PODS, after)
     (run,) = (await observe(scenes.job(), known, silent, "trainer:1")).runs
     assert [(w.rank, w.state) for w in run.workers] == [(0, "Running")]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.controller.conditions import find
 from oikyo.controller.decide import decide
 from oikyo.controller.features import FRESH_SECONDS, Features
-from oikyo.controller.observed import StageRun
+from oikyo.controller.observed import StageRun, Worker
 from scenes import NOW, job, seen
 
 
@@ -34,6 +36,22 @@ def test_the_status_says_that_it_waits_in_which_queue_and_an_event_tells_it_once
     assert [event.reason for event in decision.events] == ["Queued"]
     told = made.model_copy(update={"status": decision.status})
     assert decide(told, seen(held()), NOW + timedelta(hours=9)).events == ()
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        replace(held(2), workers=(Worker("a", 0, "Failed", reason="Terminated"),)),
+        replace(held(2), told_step=31),
+    ],
+)
+def test_what_a_queue_takes_back_is_told_apart_from_what_never_began(begun: StageRun) -> None:
+    decision = decide(queued(), seen(begun), NOW)
+    data = find(decision.status.conditions, "DataReady")
+    assert data.message.startswith(
+        "attempt 2 was taken back by queue team-a and waits in it; kubectl"
+    )
+    assert [plan.key for plan in decision.children.stages] == [("prepare", 2)]
 
 
 def test_a_warning_about_a_job_that_is_held_back_is_no_trouble() -> None:

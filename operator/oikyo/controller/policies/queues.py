@@ -27,7 +27,10 @@ def waits(job: FineTuneJob, run: StageRun) -> str:
         return ""
     where = f"queue {queue}" if queue else "a queue"
     again = f"attempt {run.attempt} " if run.attempt > 1 else ""
-    return f"{again}waits in {where}; kubectl get workloads -n {job.metadata.namespace} -o wide says for what"
+    begun = run.told_step > 0 or any(worker.state != "Pending" for worker in run.workers)
+    waiting = f"was taken back by {where} and waits in it" if begun else f"waits in {where}"
+    look = f"kubectl get workloads -n {job.metadata.namespace} -o wide"
+    return f"{again}{waiting}; {look} says for what"
 
 
 def absent(job: FineTuneJob, seen: Observed) -> Diagnosis | None:
