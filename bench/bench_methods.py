@@ -4,13 +4,12 @@
                                   [--write docs/reference/methods-measured.md]
 
 DIR holds the examples' bases and data, made where they are missing, and the workspace; what stands there
-already is not trained again. Each method runs prepare, train and evaluate with its automatic learning
-rate, 16 rows a step. Times are those of whatever else the machine did; metrics do not care.
+already is not trained again. Each method runs prepare and train with its automatic learning rate, 16 rows a step, and
+then both models are asked by the functions of evaluate. Times are those of whatever else the machine did; metrics do not care.
 
 The example has 182 test rows of classes, of which one is half a point. Here its script takes up to 240 rows of a
 family instead of 120, and half of all rows are to test. `--seeds` repeats every case, and the table tells the
-mean and the standard deviation. A mean within that of the base, or of a share of right rows within the standard
-error of the base's, counts as noise.
+mean and the standard deviation. What counts as more than chance is told in methods_table.py.
 """
 
 from __future__ import annotations
@@ -26,15 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from methods_table import table
+from methods_rows import Said, ask
+from methods_table import over_all, table
 
 from oikyo.api import workspace as layout
-from oikyo.api.evaluation import EvaluationSpec
 from oikyo.api.split import Split
 from oikyo.api.stages import (
-    EvaluateResult,
-    EvaluateSpec,
-    LastWords,
     PrepareResult,
     PrepareSpec,
     Source,
@@ -43,8 +39,10 @@ from oikyo.api.stages import (
 )
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.context import Context
+from oikyo_trainer.evaluation.rows import choose, open_dataset
 from oikyo_trainer.progress import Reporter
 
+TABLE = "docs/reference/methods-measured.md"
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -56,6 +54,8 @@ class Case:
     task: str
     metric: str
     training: dict[str, Any] = field(default_factory=dict)
+    chosen: str = ""
+    """What is not left to the default, as the table tells it."""
 
     @property
     def run(self) -> str:
@@ -74,6 +74,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "PromptTuning": {"method": "PromptTuning", "merge": False},
 }
 
+SHORT = {"PromptTuning": ({"prompt_tuning": {"virtual_tokens": 4}}, "virtualTokens 4")}
+"""Of the classes, whose rows of 28 tokens want fewer vectors than the 20 of the default (docs/reference/methods.md)."""
+
 
 STEPS = {"TextClassification": 256, "TextGeneration": 192}
 """Three epochs of the classes, half of one of the answers."""
@@ -81,7 +84,7 @@ ROWS_OF_A_FAMILY = 240
 """Of the classes at most: twice the example's, so that about as many are learned as in the example."""
 SPLIT = {"TextClassification": Split(test="0.5"), "TextGeneration": Split()}
 MOST_TESTED = {"TextClassification": None, "TextGeneration": 200}
-"""Test rows; an answer is generated for each of the answers', and they are a loss over thousands of tokens."""
+"""Test rows; those of the answers are a loss over thousands of tokens."""
 OBJECTIVES = ("DPO", "ORPO", "KTO")
 
 
@@ -91,10 +94,11 @@ def cases(seed: int) -> list[Case]:
         {"max_steps": STEPS[task], "batch_size": 16, "max_length": 96, "seed": seed}
         for task in ("TextClassification", "TextGeneration")
     )
-    told = [
-        Case(name, "TextClassification", "f1_macro", classes | method)
-        for name, method in METHODS.items()
-    ]
+    told = []
+    for name, method in METHODS.items():
+        more, chosen = SHORT.get(name, ({}, ""))
+        settings = classes | method | more
+        told.append(Case(name, "TextClassification", "f1_macro", settings, chosen))
     told += [
         Case(name, "TextGeneration", "loss", answers | method) for name, method in METHODS.items()
     ]
@@ -145,13 +149,11 @@ def _preference(rows: list[dict[str, str]], number: int, objective: str) -> dict
     return {"prompt": row["prompt"], "chosen": row["completion"], "rejected": mixed}
 
 
-def measure(case: Case, folder: Path) -> tuple[TrainResult, EvaluateResult, float]:
-    """The three stages in this process."""
+def measure(case: Case, folder: Path) -> tuple[TrainResult, Said, Said]:
+    """Prepare and train in this process; then what the tuned and the base model say of the test rows."""
     from oikyo_trainer.data.prepare import prepare
-    from oikyo_trainer.evaluation.evaluate import evaluate
     from oikyo_trainer.training.train import train
 
-    begun = time.monotonic()
     workspace, training = folder / "workspace", TrainingSpec(**case.training)
     common: dict[str, Any] = {"run": case.run, "task": case.task}
     base = folder / ("classes/model" if case.task == "TextClassification" else "answers/base")
@@ -171,22 +173,19 @@ def measure(case: Case, folder: Path) -> tuple[TrainResult, EvaluateResult, floa
     digests = {"dataset_digest": data.dataset_digest, "model_digest": data.model_digest}
     spec = TrainSpec(**common, **digests, tokens_digest=data.tokens_digest, training=training)
     trained = train(spec, _context("train", case, workspace))
-    words = LastWords(stage="train", result=trained)
-    (workspace / layout.stage(case.run, "train") / layout.RESULT).write_text(words.json_line())
-    judged = evaluate(
-        EvaluateSpec(
-            **common,
-            **digests,
-            job=case.run,
-            job_uid="bench",
-            base_uri=f"file://{base}",
-            model_name=case.run,
-            training=training,
-            evaluation=EvaluationSpec(max_rows=MOST_TESTED[case.task], max_new_tokens=16),
-        ),
-        _context("evaluate", case, workspace),
-    )
-    return trained, judged, time.monotonic() - begun
+    dataset = open_dataset(workspace, data.dataset_digest)
+    rows = choose(dataset.rows("test"), MOST_TESTED[case.task])
+    tuned = workspace / (trained.model_path or str(layout.stage(case.run, "train") / "model"))
+    known = folder / "figures" / f"base-{data.dataset_digest.rpartition(':')[2][:12]}.json"
+    if not known.exists():  # the same for every method and seed
+        keep(ask(base, dataset, rows, training.max_length, base=True), known)
+    said = ask(tuned, dataset, rows, training.max_length)
+    return trained, said, json.loads(known.read_text("utf-8"))
+
+
+def keep(told: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(told), "utf-8")
 
 
 def _context(stage: Any, case: Case, workspace: Path) -> Context:
@@ -206,26 +205,22 @@ def line_of(case: Case, folder: Path) -> dict[str, Any]:
     kept = figures_of(case, folder)
     if not kept.exists():
         make_example(case.task, folder)
-        trained, judged, seconds = measure(case, folder)
+        begun = time.monotonic()
+        trained, tuned, base = measure(case, folder)
         chosen = {item.name: item.value for item in trained.resolved}
-        value, base = (
-            next(float(m.value) for m in metrics if m.name == case.metric)
-            for metrics in (judged.metrics, judged.baseline)
-        )
         line = {
             "name": case.name,
+            "chosen": case.chosen,
             "task": case.task,
             "metric": case.metric,
             "rate": chosen["training.learningRate"],
             "steps": case.training["max_steps"],
             "seed": case.training["seed"],
-            "rows": judged.rows,
+            "seconds": round(time.monotonic() - begun),
+            "tuned": tuned,
             "base": base,
-            "tuned": value,
-            "seconds": round(seconds),
         }
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(line), "utf-8")
+        keep(line, kept)
     told: dict[str, Any] = json.loads(kept.read_text("utf-8"))
     return told
 
@@ -239,6 +234,12 @@ def asked_cases(arguments: argparse.Namespace) -> list[Case]:
     told = [case for case in told if arguments.task in ("", case.task)]
     order = {(case.task, case.name): place for place, case in reversed(list(enumerate(told)))}
     return sorted(told, key=lambda case: order[case.task, case.name])
+
+
+def command_of(arguments: argparse.Namespace) -> str:
+    """The command that makes the whole table, with as many seeds."""
+    seeds = f" --seeds {arguments.seeds}" if arguments.seeds > 1 else ""
+    return f"python bench/bench_methods.py DIR{seeds}{' --kept' * arguments.kept} --write {TABLE}"
 
 
 def main() -> int:
@@ -257,8 +258,10 @@ def main() -> int:
         if arguments.kept and not figures_of(case, folder).exists():
             continue
         lines.append(line_of(case, folder))
-        print(json.dumps(lines[-1]), flush=True)
-    told = table(lines)
+        shown = {name: lines[-1][name] for name in ("name", "task", "seed", "rate", "seconds")}
+        shown |= {side: over_all(lines[-1][side]) for side in ("base", "tuned")}
+        print(json.dumps(shown), flush=True)
+    told = table(lines, command_of(arguments))
     print(told)
     if arguments.write:
         arguments.write.write_text(told, "utf-8")

@@ -1,71 +1,103 @@
 """The table of bench_methods.py: each method and task over its seeds, and whether it beats its base.
 
-A line is what the bench keeps of one case: name, task, metric, rate, steps, seed, test rows, base and tuned.
+A line is what the bench keeps of one case: name, what was chosen, task, metric, rate, steps, seed, and what the tuned and the base
+model said of each test row (methods_rows.py).
 """
 
 from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from methods_rows import columns, metric, rows_of
 
-def table(lines: list[dict[str, Any]]) -> str:
+from oikyo_trainer.evaluation.paired import Ints, difference
+
+Z = 1.96
+"""Of a 95 % interval."""
+TEXT = """\
+# Methods, measured
+
+`{command}` on the bases of the examples: steps of 16 rows, automatic learning rate, metrics on test rows that \
+training never saw ({tested}). The base of the classes is a linear probe on its features; preferred answers are \
+sentences, and the others the same words in a random order. Over several seeds the mean is told and the standard \
+deviation.
+
+Tuned and base model answer the same rows, so their difference is judged row by row: its standard error over rows is \
+that of the paired bootstrap (Efron and Tibshirani 1993, chapter 13; 2,000 samples of the rows, each of them the same for both \
+models and for every seed). Over several seeds the difference is that of their mean, and its error is \
+sqrt(rows² + seeds² / number), with the standard deviation of the seeds (Bouthillier et al. 2021, "Accounting for \
+Variance in Machine Learning Benchmarks": what varies adds up). A method beats its base where the 95 % interval, 1.96 errors \
+to both sides, is above 0; of a loss the gain is how much less it is. The error of one seed is of the rows alone: \
+another seed may move it.
+"""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much better the tuned models are than their base, and half of the 95 % interval."""
+
+    mean: float
+    half: float
+
+    @property
+    def verdict(self) -> str:
+        if self.mean > self.half:
+            return "yes"
+        return "**no**, may be chance" if self.mean > -self.half else "**no**"
+
+
+def table(lines: list[dict[str, Any]], command: str) -> str:
     """Markdown, one row for each method and task, over its seeds."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for line in lines:
         groups.setdefault((line["task"], line["name"]), []).append(line)
     head = [
-        "# Methods, measured",
-        "",
-        "`python bench/bench_methods.py DIR --write docs/reference/methods-measured.md` on the bases of the "
-        f"examples: steps of 16 rows, automatic learning rate, metrics on test rows that training never saw "
-        f"({_tested(lines)}). The base of the classes is a linear probe on its features; "
-        "preferred answers are sentences, and the others the same words in a random order. Over several seeds "
-        "the mean is told and the standard deviation; within that of the base, or of the classes within the "
-        f"standard error that so many rows leave of the base's share ({_standard_error(lines):.2g}), is noise.",
-        "",
-        "| method | task | seeds | steps | rate | metric | base | tuned | beats the base |",
-        "|---|---|---|---|---|---|---|---|---|",
+        TEXT.format(command=command, tested=_tested(lines)),
+        "| method | task | seeds | steps | rate | metric | base | tuned | gain, 95 % | beats the base |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join([*head, *map(_row, groups.values())]) + "\n"
 
 
 def _row(lines: list[dict[str, Any]]) -> str:
-    line, values = lines[0], [item["tuned"] for item in lines]
+    line, values = lines[0], [over_all(one["tuned"]) for one in lines]
     told = f"{statistics.mean(values):.4g}"
     if len(values) > 1:
         told += f" ± {statistics.stdev(values):.2g}"
-    seeds = ", ".join(str(item["seed"]) for item in lines)
+    name = ", ".join(filter(None, (line["name"], line["chosen"])))
+    seeds, found = ", ".join(str(one["seed"]) for one in lines), gain(lines)
     return (
-        f"| {line['name']} | {line['task']} | {seeds} | {line['steps']} | {line['rate']} "
-        f"| {line['metric']} | {line['base']:.4g} | {told} | {verdict(lines)} |"
+        f"| {name} | {line['task']} | {seeds} | {line['steps']} | {line['rate']} "
+        f"| {line['metric']} | {over_all(line['base']):.4g} | {told} "
+        f"| {found.mean:.3g} ± {found.half:.2g} | {found.verdict} |"
     )
 
 
-def verdict(lines: list[dict[str, Any]]) -> str:
-    """Whether the mean over the seeds beats the base by more than they differ among themselves."""
-    values, base = [item["tuned"] for item in lines], lines[0]["base"]
-    gain = statistics.mean(values) - base
-    if lines[0]["metric"] == "loss":
-        gain = -gain
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    spread = max(spread, _standard_error(lines))
-    if gain > spread:
-        return "yes"
-    return "**no**, within noise" if gain > -spread else "**no**"
+def gain(lines: list[dict[str, Any]]) -> Gain:
+    """Of one method on one task: the mean over its seeds, and the error that rows and seeds leave."""
+    tuned, base = [columns(line["tuned"]) for line in lines], columns(lines[0]["base"])
+    higher = lines[0]["metric"] != "loss"
+
+    def both(chosen: Ints) -> tuple[float, float]:
+        return statistics.mean(metric(one, chosen) for one in tuned), metric(base, chosen)
+
+    found = difference(lines[0]["metric"], rows_of(lines[0]["base"]), both, higher_is_better=higher)
+    values = [over_all(line["tuned"]) for line in lines]
+    of_seeds = Z * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    better = found.one - found.other if higher else found.other - found.one
+    return Gain(better, math.hypot((found.high - found.low) / 2, of_seeds))
 
 
-def _standard_error(lines: list[dict[str, Any]]) -> float:
-    """Of the base's share of right rows: what the choice of the test rows leaves open; 0 of other metrics."""
-    shares = [line for line in lines if line["metric"] == "f1_macro"]
-    return max(
-        (math.sqrt(one["base"] * (1 - one["base"]) / one["rows"]) for one in shares), default=0.0
-    )
+def over_all(said: dict[str, list[float]]) -> float:
+    return metric(columns(said), np.arange(rows_of(said)))
 
 
 def _tested(lines: list[dict[str, Any]]) -> str:
     """How many test rows each task has, in words."""
     told = {"TextClassification": "of the classes", "TextGeneration": "of the answers"}
-    rows = {line["task"]: line["rows"] for line in lines}
+    rows = {line["task"]: rows_of(line["base"]) for line in lines}
     return ", ".join(f"{count:,} {told[task]}" for task, count in rows.items())

@@ -124,7 +124,7 @@ def kept_by_adapters(
     if method == "OFT":
         elements = float(_turned(adapted, shared=half == FULL))
     elif method == "IA3":
-        elements = sum(FULL * scaled_by_ia3(linear) for linear in adapted)
+        elements = sum((FULL if closes(one) else half) * scaled_by_ia3(one) for one in adapted)
     else:
         scaled = 2 * half if dora else 0
         dropped = 1 if tensor == 1 else 0
@@ -205,7 +205,12 @@ def _read(adapted: tuple[Linear, ...], half: int, *, attention_out: bool, tensor
 
 def scaled_by_ia3(linear: Linear) -> int:
     """Factors of a layer: of its inputs where it closes a feed-forward layer, else of its outputs."""
-    return linear.inputs if linear.name in CLOSING else linear.outputs
+    return linear.inputs if closes(linear) else linear.outputs
+
+
+def closes(linear: Linear) -> bool:
+    """Whether it narrows a feed-forward layer again: one named `dense` opens a feed-forward layer or closes it."""
+    return linear.name in CLOSING and linear.inputs >= linear.outputs
 
 
 def loss_bytes(

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from .activations import (
-    CLOSING,
     FULL,
     SCALED,
+    closes,
     kept_by_adapters,
     layer_bytes,
     loss_bytes,
@@ -78,13 +78,8 @@ def adapted(shape: ModelShape, setup: Setup) -> tuple[Linear, ...]:
     """Linear layers that carry an adapter; without names, all of the body's."""
     if setup.method in ("Full", "LayerNorm", "PromptTuning"):
         return ()
-    if setup.method == "IA3":
-        # A layer named `dense` opens a feed-forward layer or closes it; only the closing one narrows.
-        known = tuple(
-            item
-            for item in shape.linears
-            if item.name in SCALED or (item.name in CLOSING and item.inputs >= item.outputs)
-        )
+    if setup.method == "IA3" and setup.loss != "Classes":  # beside a head it scales all
+        known = tuple(item for item in shape.linears if item.name in SCALED or closes(item))
         return known or shape.linears
     return tuple(item for item in shape.linears if not setup.targets or item.name in setup.targets)
 

@@ -17,10 +17,12 @@ import numpy.typing as npt
 import torch
 
 from oikyo.api.jobstatus import Resolved
+from oikyo.api.training import TrainingSpec
 
 from .batches import Collator
-from .distributed import from_first
+from .distributed import World, from_first
 from .headrate import SHARE
+from .heads import Head
 from .model import Base, innermost
 from .setting import Setting
 from .trainers import SCHEDULER, batches_of_like_length
@@ -38,21 +40,28 @@ SLOPE = 0.5
 Floats = npt.NDArray[np.float64]
 
 
-def begins_fitted(setting: Setting, model: Any, resume: Path | None) -> bool:
+def begins_fitted(training: TrainingSpec, head: Head | None, base: Base, world: World) -> bool:
     """Whether the head is new and of one class for a row, and what it reads through is a pooler with tanh.
 
-    A training that is resumed goes on as it began. Weights in parts (FSDP, ZeRO, tensor parallelism) stay as
-    they were drawn.
+    The same on every attempt. Weights in parts (FSDP, ZeRO, tensor parallelism) stay as they were drawn.
     """
-    training, plan, head = setting.spec.training, setting.plan, setting.source.head
-    parted = plan.zero_stage or plan.fsdp or setting.world.tensor > 1
+    parted = (training.strategy != "DDP" and world.size > 1) or world.tensor > 1
     if training.method not in METHODS or parted or head is None:
         return False
     if head.problem != "single_label_classification" or len(head.names) < 2:
         return False
-    if _knows(setting.base, head.names) or _layers(model) is None:
-        return False
-    return resume is None or began_fitted(resume)
+    return not _knows(base, head.names) and _layers(_outline(base)) is not None
+
+
+def _outline(base: Base) -> Any:
+    """The classifier that the base becomes, without weights; None: its architecture has none."""
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        with torch.device("meta"):
+            return AutoModelForSequenceClassification.from_config(base.config)
+    except ValueError:
+        return None
 
 
 def began_fitted(checkpoint: Path) -> bool:
@@ -125,6 +134,8 @@ def trained_layers(model: Any) -> list[torch.nn.Parameter]:
 
 def _layers(model: Any) -> tuple[torch.nn.Linear, torch.nn.Linear] | None:
     """The linear layer of the pooler and that of the head, the ones that are trained; None: other parts."""
+    if model is None:
+        return None
     inner = innermost(model)
     poolers = [m for name, m in inner.named_modules() if name.rpartition(".")[2] == "pooler"]
     pooler, head = _active(next(iter(poolers), None)), _active(getattr(inner, "classifier", None))

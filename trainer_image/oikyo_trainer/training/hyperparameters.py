@@ -37,6 +37,9 @@ LEARNING_RATES: dict[tuple[str, str], tuple[tuple[float, float], ...]] = {
 """Peak rate by (method, task): pairs of (parameters below, rate). Measured for the small ones
 (docs/explanation/training.md); the others are what the model families' own recipes use."""
 
+FITTED_RATES = {"IA3": ((50e6, 2e-2), (200e6, 4e-3), (math.inf, 3e-3))}
+"""The same where a head that begins fitted learns at its own share, and the factors need not wait for it."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -53,6 +56,8 @@ class Facts:
     precision: Precision
     memory: MemoryPlan | None = None
     """What was chosen to fit when the data was prepared."""
+    fitted_head: bool = False
+    """Whether a new head begins as a probe and learns at a share of the rate (fitted.py)."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class Plan:
     fsdp: bool
     """Whether weights, gradients and moments are parted among the processes by FSDP2."""
     bf16: bool
+    fitted_head: bool
+    """Whether a new head begins as a probe (fitted.py)."""
     resolved: tuple[Resolved, ...]
 
 
@@ -110,6 +117,7 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
         zero_stage=stage,
         fsdp=training.strategy == "FSDP" and facts.processes > 1,
         bf16=facts.precision.bf16,
+        fitted_head=facts.fitted_head,
         resolved=(
             _resolved("learningRate", f"{rate:g}", rate_reason),
             *memory_choices(memory),
@@ -193,6 +201,9 @@ def _learning_rate(training: TrainingSpec, task: Task, facts: Facts) -> tuple[fl
     method = "LoRA" if training.method == "QLoRA" else training.method
     # A number is learned by the same head as a class, from targets as large as log-odds are.
     table = LEARNING_RATES[method, "TextClassification" if task == "TextRegression" else task]
+    beside = ""
+    if facts.fitted_head and method in FITTED_RATES:
+        table, beside = FITTED_RATES[method], " beside a fitted head"
     rate = next(rate for below, rate in table if facts.parameters < below)
     divided = ""
     if method == "LoRA" and training.lora.variant == "RsLoRA":
@@ -209,7 +220,7 @@ def _learning_rate(training: TrainingSpec, task: Task, facts: Facts) -> tuple[fl
         words = f"{training.objective} takes a tenth of {training.method}'s rate for"
         return rate / 10, f"Auto: {words} a base model of {millions:.3g} M parameters"
     size = f"a base model of {millions:.3g} M parameters"
-    return rate, f"Auto: {training.method}, {task}, {size}{divided}"
+    return rate, f"Auto: {training.method}{beside}, {task}, {size}{divided}"
 
 
 def memory_plan(

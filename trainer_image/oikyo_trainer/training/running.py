@@ -22,7 +22,7 @@ from .callbacks import Committing, Rhythm, Telling
 from .checkpoint import Checkpoints, Manifest
 from .divergence import Diverged, Rollbacks, SmallerRate
 from .dropout import keep_bytes
-from .fitted import begin, begins_fitted, told, trained_layers
+from .fitted import began_fitted, begin, told, trained_layers
 from .fsdp import shard
 from .fullvolume import await_last
 from .gelu import fuse_gelu
@@ -139,7 +139,7 @@ def _trainer(
     """The Trainer of the task and objective, and what was chosen once its model was there."""
     spec, plan, world = setting.spec, setting.plan, setting.world
     parts = {
-        "model": _model(setting),
+        "model": _model(setting, resume),
         "arguments": arguments,
         "tokenizer": setting.base.tokenizer,
         "train_rows": tokens.train,
@@ -157,7 +157,7 @@ def _trainer(
         if plan.fsdp:
             offload = spec.training.offload != "None"
             shard(parts["model"], bf16=plan.bf16, offload=offload, device=arguments.device)
-        fitted = begins_fitted(setting, parts["model"], resume)
+        fitted = plan.fitted_head and (resume is None or began_fitted(resume))
         if fitted:
             fresh = resume is None
             resolved = _begin(setting, parts["model"], tokens.train, arguments.device, fresh=fresh)
@@ -187,7 +187,7 @@ def _behind(setting: Setting, model: Any) -> WriteBehind | None:
     return WriteBehind()
 
 
-def _model(setting: Setting) -> Any:
+def _model(setting: Setting, resume: Path | None) -> Any:
     """The base with its head, and the method's adapters on it.
 
     Weights that are trained are held in float32. Frozen ones stay in a 16-bit format that they were
@@ -206,7 +206,8 @@ def _model(setting: Setting) -> Any:
         model = prepare(model)
     if facts.adapter:
         # ZeRO-3 gathers all parameters of one type (DeepSpeed issue 8072).
-        model = add_adapter(model, spec.task, spec.training, autocast=plan.zero_stage != 3)
+        autocast = plan.zero_stage != 3
+        model = add_adapter(model, spec.task, spec.training, autocast=autocast, resume=resume)
         if plan.zero_stage != 3 and setting.world.tensor == 1:
             fuse(model)
     keep_bytes(model)

@@ -25,6 +25,7 @@ from .deepspeed import join_deepspeed, prepare_deepspeed
 from .distributed import World, barrier, from_first, prepare_process, read_world
 from .divergence import FACTOR, Diverged, Rollback, Rollbacks, refuse, slowed
 from .ending import finish
+from .fitted import begins_fitted
 from .hyperparameters import Facts, Plan, resolve
 from .model import Base, open_base
 from .network import choose_network
@@ -52,7 +53,7 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
     opened, every = _tokens(spec, context.workspace, source)
     general = open_general(context.workspace, spec)
     tokens, replay = mix(folds.learned(every, opened), general)
-    plan = _plan(spec, tokens, base, world, processor)
+    plan = _plan(spec, source, tokens, base, world, processor)
     shown = () if replay is None else (replay.resolved(),)
     network = choose_network(world, cuda=processor.cuda)
     plan = replace(plan, resolved=(*plan.resolved, *network, *shown))
@@ -66,7 +67,7 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
             world,
             source,
             base,
-            _plan(spec, part, base, world, processor),
+            _plan(spec, source, part, base, world, processor),
             folds.folder_of(stage, fold),
             general,
         )
@@ -132,7 +133,9 @@ def _tokens(spec: TrainSpec, workspace: Path, source: Source) -> tuple[Tokens, A
     return tokens, compare(tokens, folder, source, spec.training)
 
 
-def _plan(spec: TrainSpec, tokens: Any, base: Base, world: World, processor: Processor) -> Plan:
+def _plan(
+    spec: TrainSpec, source: Source, tokens: Any, base: Base, world: World, processor: Processor
+) -> Plan:
     check_tensor(spec.training, base.folder, processes=world.local_size)
     sharded = spec.training.strategy.startswith("ZeRO") and world.size > 1
     facts = Facts(
@@ -143,6 +146,7 @@ def _plan(spec: TrainSpec, tokens: Any, base: Base, world: World, processor: Pro
         processes=world.size,
         precision=choose_precision(spec.training, processor, sharded=sharded),
         memory=spec.memory,
+        fitted_head=begins_fitted(spec.training, source.head, base, world),
     )
     return resolve(spec.training, spec.task, facts)
 

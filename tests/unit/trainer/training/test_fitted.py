@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from transformers import RobertaConfig
 
 from oikyo.api import workspace as layout
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.training.batches import Collator
+from oikyo_trainer.training.distributed import World
 from oikyo_trainer.training.divergence import SmallerRate
-from oikyo_trainer.training.fitted import fit, put, quiet_vectors, read, trained_layers
+from oikyo_trainer.training.fitted import (
+    begins_fitted,
+    fit,
+    put,
+    quiet_vectors,
+    read,
+    trained_layers,
+)
 from oikyo_trainer.training.headrate import SHARE, slow
+from oikyo_trainer.training.heads import Head
 from oikyo_trainer.training.methods.adapters import add_adapter
 from oikyo_trainer.training.model import open_base
 from oikyo_trainer.training.tokenfiles import TokenRows
@@ -69,6 +80,19 @@ def test_a_class_without_rows_is_as_rare_as_the_rarest_and_one_class_is_not_fitt
     assert found[2][1].abs().sum() == 0
     assert found[3][1] == found[3].min()
     assert fit(features, np.zeros(12, dtype=np.int64), 3) is None
+
+
+def test_a_head_begins_fitted_where_the_base_makes_a_pooler_of_its_own(lab: Any) -> None:
+    base = open_base(lab.workspace, bert_base(lab.workspace), "TextClassification")
+    alone, gang = World(), World(size=2)
+    ia3, head = TrainingSpec(method="IA3"), Head(LABELS)
+    assert begins_fitted(ia3, head, base, alone)
+    assert not begins_fitted(TrainingSpec(), head, base, alone)
+    assert not begins_fitted(ia3, None, base, alone)
+    assert not begins_fitted(ia3, Head(LABELS, "multi_label_classification"), base, alone)
+    assert not begins_fitted(TrainingSpec(method="IA3", strategy="ZeRO2"), head, base, gang)
+    roberta = replace(base, config=RobertaConfig(num_hidden_layers=1))
+    assert not begins_fitted(ia3, head, roberta, alone)
 
 
 def test_vectors_begin_as_the_first_token_and_separators(lab: Any) -> None:

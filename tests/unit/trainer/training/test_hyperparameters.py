@@ -61,6 +61,20 @@ def chosen(plan: Plan, name: str) -> tuple[str, str]:
             "Auto: LoRA, TextClassification, a base model of 22 M parameters, "
             "divided by the fourth root of lora.rank 16 for RsLoRA",
         ),
+        (
+            {"method": "IA3"},
+            {"fitted_head": True},
+            "learningRate",
+            "0.02",
+            "Auto: IA3 beside a fitted head, TextClassification, a base model of 22 M parameters",
+        ),
+        (
+            {"method": "PromptTuning", "merge": False},
+            {"fitted_head": True},
+            "learningRate",
+            "0.004",
+            "Auto: PromptTuning, TextClassification, a base model of 22 M parameters",
+        ),
         ({}, {}, "microBatchSize", "32", "the share of one process is 32, at most 32 at once"),
         (
             {"batch_size": 96},

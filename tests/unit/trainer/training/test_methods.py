@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model
 
 from oikyo.api import workspace as layout
 from oikyo.api.training import TrainingSpec
@@ -148,8 +150,28 @@ def test_a_method_that_fits_no_layer_is_refused(lab: Any) -> None:
 def test_ia3_of_an_unknown_architecture_scales_every_linear_layer(lab: Any) -> None:
     model = causal(lab)
     model.config.model_type = "unheard-of"
-    assert set(ia3_config("CAUSAL_LM", model).target_modules) == set(linear_names(model))
+    assert set(ia3_config("CAUSAL_LM", model, headed=False).target_modules) == set(
+        linear_names(model)
+    )
     assert "lm_head" not in linear_names(model)
+
+
+def test_ia3_beside_a_head_scales_every_linear_layer_of_the_body(lab: Any) -> None:
+    config = ia3_config("SEQ_CLS", classifier("bert"), headed=True)
+    opening = ["intermediate.dense", "output.dense", "self.key", "self.query", "self.value"]
+    assert sorted(config.target_modules) == opening
+    assert config.feedforward_modules == {"output.dense"}
+
+
+def test_ia3_goes_on_with_the_layers_that_it_began_with(lab: Any, tmp_path: Path) -> None:
+    model, spec = classifier("bert"), TrainingSpec(method="IA3")
+    config = ia3_config("SEQ_CLS", model, headed=False)
+    get_peft_model(model, config).save_pretrained(tmp_path)
+    again = add_adapter(
+        classifier("bert"), "TextClassification", spec, autocast=True, resume=tmp_path
+    )
+    scaled = {name.rsplit(".ia3_l")[0] for name in trained(again) if "ia3_l" in name}
+    assert len(scaled) == 4 * len(again.get_base_model().bert.encoder.layer)
 
 
 def test_qlora_without_a_gpu_is_refused_with_what_to_write() -> None:

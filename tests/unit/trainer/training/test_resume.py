@@ -88,11 +88,11 @@ def test_a_training_whose_head_did_not_begin_fitted_goes_on_as_it_began(
     lab: Any, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """As one that was begun before heads were fitted: its optimizer has no groups of their own for them."""
-    from oikyo_trainer.training import running
+    from oikyo_trainer.training import train
 
     settings = {**SETTINGS, "method": method}
     with monkeypatch.context() as before:
-        before.setattr(running, "begins_fitted", lambda *_: False)
+        before.setattr(train, "begins_fitted", lambda *_: False)
         whole = lab.train(lab.spec("TextClassification", run="whole", **settings))
         interrupt_at(lab, lab.spec("TextClassification", run="cut", **settings), 15)
     resumed = lab.train(lab.spec("TextClassification", run="cut", attempt=2, **settings))

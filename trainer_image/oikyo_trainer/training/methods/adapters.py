@@ -7,6 +7,8 @@ reads the row through, is always trained and saved with the adapter, because it 
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from oikyo.api.adapters import OFT, LoRA, PromptTuning
@@ -21,15 +23,22 @@ SHOWN = 12
 """Names of layers that a message lists."""
 
 
-def add_adapter(model: Any, task: Task, training: TrainingSpec, *, autocast: bool) -> Any:
-    """Freeze the base and put the method's adapters on it; `autocast` holds them in float32."""
+def add_adapter(
+    model: Any, task: Task, training: TrainingSpec, *, autocast: bool, resume: Path | None = None
+) -> Any:
+    """Freeze the base and put the method's adapters on it; `autocast` holds them in float32.
+
+    The checkpoint `resume` follows, if there is one.
+    """
     from peft import TaskType, get_peft_model
 
     headed = task != "TextGeneration"
     kind = TaskType.SEQ_CLS if headed else TaskType.CAUSAL_LM
-    config = _config(kind, model, training)
+    config = _config(kind, model, training, headed=headed)
     if headed:
         config.modules_to_save = head_names(model)
+    if training.method == "IA3" and resume is not None:
+        keep_layers(config, resume)
     try:
         adapted = get_peft_model(model, config, autocast_adapter_dtype=autocast)
     except (ValueError, TypeError, NotImplementedError) as error:
@@ -46,10 +55,10 @@ def add_adapter(model: Any, task: Task, training: TrainingSpec, *, autocast: boo
     return adapted
 
 
-def _config(kind: Any, model: Any, training: TrainingSpec) -> Any:
+def _config(kind: Any, model: Any, training: TrainingSpec, *, headed: bool) -> Any:
     """peft's settings for the method."""
     if training.method == "IA3":
-        return ia3_config(kind, model)
+        return ia3_config(kind, model, headed=headed)
     if training.method == "OFT":
         return oft_config(kind, training.oft, model)
     if training.method == "LayerNorm":
@@ -150,10 +159,11 @@ def norm_names(model: Any) -> list[str]:
     )
 
 
-def ia3_config(kind: Any, model: Any) -> Any:
-    """Learned factors (Liu et al. 2022) on the layers that peft names for the architecture.
+def ia3_config(kind: Any, model: Any, *, headed: bool) -> Any:
+    """Learned factors (Liu et al. 2022): beside a head on all linear layers, else on those that peft names.
 
-    An architecture that peft does not name gets a factor for each output of all its linear layers.
+    An architecture that peft does not name gets a factor for each output of all its linear layers; of one that
+    it names the inputs of what closes a feed-forward layer are scaled.
     """
     from peft import IA3Config
     from peft.utils import constants
@@ -161,9 +171,19 @@ def ia3_config(kind: Any, model: Any) -> Any:
     family = model.config.model_type
     targets = constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING.get(family)
     feedforward = constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(family, [])
-    if targets is None:
+    if headed:
+        targets = body_linears(model)
+        feedforward = [name for name in targets if name.endswith(tuple(feedforward))]
+    elif targets is None:
         targets, feedforward = linear_names(model), []
     return IA3Config(task_type=kind, target_modules=targets, feedforward_modules=feedforward)
+
+
+def keep_layers(config: Any, checkpoint: Path) -> None:
+    """Let IA3 go on with the layers that it began with: an older version had factors on fewer."""
+    begun = json.loads((checkpoint / "adapter_config.json").read_text("utf-8"))
+    config.target_modules = set(begun["target_modules"])
+    config.feedforward_modules = set(begun["feedforward_modules"])
 
 
 def check_targets(model: Any, wanted: tuple[str, ...]) -> None:
@@ -195,6 +215,13 @@ def linear_names(model: Any) -> list[str]:
         if _is_linear(module) and module is not head
     }
     return sorted(found - {*HEADS, *BEFORE_HEADS})
+
+
+def body_linears(model: Any) -> list[str]:
+    """Last two parts of the paths of all linear layers but those of the head and of what it reads through."""
+    behind = {*HEADS, *BEFORE_HEADS}
+    paths = [name.split(".") for name, module in model.named_modules() if _is_linear(module)]
+    return sorted({".".join(path[-2:]) for path in paths if not behind & {*path}})
 
 
 def _is_linear(module: Any) -> bool:
