@@ -92,7 +92,8 @@ def test_a_queue_starts_a_job_and_nobody_else_does(
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
     waits = lambda: place.condition("tickets", "DataReady").get("reason") == "Queued"  # noqa: E731
     eventually(waits, "the status to say that it waits")
-    assert "waits in queue team-a" in place.condition("tickets", "DataReady")["message"]
+    told = place.condition("tickets", "DataReady")["message"]
+    assert told.startswith("waits in queue team-a; kubectl describe workloads.kueue.x-k8s.io -n ")
     audit.mark()
     time.sleep(6)  # longer than a running stage is left alone
     assert audit.writes(place.namespace) == []

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from .cluster import Cluster
 from .kinds import Kind
 
-KUEUE = "kueue.x-k8s.io"
 FRESH_SECONDS = 60.0
 
 

@@ -19,7 +19,7 @@ from .cache import Cache, Key
 from .cluster import Cluster, ConflictError, NotLeaderError, RefusedError
 from .decide import decide
 from .endpoint import decide_endpoint
-from .features import KUEUE, Features
+from .features import Features
 from .kinds import (
     FINE_TUNE_JOBS,
     MODEL_ENDPOINTS,
@@ -140,7 +140,7 @@ class Reconciler:
     async def _offered(self, job: FineTuneJob, seen: Observed) -> Observed:
         """What the cluster offers of what this job would use."""
         if queues.queue_of(job) is not None:
-            seen = replace(seen, queues=await self._features.has(KUEUE))
+            seen = replace(seen, queues=await self._features.has(queues.GROUP))
         wanted = groups.wanted(job)
         if wanted is not None and await self._features.serves(KIND_OF_GROUP[wanted]):
             seen = replace(seen, groups=frozenset({wanted}))

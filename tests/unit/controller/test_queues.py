@@ -29,7 +29,8 @@ def test_the_status_says_that_it_waits_in_which_queue_and_an_event_tells_it_once
     data = find(decision.status.conditions, "DataReady")
     assert (data.reason, data.message) == (
         "Queued",
-        "waits in queue team-a; kubectl get workloads -n default -o wide says for what",
+        "waits in queue team-a; kubectl describe workloads.kueue.x-k8s.io -n default "
+        "job-tickets-prepare-1 says for what",
     )
     assert find(decision.status.conditions, "Stalled").status == "False"
     assert [plan.key for plan in decision.children.stages] == [("prepare", 1)]

@@ -12,7 +12,8 @@ from oikyo.api.meta import Diagnosis
 from ..observed import Observed, StageRun
 from . import groups
 
-LABEL = "kueue.x-k8s.io/queue-name"
+GROUP = "kueue.x-k8s.io"
+LABEL = f"{GROUP}/queue-name"
 
 
 def queue_of(job: FineTuneJob) -> str | None:
@@ -29,7 +30,9 @@ def waits(job: FineTuneJob, run: StageRun) -> str:
     again = f"attempt {run.attempt} " if run.attempt > 1 else ""
     begun = run.told_step > 0 or any(worker.state != "Pending" for worker in run.workers)
     waiting = f"was taken back by {where} and waits in it" if begun else f"waits in {where}"
-    look = f"kubectl get workloads -n {job.metadata.namespace} -o wide"
+    # Kueue puts a hash behind its name, and describe takes its beginning; no column tells the reason.
+    workload = f"job-{job.metadata.name}-{run.stage}-{run.attempt}"
+    look = f"kubectl describe workloads.{GROUP} -n {job.metadata.namespace} {workload}"
     return f"{again}{waiting}; {look} says for what"
 
 
