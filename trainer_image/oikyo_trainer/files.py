@@ -119,6 +119,9 @@ class Digested(io.RawIOBase):
 
     def close(self) -> None:
         try:
+            if not self._file.closed:
+                self._file.flush()
+                _begin_to_sync(self._file.fileno())
             self._file.close()
         finally:
             super().close()

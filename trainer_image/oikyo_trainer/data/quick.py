@@ -27,7 +27,7 @@ from .threads import MOST
 
 log = logging.getLogger("oikyo.data")
 
-FIRST, EVERY = 256 << 10, 1024
+FIRST, EVERY = 128 << 10, 1024
 """So many bytes of the first rows are compared, then one row of so many."""
 LONGEST = 32 << 10
 """Bytes of the longest row that is compared: `tokenizers` takes a second for some megabytes."""

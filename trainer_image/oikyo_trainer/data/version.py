@@ -32,6 +32,7 @@ from . import card, croissant
 from .augment.plan import METHODS
 from .clean.log import FILE as CLEANED
 from .columns import Shape
+from .dedup import in_order_of
 from .findings import FILE as FINDINGS
 from .intake import Intake
 from .lessons import Lessons
@@ -111,8 +112,7 @@ def plan(
 
 
 def _ordered(rows: Rows, index: Index) -> Index:
-    order: Index = index[np.lexsort((rows.rows[index, 1], rows.rows[index, 0]))]
-    return order
+    return index[in_order_of(rows.rows[index])]
 
 
 def write(

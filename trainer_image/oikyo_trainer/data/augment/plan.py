@@ -12,6 +12,7 @@ import numpy.typing as npt
 from oikyo.api.augment import Augment
 
 from ...errors import Refused
+from ..dedup import in_order_of
 from ..spool import Index, Rows
 
 METHODS = ("edits", "templates", "endpoint", "repeat")
@@ -37,7 +38,7 @@ class Plan:
 
 def plan(how: Augment, rows: Rows, train: Index) -> Plan:
     """What is made of the rows `train`."""
-    order = train[np.lexsort((rows.rows[train, 1], rows.rows[train, 0]))]
+    order = train[in_order_of(rows.rows[train])]
     if how.balance is None:
         chosen = np.repeat(order, how.per_row)
         copies = np.tile(np.arange(how.per_row), len(order))

@@ -22,6 +22,7 @@ from oikyo.api import workspace as layout
 
 from ...numbers import text_of
 from ..columns import Shape
+from ..dedup import in_order_of
 from ..intake import Intake
 from ..report import where
 from ..slicing import META
@@ -115,8 +116,7 @@ def least(rows: Rows, kept: Mask, limit: int) -> Index:
     near = np.concatenate([np.zeros(0, dtype=np.int64), *parts])
     if len(near) < limit:  # ids are hashes: twice as many were to be expected
         near = np.flatnonzero(kept)
-    order: Index = near[np.lexsort((rows.rows[near, 1], rows.rows[near, 0]))][:limit]
-    return order
+    return near[in_order_of(rows.rows[near])][:limit]
 
 
 def _with_names(intake: Intake, rows: Rows, sides: Sides, piece: Index, texts: Any) -> Any:

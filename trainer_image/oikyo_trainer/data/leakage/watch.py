@@ -13,7 +13,7 @@ import numpy as np
 
 from oikyo.api.stages import PrepareSpec
 
-from ..dedup import Kept
+from ..dedup import Kept, in_order_of
 from ..near.shingles import Words
 from ..split import TEST, TRAIN, by_hash
 from ..spool import Index, Mask, Rows, Spool
@@ -99,6 +99,6 @@ def _may_be(rows: Rows, given_test: Mask, test: Decimal, validation: Decimal) ->
 
 def sample(rows: Rows, side: Index, most: int) -> Index:
     """Rows of `side` with so many characters: those with the least ids."""
-    order = side[np.lexsort((rows.rows[side, 1], rows.rows[side, 0]))]
+    order = side[in_order_of(rows.rows[side])]
     inside = np.cumsum(rows.lengths[order], dtype=np.int64) <= most
     return np.sort(order[inside])
