@@ -260,6 +260,7 @@ def run(side: str, data: Path, *, watched: bool) -> tuple[dict[str, Any], dict[s
         scratch = Path(folder)
         python = sys.executable if side == "oikyo" else PEERS
         done, said = scratch / "done", scratch / "said"
+        os.sync()  # what the side before left to be written is not this one's to wait for
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         started = time.time()
         with said.open("wb") as log:

@@ -45,7 +45,8 @@ def test_a_wrong_merge_is_found_by_the_rows(lab: Any, monkeypatch: pytest.Monkey
 def test_an_unmerged_adapter_is_judged_served_and_continued(
     lab: Any, task: str, method: str
 ) -> None:
-    rate = {"LoRA": "1e-2", "IA3": "1e-1"}[method]
+    # IA3 scales all layers beside a head, and a few of its own else.
+    rate = "1e-1" if (method, task) == ("IA3", "TextGeneration") else "1e-2"
     settings = {"epochs": 3, "learning_rate": rate, "method": method}
     whole = judged(lab, lab.spec(task, run="whole", **settings))
     alone = judged(lab, lab.spec(task, run="alone", merge=False, **settings))
