@@ -265,8 +265,10 @@ def a_node(place: Place) -> Iterator[Object]:
     """A pod of a node ends before it is gone, and the test is its kubelet."""
     name = f"{place.namespace}-node"
     place.api.create("/api/v1/nodes", {"metadata": {"name": name}})
-    yield {"kind": "Node", "name": name}
-    place.api.delete(f"/api/v1/nodes/{name}")
+    try:
+        yield {"kind": "Node", "name": name}
+    finally:
+        place.api.delete(f"/api/v1/nodes/{name}")
 
 
 def evicted(pod: Object) -> Object:

@@ -112,19 +112,21 @@ class Digested(io.RawIOBase):
         self._digest.update(octets)
         self._size += octets.nbytes
         if self._size - self._begun >= BEGUN:
-            self._begun = self._size
-            self._file.flush()
-            _begin_to_sync(self._file.fileno())
+            self._begin_to_sync()
         return octets.nbytes
 
     def close(self) -> None:
         try:
             if not self._file.closed:
-                self._file.flush()
-                _begin_to_sync(self._file.fileno())
-            self._file.close()
+                with self._file:
+                    self._begin_to_sync()
         finally:
             super().close()
+
+    def _begin_to_sync(self) -> None:
+        self._begun = self._size
+        self._file.flush()
+        _begin_to_sync(self._file.fileno())
 
     def facts(self) -> dict[str, Any]:
         """Its size and SHA-256, as manifests have them."""

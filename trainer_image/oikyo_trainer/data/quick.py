@@ -114,8 +114,7 @@ class Quick:
     def _matrix(self, texts: Any) -> tuple[npt.NDArray[np.int32], Index]:
         """Tokens of each text as a row, and how many of them there are.
 
-        There are as many calls at once as threads: one that is cut for several CPUs, in vain where they
-        have enough to do, takes a quarter more time.
+        There are as many calls at once as threads: each stays on one CPU, unless there are more CPUs than calls.
         """
         from gigatoken import BytesSource
 

@@ -7,7 +7,6 @@ reads the row through, is always trained and saved with the adapter, because it 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +180,9 @@ def ia3_config(kind: Any, model: Any, *, headed: bool) -> Any:
 
 def keep_layers(config: Any, checkpoint: Path) -> None:
     """Let IA3 go on with the layers that it began with: an older version had factors on fewer."""
-    begun = json.loads((checkpoint / "adapter_config.json").read_text("utf-8"))
-    config.target_modules = set(begun["target_modules"])
-    config.feedforward_modules = set(begun["feedforward_modules"])
+    begun = type(config).from_pretrained(str(checkpoint))
+    config.target_modules = begun.target_modules
+    config.feedforward_modules = begun.feedforward_modules
 
 
 def check_targets(model: Any, wanted: tuple[str, ...]) -> None:
