@@ -31,6 +31,7 @@ from .model import Base, open_base
 from .network import choose_network
 from .precision import Processor, choose_precision, read_processor
 from .preferences import compare
+from .rate import began_with, keep
 from .replay import mix, open_general
 from .rows import Source, Tokens, open_source, open_tokens, some_rows
 from .running import make_run, run_to_end
@@ -98,16 +99,18 @@ def _train(setting: Setting, processor: Processor, tokens: Any, save_to: Path) -
     """One training, from the newest good checkpoint in `save_to` if there is one."""
     spec, world, plan = setting.spec, setting.world, setting.plan
     rollbacks = Rollbacks(setting.folder, setting.check_attempt)
-    setting = replace(setting, plan=slowed(plan, len(rollbacks.done)))
     if (predicted := foreseen(setting)) is not None:
         setting.context.reporter.update(predicted_memory_bytes=float(predicted))
 
     if plan.zero_stage:
         prepare_deepspeed(cuda=processor.cuda)
-    arguments = make_arguments(spec, setting.plan, world, save_to, cuda=processor.cuda)
+    arguments = make_arguments(spec, plan, world, save_to, cuda=processor.cuda)
     _join(arguments, plan, processor)
     checkpoints = _open_checkpoints(setting, save_to)
     newest = _newest(checkpoints, setting)
+    plan = _as_begun(plan, world, checkpoints, rollbacks, newest)
+    setting = replace(setting, plan=slowed(plan, len(rollbacks.done)))
+    arguments.learning_rate = setting.plan.learning_rate
 
     run = make_run(setting, arguments, tokens, checkpoints, rollbacks, newest)
     while newest is None or not newest.final:
@@ -212,6 +215,22 @@ def _newest(checkpoints: Checkpoints, setting: Setting) -> Manifest | None:
     log.info("resume from checkpoint-%d of attempt %d", newest.step, newest.attempt)
     setting.context.remember(newest.step)
     return newest
+
+
+def _as_begun(
+    plan: Plan,
+    world: World,
+    checkpoints: Checkpoints,
+    rollbacks: Rollbacks,
+    newest: Manifest | None,
+) -> Plan:
+    """The plan at the rate that the run began with, which an earlier version may have chosen otherwise."""
+    found = None
+    if world.is_first:
+        found = began_with(checkpoints.path(newest.step) if newest else None, rollbacks.done)
+    kept = keep(plan, from_first(world, found))
+    log_choices(world, tuple(choice for choice in kept.resolved if choice not in plan.resolved))
+    return kept
 
 
 def _roll_back(

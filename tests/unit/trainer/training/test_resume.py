@@ -15,6 +15,7 @@ from oikyo.api import workspace as layout
 from oikyo.api.stages import MemoryPlan
 from oikyo_trainer.errors import Refused, Retry
 from oikyo_trainer.training.checkpoint import verify
+from unit.trainer.training.poison import poisoned
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 SETTINGS: dict[str, Any] = {
@@ -99,6 +100,40 @@ def test_a_training_whose_head_did_not_begin_fitted_goes_on_as_it_began(
     assert any("resumed from step 15 of attempt 1" in note for note in resumed.notes)
     assert not any(choice.name == "training.head" for choice in resumed.resolved)
     assert_same_bits(lab.weights(whole), lab.weights(resumed))
+
+
+def _rate(result: Any) -> tuple[str, str]:
+    return next((c.value, c.reason) for c in result.resolved if c.name == "training.learningRate")
+
+
+def test_a_training_goes_on_at_the_rate_that_an_older_version_chose_and_tells_it(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from oikyo_trainer.training import hyperparameters
+
+    settings = {**SETTINGS, "method": "IA3", "learning_rate": "Auto"}
+    with monkeypatch.context() as before:
+        before.setattr(hyperparameters, "FITTED_RATES", {"IA3": ((float("inf"), 5e-3),)})
+        whole = lab.train(lab.spec("TextClassification", run="whole", **settings))
+        interrupt_at(lab, lab.spec("TextClassification", run="cut", **settings), 15)
+    assert _rate(whole)[0] == "0.005"
+    resumed = lab.train(lab.spec("TextClassification", run="cut", attempt=2, **settings))
+    value, reason = _rate(resumed)
+    assert value == "0.005"
+    assert reason.startswith("as the training began; a new one would take 0.02 (Auto: IA3 beside")
+    assert_same_bits(lab.weights(whole), lab.weights(resumed))
+
+
+def test_a_rollback_halves_the_rate_that_an_older_version_chose(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**SETTINGS, "method": "IA3", "scheduler": "Constant", "warmup_ratio": "0"}
+    interrupt_at(lab, lab.spec("TextClassification", **settings, max_steps=16), 15)
+    automatic = {**settings, "learning_rate": "Auto", "max_steps": 16}
+    monkeypatch.setattr("accelerate.Accelerator.backward", poisoned(1))
+    resumed = lab.train(lab.spec("TextClassification", attempt=2, **automatic))
+    assert any("learning rate 0.003 -> 0.0015 (1 of" in note for note in resumed.notes)
+    assert _rate(resumed)[0] == "0.0015"
 
 
 def test_the_history_goes_on_without_a_step_told_twice(lab: Any) -> None:
