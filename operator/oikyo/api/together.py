@@ -11,6 +11,49 @@ TOGETHER: tuple[Rule, ...] = (
         ".microBatchSize",
     ),
     Rule(
+        "!has(self.microBatchSize) || self.microBatchSize > self.batchSize"
+        " || self.batchSize % self.microBatchSize == 0",
+        "the batch is accumulated from whole micro-batches: write a microBatchSize that divides "
+        "batchSize, or leave it out",
+        ".microBatchSize",
+    ),
+    Rule(
+        "self.method in ['LoRA', 'QLoRA'] || (self.lora.rank == 16 && self.lora.alpha == 32"
+        " && double(self.lora.dropout) == 0.05 && self.lora.variant == 'Standard'"
+        " && (!has(self.lora.targetModules) || size(self.lora.targetModules) == 0))",
+        "only LoRA and QLoRA read these settings: write method: LoRA, or leave lora out",
+        ".lora",
+    ),
+    Rule(
+        "self.method == 'QLoRA' || self.quantization.bits == 4",
+        "only QLoRA holds its base in few bits: write method: QLoRA, or leave quantization out",
+        ".quantization",
+    ),
+    Rule(
+        "self.method == 'OFT' || self.oft.blockSize == 32",
+        "only OFT turns inputs in blocks: write method: OFT, or leave oft out",
+        ".oft",
+    ),
+    Rule(
+        "self.method == 'PromptTuning' || self.promptTuning.virtualTokens == 20",
+        "only PromptTuning puts vectors in front of rows: write method: PromptTuning, or leave "
+        "promptTuning out",
+        ".promptTuning",
+    ),
+    Rule(
+        "self.objective != 'Supervised' || double(self.preference.beta) == 0.1",
+        "only preferences are weighed by beta: write objective: DPO, ORPO or KTO, or leave "
+        "preference out",
+        ".preference",
+    ),
+    Rule(
+        "self.objective == 'KTO' || (double(self.preference.desirableWeight) == 1.0"
+        " && double(self.preference.undesirableWeight) == 1.0)",
+        "only votes are weighed as wanted and unwanted: write objective: KTO, or leave "
+        "desirableWeight and undesirableWeight out",
+        ".preference",
+    ),
+    Rule(
         "self.objective == 'Supervised' || double(self.labelSmoothing) == 0.0",
         "preferences have no labels to smooth: leave labelSmoothing out, or write objective: "
         "Supervised",
