@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from .serving import CONCURRENCY, adapter_bytes, serving_need
 from .shape import ModelShape, read_shape
 from .tensor import check_tensor
 
+LEAST = 1 << 20
+"""Bytes below which a memory is a unit that was forgotten."""
 MEMINFO = Path("/proc/meminfo")
 
 
@@ -63,17 +66,28 @@ def memory_of(job: FineTuneJob, memory: str, gpu_memory: str) -> tuple[int, str]
                     "much memory a GPU has",
                     next_step="Say it: --gpu-memory 80Gi",
                 )
-            return quantity(gpu_memory), "--gpu-memory"
+            return _given("--gpu-memory", gpu_memory), "--gpu-memory"
         text = memory or resources.memory
         source = "--memory" if memory else "training.resources.memory"
-        whole = quantity(text) if text else _machine()
+        whole = _given(source, text) if text else _machine()
     except ValueError as error:
         raise Refused(
-            "InvalidQuantity", f"{error} is no quantity", next_step="Write for example 16Gi"
+            "InvalidQuantity", f"{error} is no memory of a machine", next_step="Write for example 16Gi"
         ) from None
-    return whole // processes_of(job.spec.training)[
-        0
-    ], source if text else "the memory of this machine"
+    local = processes_of(job.spec.training)[0]
+    source = source if text else "the memory of this machine"
+    return whole // local, source if local == 1 else f"{source}, for {local} processes"
+
+
+def _given(field: str, text: str) -> int:
+    """Bytes of a quantity; without a unit it would be bytes, which nobody means."""
+    try:
+        size = quantity(text)
+    except ValueError:
+        raise ValueError(f"{field} {text}") from None
+    if size < LEAST:
+        raise ValueError(f"{field} {text} ({size} bytes)")
+    return size
 
 
 def _machine() -> int:
@@ -177,11 +191,14 @@ def table(body: dict[str, Any]) -> str:
         lines.append(f"each further adapter of this kind adds {_size(serving['adapter'])}")
     if not serving["fits"]:
         lines.append(
-            f"it does not fit deployment.resources.memory {_size(serving['memory'])}: write at "
-            f"least {serving['bytes'] / 2**30:.1f} GiB"
+            f"that is more than deployment.resources.memory {_size(serving['memory'])}: write "
+            f"{ceil(serving['bytes'] / 2**20)}Mi or more"
         )
     lines += [_latency_line(item) for item in serving["latency"]]
-    lines.append("it fits" if body["fits"] else f"it does not fit: {body['change']}")
+    ends = f"the training does not fit: {body['change']}"
+    if body["fits"]:
+        ends = "it fits" if _serves(serving) else "the training fits, what it leaves does not serve"
+    lines.append(ends)
     return "\n".join(lines)
 
 

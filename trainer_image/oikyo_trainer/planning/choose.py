@@ -24,6 +24,7 @@ MOST_ROWS = 32
 MOST_TOKENS = {False: 4096, True: 16384}
 """Packed rows never fill more of one forward pass, on a CPU and on a GPU (training/supervised.py)."""
 STRATEGIES: tuple[Strategy, ...] = ("ZeRO1", "ZeRO2", "FSDP", "ZeRO3")
+PART_WEIGHTS: frozenset[Strategy] = frozenset({"FSDP", "ZeRO3"})
 LENGTHS = (4096, 2048, 1024, 512, 384, 256, 192, 128, 64, 32, 16, 8)
 
 
@@ -116,7 +117,7 @@ def choose(shape: ModelShape, asked: Setup, training: TrainingSpec, memory: int)
         if predicted.peak <= HEADROOM * memory:
             return Choice(found, share // rows, predicted, memory, True, _reason(fixed, candidates))
     least = _with_rows(replace(asked, checkpointing=again[-1]), candidates[-1], share)
-    change = smallest_change(shape, least, share, memory)
+    change = smallest_change(shape, least, training, share, memory)
     reason = "no micro-batch fits" if not fixed else f"microBatchSize {asked.rows} does not fit"
     rows = share // least.rows
     return Choice(least, rows, predict(shape, least), memory, False, reason, change)
@@ -132,31 +133,53 @@ def _reason(fixed: bool, candidates: list[int]) -> str:
     return f"the largest of {', '.join(map(str, candidates))} rows that fits"
 
 
-def smallest_change(shape: ModelShape, setup: Setup, share: int, memory: int) -> str:
+def smallest_change(
+    shape: ModelShape, setup: Setup, training: TrainingSpec, share: int, memory: int
+) -> str:
     """The first of single changes, from the one that alters the result least, that fits."""
     room = HEADROOM * memory
-    for changed, words in _changes(setup, share):
+    for changed, words in _changes(setup, training, share):
         if predict(shape, changed).peak <= room:
             return words
-    tenths = ceil(10 * predict(shape, setup).peak / HEADROOM / 2**30)
-    where = "a GPU" if setup.cuda else "training.resources.memory"
-    return f"give each process {tenths / 10:.1f} GiB ({where})"
+    needed = predict(shape, setup).peak / HEADROOM
+    if setup.cuda:
+        return f"take GPUs of {ceil(10 * needed / 2**30) / 10:.1f} GiB or more"
+    # What a manifest says is the memory of a worker, which its processes share.
+    local = training.processes_per_node or 1
+    return f"write training.resources.memory: {ceil(local * needed / 2**20)}Mi"
 
 
-def _changes(setup: Setup, share: int) -> Iterator[tuple[Setup, str]]:
+def _changes(setup: Setup, training: TrainingSpec, share: int) -> Iterator[tuple[Setup, str]]:
     for rows in _rows(share):
         if rows < setup.rows:
             yield _with_rows(setup, rows, share), f"write training.microBatchSize: {rows}"
     if not setup.checkpointing:
         words = "write training.gradientCheckpointing: Auto"
         yield replace(setup, checkpointing=True), words
-    if setup.processes > 1 and setup.tensor == 1:  # groups are for FSDP alone
-        for strategy in STRATEGIES:
+    if setup.processes > 1:
+        for strategy in _strategies(training):
             yield replace(setup, strategy=strategy), f"write training.strategy: {strategy}"
     for length in LENGTHS:
         if setup.length // 2 <= length < setup.length:
             yield replace(setup, length=length), f"write training.maxLength: {length}"
     if setup.method == "Full" and setup.tensor == 1:
         yield replace(setup, method="LoRA"), "write training.method: LoRA"
-    if setup.method in ("Full", "LoRA") and setup.cuda and setup.tensor == 1:
+    whole = setup.tensor == 1 and setup.strategy not in PART_WEIGHTS
+    if setup.method in ("Full", "LoRA") and setup.cuda and whole:
         yield replace(setup, method="QLoRA"), "write training.method: QLoRA"
+
+
+def _strategies(training: TrainingSpec) -> tuple[Strategy, ...]:
+    """Those that the rest of the manifest goes with (oikyo.api.together)."""
+    allowed = set(STRATEGIES)
+    if training.tensor_parallel_size > 1 or training.optimizer != "AdamW":
+        allowed.clear()
+    if training.method in ("PromptTuning", "QLoRA") or training.objective != "Supervised":
+        allowed -= PART_WEIGHTS
+    if training.offload == "Parameters":
+        allowed &= PART_WEIGHTS
+    if training.offload == "Optimizer":
+        allowed.discard("FSDP")
+    if training.min_nodes not in (None, training.nodes):
+        allowed &= {"FSDP"}
+    return tuple(strategy for strategy in STRATEGIES if strategy in allowed)

@@ -64,8 +64,8 @@ class Prediction:
 def predict(shape: ModelShape, setup: Setup) -> Prediction:
     """The terms at the moment of the peak: whichever of the moments of a step needs most."""
     fixed = [_framework(setup), _weights(shape, setup), _optimizer(shape, setup)]
-    if setup.copies_checkpoint:
-        copied = 12 * trained(shape, setup)
+    if setup.copies_checkpoint and not setup.cuda:  # a GPU's lies in the memory of its host
+        copied = FULL * trained(shape, setup) + fixed[-1].size
         fixed.append(Term("checkpoint copy", copied, "weights and moments, copied to be written"))
     moments = [_turning(shape, setup), _updating(shape, setup)]
     if setup.strategy == "FSDP":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -23,19 +24,17 @@ from .serving import CONCURRENCY, serving_need
 from .shape import ModelShape, read_shape
 from .tensor import check_tensor
 
-UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
-UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("KMGTP", 1)}
+UNITS = {"": 1.0, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+UNITS |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTP", 1)}
+QUANTITY = re.compile(f"([0-9]+(?:[.][0-9]+)?)({'|'.join(UNITS)})")
 
 
 def quantity(text: str) -> int:
     """Bytes of a Kubernetes quantity such as 16Gi; raises ValueError for what is none."""
-    digits = text.rstrip("kKMGTPim")
-    unit = text[len(digits) :]
-    if unit == "m":
-        return int(float(digits) / 1000)
-    if unit not in UNITS:
+    found = QUANTITY.fullmatch(text)
+    if found is None:
         raise ValueError(text)
-    return int(float(digits) * UNITS[unit])
+    return int(float(found[1]) * UNITS[found[2]])
 
 
 def processes_of(training: TrainingSpec) -> tuple[int, int]:
@@ -163,8 +162,13 @@ def _latency_unknown(wanted: ServingLatency, why: str) -> tuple[Resolved, ...]:
     )
 
 
-def expected(spec: TrainSpec, plan: Plan, model: Path, *, processes: int) -> int | None:
-    """Bytes that one process of a training will need at most; None where the model does not say."""
+def expected(
+    spec: TrainSpec, plan: Plan, model: Path, *, processes: int, copies: bool = False
+) -> int | None:
+    """Bytes that one process of a training will need at most; None where the model does not say.
+
+    `copies`: whether it copies its checkpoints before it writes them.
+    """
     try:
         shape = read_shape(model)
     except Refused:
@@ -179,7 +183,11 @@ def expected(spec: TrainSpec, plan: Plan, model: Path, *, processes: int) -> int
     )
     rows = min(plan.micro_batch, max(most_rows(setup), 1))
     chosen = replace(
-        setup, rows=rows, checkpointing=plan.checkpointing, accumulates=plan.accumulation > 1
+        setup,
+        rows=rows,
+        checkpointing=plan.checkpointing,
+        accumulates=plan.accumulation > 1,
+        copies_checkpoint=copies,
     )
     return predict(shape, chosen).peak
 

@@ -1,4 +1,7 @@
-"""What a model's files say about its size: config.json and the headers of its safetensors, no weights."""
+"""What a model's files say about its size: config.json and the headers of its safetensors, no weights.
+
+Where only config.json is there, `blank` says what transformers would make of it.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I
 ENCODERS = ("bert", "roberta", "xlm-roberta", "electra", "camembert", "mpnet")
 HEADS = ("lm_head", "classifier", "score", "embed_out")
 LARGEST_HEADER = 100 << 20
+BUFFERS = (".attn.bias", ".attn.masked_bias", ".inv_freq", ".position_ids")
+"""Tensors of older files that no weight is: masks (GPT-2's of 1,024 x 1,024) and positions."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,13 @@ def read_shape(folder: Path) -> ModelShape:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError) as error:
         raise _refused(f"{folder}/config.json cannot be read ({error})") from None
+    if not isinstance(config, dict):
+        raise _refused(f"{folder}/config.json is no object but {type(config).__name__}")
     tensors = read_headers(folder)
     if not tensors:
-        raise _refused(f"{folder} holds no .safetensors file")
+        from .blank import blank_tensors  # it imports torch and transformers
+
+        tensors = blank_tensors(folder)
     return shape_of(config, tensors)
 
 
@@ -95,15 +104,23 @@ def read_headers(folder: Path) -> Tensors:
     """Every tensor that the safetensors files of `folder` hold."""
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
     for path in sorted(folder.glob("*.safetensors")):
+        header = _header(path)
+        for name, entry in header.items():
+            if name != "__metadata__" and not name.endswith(BUFFERS):
+                found[name] = entry["dtype"], tuple(entry["shape"])
+    return found
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
         with path.open("rb") as file:
             (size,) = struct.unpack("<Q", file.read(8))
             if size > LARGEST_HEADER:
                 raise _refused(f"{path} has a header of {size} bytes")
-            header = json.loads(file.read(size))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                found[name] = entry["dtype"], tuple(entry["shape"])
-    return found
+            header: dict[str, Any] = json.loads(file.read(size))
+    except (OSError, ValueError, struct.error) as error:
+        raise _refused(f"{path} is no whole safetensors file ({error})") from None
+    return header
 
 
 def shape_of(config: Config, tensors: Tensors) -> ModelShape:

@@ -33,7 +33,7 @@ def finish(
 ) -> TrainResult:
     """Release the best checkpoint (rank 0) and say what came out."""
     steps = max(run.trainer.state.global_step, newest.step if newest else 0)
-    metrics, predicted = _metrics(run, newest), foreseen(setting)
+    metrics, predicted = _metrics(run, newest), foreseen(setting, copies=run.copies)
     peak = int(metrics["peak_memory_bytes"])
     if predicted is not None:
         metrics["predicted_memory_bytes"] = float(predicted)

@@ -35,10 +35,10 @@ from .model import METHODS, load_weights
 from .preferences import make_preferring
 from .pulse import Pulse
 from .rows import Tokens
-from .setting import Setting, log_choices
+from .setting import Setting, foreseen, log_choices
 from .supervised import make_supervised
 from .throughput import Speed, Stopwatch, Throughput, open_speed, peak_of
-from .writebehind import WriteBehind, fits_in_memory, free_memory
+from .writebehind import WriteBehind, fits_in_memory, free_memory, yet_to_come
 
 log = logging.getLogger("oikyo.train")
 
@@ -54,6 +54,11 @@ class Run:
     resolved: tuple[Resolved, ...]
     """What was chosen once the model was there."""
     rollbacks: Rollbacks
+
+    @property
+    def copies(self) -> bool:
+        """Whether checkpoints are copied, and written behind the training."""
+        return self.trainer.behind is not None
 
 
 def make_run(
@@ -180,11 +185,21 @@ def _behind(setting: Setting, model: Any) -> WriteBehind | None:
     if not setting.world.is_first or in_parts:
         return None
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    free = free_memory()
-    if not fits_in_memory(trained, free):
-        log.info("checkpoints are written in the step: %d bytes free are too few to copy", free)
+    free, coming = free_memory(), _coming(setting)
+    if not fits_in_memory(trained, free, coming):
+        log.info(
+            "checkpoints are written in the step: %d bytes free are too few for a copy beside the "
+            "%d that the training has yet to take",
+            *(free, coming),
+        )
         return None
     return WriteBehind()
+
+
+def _coming(setting: Setting) -> int:
+    """Bytes of this machine's memory that the training has yet to take; a GPU's steps take none."""
+    predicted = None if torch.cuda.is_available() else foreseen(setting)
+    return 0 if predicted is None else yet_to_come(predicted, setting.world.local_size)
 
 
 def _model(setting: Setting, resume: Path | None) -> Any:

@@ -42,10 +42,13 @@ class Setting:
         check_attempt(self.spec, self.context)
 
 
-def foreseen(setting: Setting) -> int | None:
-    """Bytes that this process will need at most, by the formulas of `planning`."""
-    processes = setting.world.size
-    return expected(setting.spec, setting.plan, setting.base.folder, processes=processes)
+def foreseen(setting: Setting, *, copies: bool = False) -> int | None:
+    """Bytes that this process will need at most, by the formulas of `planning`.
+
+    `copies`: whether it copies its checkpoints before it writes them.
+    """
+    spec, plan, folder = setting.spec, setting.plan, setting.base.folder
+    return expected(spec, plan, folder, processes=setting.world.size, copies=copies)
 
 
 def log_choices(world: World, choices: tuple[Resolved, ...]) -> None:

@@ -99,9 +99,6 @@ def _train(setting: Setting, processor: Processor, tokens: Any, save_to: Path) -
     """One training, from the newest good checkpoint in `save_to` if there is one."""
     spec, world, plan = setting.spec, setting.world, setting.plan
     rollbacks = Rollbacks(setting.folder, setting.check_attempt)
-    if (predicted := foreseen(setting)) is not None:
-        setting.context.reporter.update(predicted_memory_bytes=float(predicted))
-
     if plan.zero_stage:
         prepare_deepspeed(cuda=processor.cuda)
     arguments = make_arguments(spec, plan, world, save_to, cuda=processor.cuda)
@@ -113,6 +110,8 @@ def _train(setting: Setting, processor: Processor, tokens: Any, save_to: Path) -
     arguments.learning_rate = setting.plan.learning_rate
 
     run = make_run(setting, arguments, tokens, checkpoints, rollbacks, newest)
+    if (predicted := foreseen(setting, copies=run.copies)) is not None:
+        setting.context.reporter.update(predicted_memory_bytes=float(predicted))
     while newest is None or not newest.final:
         diverged = run_to_end(run, setting, checkpoints, newest)
         if diverged is None:

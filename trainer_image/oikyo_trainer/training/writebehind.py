@@ -17,6 +17,7 @@ import psutil
 import torch
 
 from ..errors import as_os_error
+from ..planning.choose import HEADROOM
 
 OPTIMIZER = "optimizer.pt"
 ADAPTER = "adapter_model.safetensors"
@@ -160,10 +161,19 @@ def write_state(state: Tree, path: Path) -> None:
         torch.save(state, file)
 
 
-def fits_in_memory(tensors: Iterable[torch.Tensor], free: int) -> bool:
-    """Whether buffers for these weights and two moments of each leave most of the memory alone."""
+def fits_in_memory(tensors: Iterable[torch.Tensor], free: int, coming: int = 0) -> bool:
+    """Whether buffers for these weights and two moments of each leave most of the memory alone.
+
+    `coming`: bytes of `free` that the training itself has yet to take, which buffers never touch.
+    """
     size = sum(3 * tensor.numel() * tensor.element_size() for tensor in tensors)
-    return size <= SHARE_OF_MEMORY * free
+    return size <= min(SHARE_OF_MEMORY * free, free - coming)
+
+
+def yet_to_come(foreseen: int, processes: int) -> int:
+    """Bytes that so many processes such as this one will take beyond what they hold now."""
+    held = int(psutil.Process().memory_info().rss)
+    return processes * max(0, int(foreseen / HEADROOM) - held)
 
 
 def free_memory() -> int:

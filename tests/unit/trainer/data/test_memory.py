@@ -63,7 +63,7 @@ def test_a_training_that_cannot_fit_is_refused_before_anything_is_kept(desk: Des
     with pytest.raises(Refused, match="needs") as refused:
         desk.prepare(desk.rows("rows.jsonl", ROWS), training=training("64Mi", method="Full"))
     assert refused.value.reason == "MemoryTooSmall"
-    assert "give each process" in refused.value.next_step
+    assert "write training.resources.memory: " in refused.value.next_step
     assert not (desk.workspace / "models").exists()
 
 

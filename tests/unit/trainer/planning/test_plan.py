@@ -11,6 +11,7 @@ from oikyo.api.training import TrainingSpec
 from oikyo_trainer.planning.activations import layer_bytes
 from oikyo_trainer.planning.choose import HEADROOM, choose, setup_of, smallest_change
 from oikyo_trainer.planning.predict import HOLES, HOLES_OFT, predict
+from oikyo_trainer.planning.road import quantity
 from oikyo_trainer.planning.serving import (
     SERVER_BASE,
     adapter_bytes,
@@ -177,10 +178,9 @@ def test_what_cannot_fit_is_refused_with_a_change_that_would_fit() -> None:
 def test_the_memory_that_is_asked_for_is_enough() -> None:
     shape = a_shape()
     setup = Setup("IA3", 1, 8)
-    told = smallest_change(shape, setup, 1, 1 << 20)
-    gigabytes = float(told.split()[3])
-    assert told.startswith("give each process")
-    assert gigabytes * 2**30 * HEADROOM >= predict(shape, setup).peak
+    told = smallest_change(shape, setup, TrainingSpec(method="IA3", processes_per_node=3), 1, 1 << 20)
+    memory = told.removeprefix("write training.resources.memory: ")
+    assert quantity(memory) / 3 * HEADROOM >= predict(shape, setup).peak
 
 
 def test_a_server_holds_the_weights_and_the_cache_of_its_requests() -> None:

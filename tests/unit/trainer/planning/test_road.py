@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,68 @@ def test_a_batch_that_processes_cannot_share_is_refused_with_the_data(model: Pat
 )
 def test_quantities_read_as_in_kubernetes(text: str, number: int) -> None:
     assert quantity(text) == number
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_config_json_alone_says_what_the_weights_would(tmp_path: Path, tied: bool) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=tied,
+        dtype="bfloat16",
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path)
+    whole = read_shape(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    alone = read_shape(tmp_path)
+    assert sorted(map(str, alone.linears)) == sorted(map(str, whole.linears))
+    assert replace(alone, linears=whole.linears) == whole
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "told"),
+    [
+        ("[]", None, "is no object"),
+        ('{"model_type": "nobodys"}', None, "transformers makes no model"),
+        (json.dumps(CONFIG), b"\x05", "is no whole safetensors file"),
+        (json.dumps(CONFIG), struct.pack("<Q", 90) + b"{", "is no whole safetensors file"),
+    ],
+)
+def test_files_that_say_nothing_are_refused_by_name(
+    tmp_path: Path, config: str, weights: bytes | None, told: str
+) -> None:
+    (tmp_path / "config.json").write_text(config)
+    if weights is not None:
+        (tmp_path / "model.safetensors").write_bytes(weights)
+    with pytest.raises(Refused, match=told) as refused:
+        read_shape(tmp_path)
+    assert str(tmp_path) in refused.value.message
+
+
+def test_masks_that_older_files_keep_are_no_weights(tmp_path: Path) -> None:
+    config = CONFIG | {"model_type": "gpt2"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    header = {
+        name: {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+        for name, shape in (
+            ("wte.weight", [8, 4]),
+            ("h.0.attn.bias", [1, 1, 1024, 1024]),
+            ("h.0.attn.c_attn.bias", [12]),
+        )
+    }
+    body = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(body)) + body)
+    assert read_shape(tmp_path).parameters == 44
+
+
+@pytest.mark.parametrize("text", ["16GB", "-5Gi", "nan", "1e3Gi", "", "5 Gi", "Gi", "16gi"])
+def test_what_is_no_quantity_is_not_read_as_one(text: str) -> None:
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        quantity(text)
