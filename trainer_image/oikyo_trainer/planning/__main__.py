@@ -72,7 +72,9 @@ def memory_of(job: FineTuneJob, memory: str, gpu_memory: str) -> tuple[int, str]
         whole = _given(source, text) if text else _machine()
     except ValueError as error:
         raise Refused(
-            "InvalidQuantity", f"{error} is no memory of a machine", next_step="Write for example 16Gi"
+            "InvalidQuantity",
+            f"{error} is no memory of a machine",
+            next_step="Write for example 16Gi",
         ) from None
     local = processes_of(job.spec.training)[0]
     source = source if text else "the memory of this machine"

@@ -279,11 +279,16 @@ def _adapters(shape: ModelShape, setup: Setup) -> float:
 
 
 def _casts(shape: ModelShape, setup: Setup) -> int:
-    """Autocast's bfloat16 copies of float32 matrices, kept for the backward pass."""
+    """Autocast's bfloat16 copies of float32 matrices, kept for the backward pass.
+
+    FSDP gathers a layer in bfloat16, frees that after its forward pass and gathers it again.
+    """
+    if setup.strategy == "FSDP":
+        return 0
     exact = setup.method == "QLoRA" or (is_adapter(setup) and shape.saved_bytes == 2)
     again = in_one_step(setup) and not setup.targets  # it casts again in the backward pass
     exact = exact or again
-    return 2 * shape.linear_parameters // setup.tensor if setup.bf16 and not exact else 0
+    return 2 * shape.linear_parameters if setup.bf16 and not exact else 0
 
 
 def _loss(shape: ModelShape, setup: Setup) -> int:

@@ -178,9 +178,19 @@ def test_what_cannot_fit_is_refused_with_a_change_that_would_fit() -> None:
 def test_the_memory_that_is_asked_for_is_enough() -> None:
     shape = a_shape()
     setup = Setup("IA3", 1, 8)
-    told = smallest_change(shape, setup, TrainingSpec(method="IA3", processes_per_node=3), 1, 1 << 20)
+    told = smallest_change(
+        shape, setup, TrainingSpec(method="IA3", processes_per_node=3), 1, 1 << 20
+    )
     memory = told.removeprefix("write training.resources.memory: ")
     assert quantity(memory) / 3 * HEADROOM >= predict(shape, setup).peak
+
+
+def test_a_copied_checkpoint_is_as_large_as_weights_and_moments_and_on_no_gpu() -> None:
+    copies = Setup("Full", 1, 8, copies_checkpoint=True)
+    assert terms(copies)["checkpoint copy"] == 12 * a_shape().parameters
+    assert "checkpoint copy" not in terms(replace(copies, cuda=True))
+    small = terms(replace(copies, optimizer="AdamW8bit"))["checkpoint copy"]
+    assert small == 6 * a_shape().parameters
 
 
 def test_a_server_holds_the_weights_and_the_cache_of_its_requests() -> None:

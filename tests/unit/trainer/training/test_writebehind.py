@@ -121,4 +121,29 @@ def test_a_state_that_would_fill_the_memory_is_not_copied() -> None:
     weights = [torch.zeros(1000)]
     assert fits_in_memory(weights, 48_000)
     assert not fits_in_memory(weights, 47_999)
+    assert fits_in_memory(weights, 48_000, coming=36_000)
+    assert not fits_in_memory(weights, 48_000, coming=36_001)
     assert free_memory() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gibibytes", "copies"), [(2, True), (40, False)])
+def test_a_copy_takes_no_memory_that_the_training_has_yet_to_take(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, gibibytes: int, copies: bool
+) -> None:
+    from oikyo_trainer.training import running
+
+    made: list[Any] = []
+    before = running._behind
+
+    def behind(*given: Any) -> Any:
+        made.append(before(*given))
+        return made[-1]
+
+    monkeypatch.setattr(running, "free_memory", lambda: 20 << 30)
+    monkeypatch.setattr(running, "foreseen", lambda setting: gibibytes << 30)
+    monkeypatch.setattr(running, "_behind", behind)
+    result = lab.train(lab.spec("TextClassification", method="Full", max_steps=2))
+    assert (made[0] is not None) is copies
+    told = {metric.name: float(metric.value) for metric in result.metrics}
+    assert told["predicted_memory_bytes"] > 960 << 20
