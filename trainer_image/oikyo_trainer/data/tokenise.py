@@ -21,6 +21,7 @@ from oikyo.api.jobstatus import Resolved
 from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 
+from ..errors import Refused
 from ..evaluation.cut import Reading
 from ..evaluation.opening import read_sizes
 from ..files import file_digest, write_atomic
@@ -38,6 +39,8 @@ FORMAT = 4
 WEIGHTS = (".safetensors", ".index.json")
 OTHERS = frozenset({"config.json", "generation_config.json", "README.md", layout.MANIFEST})
 """Files of a model that say nothing about its tokenizer; of config.json the kind of model does."""
+FEWEST_TOKENS = 8
+"""Of a row beside learned vectors, as training.maxLength is at least."""
 TEXTS = {"End": "lose their end", "Start": "lose their start", "Middle": "lose their middle"}
 
 
@@ -99,7 +102,7 @@ def tokenise(
     tokenizer = open_tokenizer(
         model, sizes.vocabulary, asked.model_digest, asked.task, chat=rendered
     )
-    room = sizes.context(tokenizer) - asked.training.virtual_tokens
+    room = room_for_rows(sizes.context(tokenizer), asked.training.virtual_tokens)
     reading = Reading.of(asked.training, room)
     digest = key(asked, reading, model)
     target = workspace / layout.tokens(digest)
@@ -121,6 +124,18 @@ def tokenise(
     write_atomic(staging / layout.MANIFEST, pretty(manifest))
     replace_folder(staging, target)
     return _tokens(digest, reading, splits)
+
+
+def room_for_rows(context: int, vectors: int) -> int:
+    """Tokens of the base model's `context` that PromptTuning's `vectors` leave to a row."""
+    if vectors and context - vectors < FEWEST_TOKENS:
+        raise Refused(
+            "NoRoomForRows",
+            f"training.promptTuning.virtualTokens is {vectors}, and the base model takes {context} tokens: "
+            f"a row needs at least {FEWEST_TOKENS} of them",
+            next_step=f"Write virtualTokens: {max(1, min(20, context - FEWEST_TOKENS))}, or less.",
+        )
+    return context - vectors
 
 
 def write(

@@ -32,6 +32,7 @@ from .methods.adapters import add_adapter
 from .methods.lowrank import fuse
 from .methods.quantized import prepare, quantization
 from .model import METHODS, load_weights
+from .noise import add_noise
 from .preferences import make_preferring
 from .pulse import Pulse
 from .rows import Tokens
@@ -95,6 +96,8 @@ def make_run(
     set_seed(spec.training.seed)  # the new head and the adapters are drawn from it
     resume = checkpoints.path(newest.step) if newest else None
     trainer, resolved = _trainer(setting, arguments, tokens, callbacks, resume)
+    if spec.training.neftune_alpha is not None:
+        add_noise(trainer.model, float(spec.training.neftune_alpha))
     trainer.counter, trainer.checkpoints = counter, checkpoints
     trainer.world, trainer.committing = world, committing
     trainer.in_parts = spec.training.strategy == "FSDP"

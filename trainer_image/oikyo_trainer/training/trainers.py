@@ -264,7 +264,6 @@ def make_arguments(spec: TrainSpec, plan: Plan, world: World, folder: Path, *, c
         "ddp_backend": None if world.size == 1 else _backend(training, cuda=cuda),
         "ddp_find_unused_parameters": False,
         "optim": optimizer_name(training, cuda=cuda),
-        "neftune_noise_alpha": float(training.neftune_alpha) if training.neftune_alpha else None,
         "deepspeed": _deepspeed(training, plan, cuda=cuda),
         "logging_strategy": "no",
         "eval_strategy": "no",

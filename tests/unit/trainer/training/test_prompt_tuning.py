@@ -122,3 +122,12 @@ def test_it_learns_and_the_version_is_the_adapter_alone(lab: Any, task: str) -> 
     assert served(lab, task, result.version) is not None
     with pytest.raises(Refused, match="cannot be worked into weights"):
         continued(lab, result.version)
+
+
+@pytest.mark.slow
+def test_noise_reaches_the_embeddings_behind_the_vectors(lab: Any) -> None:
+    def vectors(run: str, **noise: str) -> Any:
+        spec = lab.spec("TextClassification", run=run, max_steps=2, **PROMPT, **noise)
+        return lab.weights(lab.train(spec))["prompt_embeddings"]
+
+    assert not torch.equal(vectors("noisy", neftune_alpha="5"), vectors("quiet"))

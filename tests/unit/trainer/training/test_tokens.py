@@ -142,3 +142,11 @@ def test_the_places_that_prompt_tuning_takes_are_left_free(lab: Lab) -> None:
     tokens = made(lab, spec, max_length=64, method="PromptTuning", prompt_tuning=tuning)
     assert tokens.max_length == 32 - 8, "the model attends to 32"
     assert tokens.splits["train"].tokens == 8 * 24
+
+
+@pytest.mark.parametrize("vectors", [25, 40])
+def test_vectors_that_leave_no_room_for_a_row_are_refused(lab: Lab, vectors: int) -> None:
+    spec = lab.spec("TextClassification")
+    with pytest.raises(Refused, match=f"virtualTokens is {vectors}.*takes 32 tokens") as refused:
+        made(lab, spec, method="PromptTuning", prompt_tuning={"virtual_tokens": vectors})
+    assert refused.value.next_step == "Write virtualTokens: 20, or less."
