@@ -355,7 +355,8 @@ class Committing(TrainerCallback):
             if loss is not None:
                 ranking = ranking_at(state, step, self._select_by)
                 excess = excess_at(state, step, self._bound)
-                self._checkpoints.set_eval_loss(step, loss, ranking, excess)
+                stops = control.should_training_stop  # early; no later step may be the best one
+                self._checkpoints.set_eval_loss(step, loss, ranking, excess, final=stops)
 
     def _rows_seen(self, step: int) -> int:
         epochs, steps = divmod(step, self._plan.steps_per_epoch)

@@ -164,10 +164,16 @@ class Checkpoints:
         return read_manifest(self.path(max(losses))).size if losses else 0
 
     def set_eval_loss(
-        self, step: int, loss: float, ranking: float | None = None, excess: float = 0.0
+        self,
+        step: int,
+        loss: float,
+        ranking: float | None = None,
+        excess: float = 0.0,
+        *,
+        final: bool = False,
     ) -> None:
-        """Add a validation that was made after the checkpoint was committed."""
-        measured = {"eval_loss": loss, "ranking": ranking, "excess": excess}
+        """Add a validation that was made after the checkpoint was committed, and may be the last."""
+        measured = {"eval_loss": loss, "ranking": ranking, "excess": excess, "final": final}
         manifest = read_manifest(self.path(step)).model_copy(update=measured)
         self.before_commit()
         write_manifest(self.path(step), manifest)

@@ -136,6 +136,21 @@ def test_a_rollback_halves_the_rate_that_an_older_version_chose(
     assert _rate(resumed)[0] == "0.0015"
 
 
+def test_a_validation_that_is_made_up_for_may_be_the_last(lab: Any) -> None:
+    """Else an attempt that is killed in the release would be followed by one that trains on."""
+    settings = {
+        **SETTINGS,
+        "learning_rate": "1e-12",
+        "select_by": "accuracy",
+        "early_stopping": {"patience": 1},
+    }
+    interrupt_at(lab, lab.spec("TextClassification", **settings), 20)
+    result = lab.train(lab.spec("TextClassification", attempt=2, **settings))
+    assert result.best_step == 10
+    assert any("stopped early at step 20" in note for note in result.notes)
+    assert verify(lab.workspace / layout.checkpoints("run-1") / "checkpoint-20").final
+
+
 def test_the_history_goes_on_without_a_step_told_twice(lab: Any) -> None:
     interrupt_at(lab, lab.spec("TextGeneration", **SETTINGS), 15)
     lab.train(lab.spec("TextGeneration", attempt=2, **SETTINGS))
