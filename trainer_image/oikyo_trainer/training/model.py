@@ -38,8 +38,15 @@ DROPOUTS = (
     "embd_pdrop",
     "attn_pdrop",
     "dropout",
+    "activation_dropout",
+    "mlp_dropout",
+    "embedding_dropout",
+    "pooler_dropout",
+    "classifier_dropout",
+    "classifier_dropout_prob",
+    "seq_classif_dropout",
 )
-"""Names that transformers gives to dropout in a config."""
+"""Names that transformers gives to dropout in a config, of the body and before a classifier's head."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def release(
     _forget_sharding()
     parity = settled = None
     if METHODS[training.method].adapter:
-        adapted = _adapted(checkpoint, base, head)
+        adapted = _adapted(checkpoint, base, head, training.dropout)
 
         def write_adapter(staging: Path) -> None:
             _copy_adapter(checkpoint, staging, base)
@@ -98,11 +98,14 @@ def _settled(
     return settle(model, dict(weights.named_parameters()), steering)
 
 
-def _adapted(checkpoint: Path, base: Base, head: Head | None) -> Any:
-    """The adapter on its base in float32, QLoRA's on the weights as they were before rounding."""
+def _adapted(checkpoint: Path, base: Base, head: Head | None, dropout: str | None) -> Any:
+    """The adapter on its base in float32, QLoRA's on the weights as they were before rounding.
+
+    `dropout` stays in the config of the result, as with every weight trained.
+    """
     from peft import PeftModel
 
-    whole = load_weights(base, head, torch.float32)
+    whole = load_weights(base, head, torch.float32, dropout=dropout)
     return PeftModel.from_pretrained(whole, str(checkpoint))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -40,6 +41,13 @@ def test_dropout_sets_what_the_config_has(lab: Any) -> None:
     assert shares == {0.25}
     plain = load_weights(base, Head(("a", "b")), torch.float32)
     assert {m.p for m in plain.modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
+
+
+def test_dropout_before_the_head_is_set_too() -> None:
+    from transformers import AlbertConfig, DistilBertConfig
+
+    assert dropouts(DistilBertConfig(), 0.3)["seq_classif_dropout"] == 0.3
+    assert dropouts(AlbertConfig(), 0.0)["classifier_dropout_prob"] == 0.0
 
 
 def test_a_model_without_dropout_refuses_it() -> None:
@@ -113,3 +121,5 @@ def test_neftune_adafactor_and_dropout_train(lab: Any) -> None:
     assert "noise" in rows.reason
     loss = next(float(m.value) for m in result.metrics if m.name == "best_eval_loss")
     assert loss < math.log(9)
+    config = json.loads((lab.workspace / result.model_path / "config.json").read_text())
+    assert config["attention_dropout"] == 0.2
