@@ -37,7 +37,7 @@ def keep(plan: Plan, began: float | None) -> Plan:
         return plan
     reason = f"as the training began; a new one would take {plan.learning_rate:g}"
     resolved = tuple(
-        Resolved(name=CHOICE, value=f"{began:g}", reason=f"{reason} ({choice.reason})")
+        Resolved(name=CHOICE, value=f"{began:g}", reason=f"{reason}, {choice.reason}")
         if choice.name == CHOICE
         else choice
         for choice in plan.resolved

@@ -120,7 +120,7 @@ def test_a_training_goes_on_at_the_rate_that_an_older_version_chose_and_tells_it
     resumed = lab.train(lab.spec("TextClassification", run="cut", attempt=2, **settings))
     value, reason = _rate(resumed)
     assert value == "0.005"
-    assert reason.startswith("as the training began; a new one would take 0.02 (Auto: IA3 beside")
+    assert reason.startswith("as the training began; a new one would take 0.02, Auto: IA3 beside")
     assert_same_bits(lab.weights(whole), lab.weights(resumed))
 
 
