@@ -15,7 +15,7 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,23 +181,41 @@ class Checkpoints:
 
     def newest_good(self) -> Manifest | None:
         """The newest checkpoint that verifies; the ones skipped on the way are kept in `damaged`."""
-        newest_first = sorted(self._steps(), reverse=True)
-        return next((found for step in newest_first if (found := self._verified(step))), None)
+        return self._first_good(sorted(self._steps(), reverse=True))
 
     def best_good(self) -> Manifest | None:
         """The checkpoint of the least validation loss that verifies; the newest without any loss."""
-        best_first = ranked(self._committed())
-        return next((found for step in best_first if (found := self._verified(step))), None)
+        return self._first_good(ranked(self._committed()))
+
+    def _first_good(self, steps: Sequence[int]) -> Manifest | None:
+        """The first that verifies. One bad sector costs its checkpoint, and not the run.
+
+        Where none verifies, what could not be read is raised: a volume that is away has lost nothing.
+        """
+        fault: OSError | None = None
+        for step in steps:
+            try:
+                if (found := self._verified(step)) is not None:
+                    return found
+            except OSError as error:
+                fault = error
+                self._skip(step, f"it cannot be read: {error}")
+        if fault is not None:
+            raise fault
+        return None
 
     def _verified(self, step: int) -> Manifest | None:
         try:
             manifest = verify(self.path(step), run=self.run)
         except Damaged as reason:
-            log.warning("skipped checkpoint-%d: %s", step, reason)
-            self.damaged[step] = str(reason)
+            self._skip(step, str(reason))
             return None
         self._stamps[step] = stamps(self.path(step))
         return manifest
+
+    def _skip(self, step: int, reason: str) -> None:
+        log.warning("skipped checkpoint-%d: %s", step, reason)
+        self.damaged[step] = reason
 
     def _steps(self) -> list[int]:
         names = (path.name.removeprefix(PREFIX) for path in self.folder.glob(f"{PREFIX}*"))

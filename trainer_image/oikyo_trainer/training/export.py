@@ -12,14 +12,22 @@ import logging
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from oikyo.api import workspace as layout
 from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED, TrainSpec
 
-from ..errors import Refused, StageFailed
+from ..errors import Refused, StageFailed, as_os_error
 from ..files import write_atomic
 from ..offline import go_offline
+
+if TYPE_CHECKING:
+    from .manifest import Manifest
+
+log = logging.getLogger("oikyo.export")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,7 +50,10 @@ def main(argv: list[str] | None = None) -> int:
         step = export(
             spec, given.workspace.resolve(), given.out, step=given.checkpoint, alone=given.adapter
         )
-    except (StageFailed, OSError, ValueError) as error:
+    except Exception as fault:  # safetensors tells of a full disk in a type of its own
+        error = as_os_error(fault, given.out.parent)
+        if not isinstance(error, StageFailed | OSError | ValueError):
+            raise
         advice = f"\nnext: {error.next_step}" if isinstance(error, StageFailed) else ""
         print(f"error: {error}{advice}", file=sys.stderr)
         return EXIT_REFUSED
@@ -52,37 +63,57 @@ def main(argv: list[str] | None = None) -> int:
 
 def export(spec: TrainSpec, workspace: Path, out: Path, *, step: int | None, alone: bool) -> int:
     """Write checkpoint `step` (None: the newest good one) to `out`; returns its step."""
-    from .checkpoint import reading, verify
-
     if out.exists():
         raise Refused("OutputExists", f"{out} is there already", next_step="Name another folder.")
-    found = _find(spec, workspace, step)
-    path = workspace / layout.checkpoints(spec.run) / f"checkpoint-{found}"
-    with reading(path):
-        manifest = verify(path, run=spec.run)
+    with _held(spec, workspace / layout.checkpoints(spec.run), step) as (path, manifest):
         _write(spec, workspace, path, out, alone=alone)
         write_atomic(out / "README.md", _card(spec, manifest.step, manifest.eval_loss, alone=alone))
-    return found
+    return manifest.step
 
 
-def _find(spec: TrainSpec, workspace: Path, step: int | None) -> int:
-    from .checkpoint import Checkpoints, Damaged, verify
+@contextmanager
+def _held(spec: TrainSpec, folder: Path, step: int | None) -> Iterator[tuple[Path, Manifest]]:
+    """Checkpoint `step`, or the newest good one, verified while retention may not remove it."""
+    from .checkpoint import Damaged, reading, verify
 
-    folder = workspace / layout.checkpoints(spec.run)
-    checkpoints = Checkpoints(folder, keep=2, run=spec.run)
-    if step is None:
-        if (newest := checkpoints.newest_good()) is not None:
-            return newest.step
-        raise Refused("NoCheckpoint", f"{folder} holds no good checkpoint", next_step="Try later.")
-    try:
-        return verify(checkpoints.path(step), run=spec.run).step
-    except Damaged as damaged:
-        there = sorted(int(p.name.rpartition("-")[2]) for p in folder.glob("checkpoint-*"))
-        raise Refused(
+    why = ""
+    there = sorted(int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*"))
+    for found in reversed(there) if step is None else [step]:
+        path = folder / f"checkpoint-{found}"
+        with ExitStack() as held:
+            try:
+                held.enter_context(reading(path))
+                manifest = verify(path, run=spec.run)
+            except (Damaged, OSError) as reason:
+                gone = isinstance(reason, FileNotFoundError)
+                why = "it is not there" if gone else str(reason)
+                log.warning("skipped checkpoint-%d: %s", found, why)
+                continue
+            yield path, manifest
+            return
+    raise _nothing(folder, step, why, [found for found in there if found != step])
+
+
+def _nothing(folder: Path, step: int | None, why: str, others: list[int]) -> Refused:
+    """Which checkpoint could not be exported, why, and which might."""
+    if not others:
+        told = f"holds no checkpoint-{step}: {why}" if step else "holds no checkpoint yet"
+        return Refused(
             "NoCheckpoint",
-            f"checkpoint-{step} cannot be exported: {damaged}",
-            next_step=f"Name one of these steps: {', '.join(map(str, there)) or 'there are none'}.",
-        ) from None
+            f"{folder} {told}",
+            next_step="Try again once the training has told of a checkpoint (oikyo watch).",
+        )
+    if step is None:
+        return Refused(
+            "NoCheckpoint",
+            f"none of the checkpoints in {folder} is good",
+            next_step="Let the training go on: it writes new ones.",
+        )
+    return Refused(
+        "NoCheckpoint",
+        f"checkpoint-{step} cannot be exported: {why}",
+        next_step=f"Name one of these steps: {', '.join(map(str, others))}.",
+    )
 
 
 def _write(spec: TrainSpec, workspace: Path, checkpoint: Path, out: Path, *, alone: bool) -> None:

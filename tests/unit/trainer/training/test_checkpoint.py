@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oikyo_trainer.errors import Stale
+from oikyo_trainer.files import file_digest
 from oikyo_trainer.training.checkpoint import (
     Checkpoints,
     Damaged,
@@ -185,3 +187,39 @@ def test_a_validation_measured_later_decides_which_is_best(checkpoints: Checkpoi
     best = checkpoints.best_good()
     assert best is not None
     assert best.step == 5
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Bad sectors, which no file system of a test has."""
+
+    def read(path: Path) -> str:
+        if any(f"checkpoint-{step}/" in path.as_posix() for step in steps):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return file_digest(path)
+
+    monkeypatch.setattr("oikyo_trainer.training.manifest.file_digest", read)
+
+
+def test_a_bad_sector_costs_its_checkpoint_and_not_the_run(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step, loss in ((1, 0.9), (2, 0.3)):
+        save(checkpoints, step, loss)
+    unreadable(monkeypatch, 2)
+    newest, best = checkpoints.newest_good(), Checkpoints(checkpoints.folder, keep=2).best_good()
+    assert newest is not None
+    assert best is not None
+    assert (newest.step, best.step) == (1, 1)
+    assert "cannot be read: [Errno 5] Input/output error" in checkpoints.damaged[2]
+
+
+def test_a_volume_that_cannot_be_read_at_all_begins_nothing_anew(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(checkpoints, 1)
+    save(checkpoints, 2)
+    unreadable(monkeypatch, 1, 2)
+    with pytest.raises(OSError, match="Input/output error"):
+        checkpoints.newest_good()
+    assert checkpoints.path(1).exists()
+    assert checkpoints.path(2).exists()

@@ -9,7 +9,7 @@ import pytest
 
 from oikyo.api import workspace as layout
 from oikyo.api.stages import EXIT_DONE, EXIT_REFUSED
-from oikyo_trainer.training.checkpoint import verify
+from oikyo_trainer.training.checkpoint import in_use, verify
 from oikyo_trainer.training.export import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -32,7 +32,11 @@ def trained(lab: Any, tmp_path: Path) -> tuple[Any, list[str]]:
 
 
 def test_a_checkpoint_becomes_a_model_an_adapter_or_a_sentence(
-    trained: tuple[Any, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: tuple[Any, list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import torch
     from safetensors.torch import load_file
@@ -66,3 +70,17 @@ def test_a_checkpoint_becomes_a_model_an_adapter_or_a_sentence(
     assert main([*options, "--checkpoint=15", str(tmp_path / "none")]) == EXIT_REFUSED
     assert "has 1 bytes" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+    held: list[bool] = []
+
+    def proven(path: Path, *, run: str) -> Any:
+        held.append(in_use(path))
+        return verify(path, run=run)
+
+    monkeypatch.setattr("oikyo_trainer.training.checkpoint.verify", proven)
+    newest = folder.with_name("checkpoint-20")
+    (newest / "adapter_model.safetensors").write_bytes(b"x")
+    assert main([*options, "--adapter", str(tmp_path / "older")]) == EXIT_DONE
+    assert "checkpoint-10 of run-1" in capsys.readouterr().out
+    assert held == [True, True, True], "retention may remove what is not held while it is read"
+    assert "skipped checkpoint-20: adapter_model.safetensors has 1 bytes" in caplog.text
