@@ -186,12 +186,19 @@ def _check_rows(training: TrainingSpec, facts: Facts) -> None:
             "the training split has 0 rows; training needs at least 1",
             next_step="Give more rows in data.sources or smaller shares in data.split.",
         )
-    if training.early_stopping is not None and facts.validation_rows == 0:
+    if facts.validation_rows == 0 and (asked := _asks_validation(training)):
         raise Refused(
             "NoValidationRows",
-            "training.earlyStopping watches the validation loss, and the validation split has 0 rows",
-            next_step='Write data.split.validation, for example "0.1", or drop earlyStopping.',
+            f"training.{asked} goes by the validation rows, and the validation split has 0 rows",
+            next_step=f'Write data.split.validation, for example "0.1", or drop {asked}.',
         )
+
+
+def _asks_validation(training: TrainingSpec) -> str:
+    """The field that nothing would come of without validation rows; empty: none does."""
+    if training.early_stopping is not None:
+        return "earlyStopping"
+    return "selectBy" if training.select_by != "loss" else ""
 
 
 def _learning_rate(training: TrainingSpec, task: Task, facts: Facts) -> tuple[float, str]:

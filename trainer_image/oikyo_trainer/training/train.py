@@ -62,13 +62,14 @@ def train(spec: TrainSpec, context: Context) -> TrainResult:
     results = []
     for fold in range(spec.folds):
         part, _ = mix(folds.learned(every, opened, fold), general)
+        asked = replace(part, validation=tokens.validation)  # the fold may hold all these rows
         setting = Setting(
             folds.of_fold(spec),
             folds.part_of(context, fold, spec.folds + 1, steps),
             world,
             source,
             base,
-            _plan(spec, source, part, base, world, processor),
+            _plan(spec, source, asked, base, world, processor),
             folds.folder_of(stage, fold),
             general,
         )

@@ -205,8 +205,15 @@ def test_rslora_divides_the_rate_by_the_whole_root_where_no_head_shares_it() -> 
             {"early_stopping": {}},
             {"validation_rows": 0},
             "NoValidationRows",
-            "training.earlyStopping watches the validation loss, and the validation split has 0 rows",
+            "training.earlyStopping goes by the validation rows, and the validation split has 0 rows",
             'Write data.split.validation, for example "0.1", or drop earlyStopping.',
+        ),
+        (
+            {"select_by": "f1_macro"},
+            {"validation_rows": 0},
+            "NoValidationRows",
+            "training.selectBy goes by the validation rows, and the validation split has 0 rows",
+            'Write data.split.validation, for example "0.1", or drop selectBy.',
         ),
     ],
 )
