@@ -31,7 +31,7 @@ SERIES = {
     ),
     "peak_memory_bytes": (
         "oikyo_train_memory_peak_bytes",
-        "Largest resident memory of rank 0",
+        "Most memory that rank 0 has held: of its GPU where it has one, else resident",
     ),
     "predicted_memory_bytes": (
         "oikyo_train_memory_predicted_bytes",
@@ -86,7 +86,7 @@ class StageMetrics:
         self._progress.labels(**self._labels).set(progress.progress_percentage / 100)
         if progress.step is not None:
             self._step.labels(**self._labels).set(progress.step)
-            if progress.step > self._newest_step:
+            if progress.step != self._newest_step:  # after a rollback it is a smaller one
                 self._newest_step = progress.step
                 self._last_step.labels(**self._labels).set_to_current_time()
         if "checkpoint_step" in values:

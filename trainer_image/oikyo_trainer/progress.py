@@ -42,6 +42,8 @@ class Reporter:
         self._started = time.monotonic()
         self._values: dict[str, str] = {}
         self._part = (0, 1, 0)
+        self._part_seconds = 0.0
+        """What a whole part takes, by its newest estimate."""
         self.current = StageProgress(stage=stage, attempt=attempt, updated=now())
         self.metrics = StageMetrics(run=run, stage=stage)
         self._troubles: dict[str, Failure] = {}
@@ -61,7 +63,10 @@ class Reporter:
         remaining_seconds: float | None = None,
         **values: float,
     ) -> None:
-        """Tell the newest state; `values` are metrics by name (loss, eval_loss, learning_rate…)."""
+        """Tell the newest state; `values` are metrics by name (loss, eval_loss, learning_rate…).
+
+        A stage that counts no steps has its time left estimated from its percentage.
+        """
         with self._lock:
             self._update(percentage, step, total_steps, remaining_seconds, values)
 
@@ -95,9 +100,10 @@ class Reporter:
     ) -> None:
         number, parts, steps = self._part
         if parts > 1:
-            if remaining_seconds is not None and percentage is not None and percentage < 100:
-                whole = remaining_seconds * 100 / (100 - percentage)
-                remaining_seconds += (parts - number - 1) * whole
+            if remaining_seconds is not None and percentage is not None:
+                if percentage < 100:
+                    self._part_seconds = remaining_seconds * 100 / (100 - percentage)
+                remaining_seconds += (parts - number - 1) * self._part_seconds
             percentage = None if percentage is None else (100 * number + percentage) / parts
             step = None if step is None else number * steps + step
             total_steps = None if total_steps is None else parts * steps
@@ -105,9 +111,8 @@ class Reporter:
                 values = {**values, "checkpoint_step": number * steps + values["checkpoint_step"]}
         self._values.update({name: text(value) for name, value in values.items()})
         percent = self._percent(percentage)
-        if remaining_seconds is None and percent > 0:
-            elapsed = time.monotonic() - self._started
-            remaining_seconds = elapsed * (100 - percent) / percent
+        if remaining_seconds is None:
+            remaining_seconds = self._remaining(percent, counted=step is not None)
         self.current = StageProgress(
             stage=self.current.stage,
             attempt=self.current.attempt,
@@ -124,6 +129,13 @@ class Reporter:
             updated=now(),
         )
         self.metrics.observe(self.current, values)
+
+    def _remaining(self, percent: int, *, counted: bool) -> float | None:
+        """Seconds left, where the stage does not say; a resumed one began at more than 0 %."""
+        if counted or self.current.step is not None:
+            return self.current.estimated_remaining_seconds
+        elapsed = time.monotonic() - self._started
+        return elapsed * (100 - percent) / percent if percent > 0 else None
 
     def _percent(self, percentage: float | None) -> int:
         if percentage is None or not math.isfinite(percentage):

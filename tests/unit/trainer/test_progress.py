@@ -78,6 +78,33 @@ def test_the_remaining_time_is_estimated_from_the_share(reporter: Reporter) -> N
     assert reporter.current.estimated_remaining_seconds == 0
 
 
+def test_a_resumed_training_has_no_time_left_before_it_knows_its_pace(reporter: Reporter) -> None:
+    """It begins at 90 %, and nine tenths of its own time so far say nothing."""
+    reporter.update(percentage=90, step=90, total_steps=100, eval_loss=0.5)
+    assert reporter.current.estimated_remaining_seconds is None
+    reporter.update(percentage=91, step=91, total_steps=100, remaining_seconds=900)
+    reporter.update(checkpoint_step=91)
+    assert reporter.current.estimated_remaining_seconds == 900
+
+
+def test_at_the_end_of_a_fold_the_others_are_still_to_come(reporter: Reporter) -> None:
+    reporter.begin_part(0, 3, 10)
+    reporter.update(percentage=90, step=9, total_steps=10, remaining_seconds=10)
+    reporter.update(percentage=100, step=10, total_steps=10, remaining_seconds=0)
+    assert reporter.current.estimated_remaining_seconds == 200
+
+
+def test_a_step_after_a_rollback_is_a_new_one(
+    reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = reporter.serve(0)
+    for moment, step in ((1000, 50), (2000, 10), (3000, 10)):
+        monkeypatch.setattr("time.time", lambda moment=moment: float(moment))
+        reporter.update(step=step, total_steps=100)
+    told = get(port, "/metrics").decode()
+    assert 'timestamp_seconds{run="job-00000000",stage="train"} 2000.0' in told
+
+
 def test_a_taken_port_does_not_end_the_stage(reporter: Reporter) -> None:
     with socket.create_server(("", 0)) as taken:
         port = reporter.serve(taken.getsockname()[1])
