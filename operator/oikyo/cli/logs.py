@@ -62,11 +62,13 @@ async def _logs(
     from oikyo.following.places import looking_at
 
     console, error, printed = Console(highlight=False), FirstError(), 0
+    printer = _Printer(console)
     async with looking_at(home_at(home), namespace) as place:
         job = await place.job(name)
         async for piece in place.lines(job, wanted, follow=follow):
             for line in piece:
-                _print(console, line, STYLES[error.look(line)])
+                printer.print(line, STYLES[error.look(line)])
+            console.file.flush()  # who follows through a pipe waits for it
             printed += len(piece)
     if not printed:
         console.print(f"no log lines of {name} are there (stages of it run later, or were removed)")
@@ -75,13 +77,29 @@ async def _logs(
             _say_again(console, words, said)
 
 
-def _print(console: Console, line: LogLine, style: str) -> None:
-    from rich.text import Text
+class _Printer:
+    """Lines with their source; styles are rendered once and for marked lines: a log has a million."""
 
-    colour = SOURCES[sum(line.source.encode()) % len(SOURCES)]
-    console.print(
-        Text(f"{line.source:<12} ", style=colour) + Text(line.text, style=style), soft_wrap=True
-    )
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._sources: dict[str, str] = {}
+
+    def print(self, line: LogLine, style: str) -> None:
+        from rich.control import strip_control_codes
+
+        source = self._sources.get(line.source)
+        if source is None:
+            colour = SOURCES[sum(line.source.encode()) % len(SOURCES)]
+            source = self._sources[line.source] = self._styled(f"{line.source:<12} ", colour)
+        text = self._styled(line.text, style) if style else strip_control_codes(line.text)
+        self._console.file.write(f"{source}{text}\n")
+
+    def _styled(self, text: str, style: str) -> str:
+        from rich.text import Text
+
+        with self._console.capture() as captured:
+            self._console.print(Text(text, style=style), end="", soft_wrap=True)
+        return captured.get()
 
 
 def _say_again(console: Console, words: str, line: LogLine) -> None:

@@ -30,6 +30,7 @@ CURVES = (
     ("eval_general_loss", "general loss"),
 )
 """What of a training is drawn, and what it is called."""
+DRAWN = tuple(name for name, _ in CURVES)
 TOLD = (
     ("learning_rate", "learning rate", 1.0, ""),
     ("grad_norm", "gradient norm", 1.0, ""),

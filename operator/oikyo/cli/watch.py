@@ -57,7 +57,7 @@ async def _shown(console: Console, place: Place, name: str) -> FineTuneJob:
     from . import portrait
 
     job = await place.job(name)
-    console.print(portrait.portrait(job, place.curve(job), portrait.now()))
+    console.print(portrait.portrait(job, place.curve(job, *portrait.DRAWN), portrait.now()))
     return job
 
 
@@ -71,7 +71,7 @@ async def _live(console: Console, place: Place, name: str) -> FineTuneJob:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             job = await place.job(name)
-            picture = portrait.portrait(job, place.curve(job), portrait.now())
+            picture = portrait.portrait(job, place.curve(job, *portrait.DRAWN), portrait.now())
             live.update(picture, refresh=True)
             if finished(job.status):
                 return job

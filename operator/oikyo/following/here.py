@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 from oikyo.api import workspace as layout
@@ -11,12 +16,14 @@ from oikyo.api.finetunejob import FineTuneJob
 from oikyo.controller.decide import finished
 from oikyo.controller.resolve import run_id
 from oikyo.desktop.finding import the_job
-from oikyo.desktop.home import Home, read_json_lines
+from oikyo.desktop.home import Home
 
 from .lines import LogLine, merged, stamped
 from .place import Point, Wanted
 
 LOOK_SECONDS = 0.5
+PIECE = 1000
+"""Log lines that are held at once."""
 
 
 class Here:
@@ -24,13 +31,14 @@ class Here:
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self._curves: dict[tuple[str, ...], _Curve] = {}
 
     async def job(self, name: str) -> FineTuneJob:
         return the_job(name, self._home)
 
-    def curve(self, job: FineTuneJob) -> list[Point]:
+    def curve(self, job: FineTuneJob, *names: str) -> list[Point]:
         path = self._home.workspace / layout.stage(run_id(job), "train") / layout.HISTORY
-        return read_json_lines(path)
+        return self._curves.setdefault((str(path), *names), _Curve(path, names)).read()
 
     async def lines(
         self, job: FineTuneJob, wanted: Wanted, *, follow: bool
@@ -41,8 +49,9 @@ class Here:
             for path in sorted(self._home.logs(run_id(job)).glob("*.log")):
                 if path not in tails and _wanted(path, wanted):
                     tails[path] = _Tail(path)
-            if fresh := list(merged([tail.read() for tail in tails.values()])):
-                yield fresh
+            fresh = merged([tail.read() for tail in tails.values()])
+            while piece := list(islice(fresh, PIECE)):
+                yield piece
             if over:
                 return
             await asyncio.sleep(LOOK_SECONDS)
@@ -61,23 +70,64 @@ def _wanted(path: Path, wanted: Wanted) -> bool:
     return attempt.isdecimal() and wanted.includes(stage, int(attempt))
 
 
+class _Curve:
+    """A history, read on: after days it is 100 MB, and who watches looks every second."""
+
+    def __init__(self, path: Path, names: tuple[str, ...]) -> None:
+        self._path = path
+        self._names = names
+        """Values that are wanted; none: all."""
+        self._file = 0
+        self._at = 0
+        self._points: list[Point] = []
+
+    def read(self) -> list[Point]:
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            return []
+        with file:
+            known = os.fstat(file.fileno())
+            # A training that resumes puts a shorter history in its place.
+            if known.st_ino != self._file or known.st_size < self._at:
+                self._file, self._at, self._points = known.st_ino, 0, []
+            file.seek(self._at)
+            for raw in file:
+                if not raw.endswith(b"\n"):
+                    break  # just being written
+                self._at += len(raw)
+                self._add(raw)
+        return self._points
+
+    def _add(self, raw: bytes) -> None:
+        with suppress(ValueError):
+            point = json.loads(raw)
+            wanted = {name: point[name] for name in self._names if name in point}
+            if not self._names or wanted:
+                self._points.append({"step": point["step"], **wanted} if self._names else point)
+
+
 class _Tail:
     """A log file, read on from where the last reading ended; a line that is not whole waits."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._at = 0
-        self._last: LogLine | None = None
+        self._time: datetime | None = None
 
-    def read(self) -> list[LogLine]:
+    def read(self) -> Iterator[LogLine]:
+        """One by one: a log may be larger than memory."""
+        for line in stamped(self._path.stem, self._texts()):
+            # A line without a time that begins a piece goes on with the piece before it.
+            found = line if line.time else LogLine(line.source, line.text, self._time)
+            self._time = found.time
+            yield found
+
+    def _texts(self) -> Iterator[str]:
         with self._path.open("rb") as file:
             file.seek(self._at)
-            whole, end, _ = file.read().rpartition(b"\n")
-        self._at += len(whole) + len(end)
-        texts = whole.decode("utf-8", "replace").splitlines()
-        found = list(stamped(self._path.stem, texts))
-        # A line without a time that begins a piece goes on with the piece before it.
-        known = self._last.time if self._last else None
-        found = [line if line.time else LogLine(line.source, line.text, known) for line in found]
-        self._last = found[-1] if found else self._last
-        return found
+            for raw in file:
+                if not raw.endswith(b"\n"):
+                    return
+                self._at += len(raw)
+                yield from raw.decode("utf-8", "replace").splitlines()

@@ -33,8 +33,11 @@ class Place(Protocol):
         """As it is now. Raises SpecError when there is none."""
         ...
 
-    def curve(self, job: FineTuneJob) -> list[Point]:
-        """What the training logged, oldest first, as far as it can be read from here."""
+    def curve(self, job: FineTuneJob, *names: str) -> list[Point]:
+        """What the training logged, oldest first, as far as it can be read from here.
+
+        With `names` at least these values, and the points that have one of them.
+        """
         ...
 
     def lines(

@@ -56,7 +56,7 @@ class There:
             values = {metric.name: float(metric.value) for metric in told.metrics}
             self._curve.append({"step": told.step, **values})
 
-    def curve(self, job: FineTuneJob) -> list[Point]:
+    def curve(self, job: FineTuneJob, *names: str) -> list[Point]:
         return self._curve
 
     async def lines(

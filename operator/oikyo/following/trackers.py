@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,6 +21,8 @@ from oikyo.errors import OikyoError
 from .place import Point
 
 NOT_VALUES = ("step", "time")
+MLFLOW_BATCH = 1000
+"""Most metrics that a server takes in one request."""
 
 
 def values(point: Point) -> dict[str, float]:
@@ -62,13 +65,20 @@ def to_tensorboard(points: Sequence[Point], name: str, target: str) -> None:
 def to_mlflow(points: Sequence[Point], name: str, target: str) -> None:
     """`target`: the tracking URI; default: what MLFLOW_TRACKING_URI says."""
     import mlflow
+    from mlflow.entities import Metric
 
     if target:
         mlflow.set_tracking_uri(target)
     mlflow.set_experiment("oikyo")
-    with mlflow.start_run(run_name=name):
-        for point in points:
-            mlflow.log_metrics(values(point), step=point["step"])
+    # In batches, each value with its own time: a request for each step of a long run takes minutes.
+    found = (
+        Metric(key, value, round(1000 * point.get("time", 0)), point["step"])
+        for point in points
+        for key, value in values(point).items()
+    )
+    with mlflow.start_run(run_name=name) as run:
+        while batch := list(islice(found, MLFLOW_BATCH)):
+            mlflow.MlflowClient().log_batch(run.info.run_id, metrics=batch)
 
 
 def to_wandb(points: Sequence[Point], name: str, target: str) -> None:
@@ -103,11 +113,19 @@ TRACKERS: dict[str, tuple[str, Write]] = {
 
 
 def write(points: Sequence[Point], *, name: str, tool: str, target: str) -> None:
-    """Hand the curve of the run `name` to a tool. Raises OikyoError when its library is not here."""
+    """Hand the curve of the run `name` to a tool. Raises OikyoError when that cannot be done."""
     library, function = TRACKERS[tool]
     if library and find_spec(library) is None:
         raise OikyoError(
             f"the library {library} is not installed in this Python\n"
             f"next: pip install 'oikyo[cli,{tool}]'"
         )
-    function(points, name, target)
+    try:
+        function(points, name, target)
+    except BrokenPipeError:
+        raise  # whoever read the table has seen enough
+    except Exception as error:  # each client has errors of its own for a server that is away
+        raise OikyoError(
+            f"--to {tool} wrote nothing, or not all{f' to {target}' if target else ''}: {error}\n"
+            "next: look at -o, or write a file with --to csv; the history stays as it is"
+        ) from error

@@ -15,9 +15,9 @@ from oikyo.api.meta import Condition, Metric
 from oikyo.cli.app import run_command
 from oikyo.cli.portrait import one_line, spark
 from oikyo.controller.resolve import run_id
-from oikyo.desktop.home import Home
+from oikyo.desktop.home import Home, write_atomic
 from oikyo.desktop.objects import Store
-from oikyo.following.here import Here
+from oikyo.following.here import PIECE, Here
 from oikyo.following.place import Wanted
 from scenes import job
 
@@ -166,3 +166,29 @@ def test_a_curve_keeps_its_shape_in_few_bars() -> None:
 
 def test_a_waiting_job_is_one_word() -> None:
     assert one_line(job()) == "Pending"
+
+
+def test_a_history_is_read_on_and_anew_once_a_resumed_training_put_a_shorter_one_there(
+    home: Home,
+) -> None:
+    path = home.workspace / layout.stage(run_id(training()), "train") / layout.HISTORY
+    path.parent.mkdir(parents=True)
+    place = Here(home)
+    assert place.curve(training()) == []
+    path.write_text('{"step": 1, "loss": 2.0, "grad_norm": 1.0}\n{"step": 2, "lo', encoding="utf-8")
+    assert place.curve(training(), "loss") == [{"step": 1, "loss": 2.0}]
+    with path.open("a", encoding="utf-8") as file:
+        file.write('ss": 1.0}\n{"step": 2, "eval_loss": 1.5}\n')
+    reads = path.stat().st_size
+    assert place.curve(training(), "loss") == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
+    assert place._curves[str(path), "loss"]._at == reads
+    write_atomic(path, '{"step": 1, "loss": 2.0}\n')
+    assert place.curve(training(), "loss") == [{"step": 1, "loss": 2.0}]
+
+
+async def test_a_log_larger_than_a_piece_is_read_piece_by_piece(home: Home) -> None:
+    Store(home).put(ended())
+    write_log(home, "train-1", *(f"2026-11-25 20:00:01,000 {n}" for n in range(PIECE)), "no time")
+    pieces = [piece async for piece in Here(home).lines(ended(), Wanted(), follow=False)]
+    assert [len(piece) for piece in pieces] == [PIECE, 1]
+    assert pieces[1][0].time == pieces[0][0].time

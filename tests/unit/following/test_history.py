@@ -106,3 +106,15 @@ def test_a_job_that_logged_nothing_yet_says_so(
     Store(Home(tmp_path)).put(job())
     assert run_command(["history", job().metadata.name]) == 64
     assert "no history yet" in capsys.readouterr().err
+
+
+def test_a_target_that_takes_nothing_is_told_in_one_block(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for tool in ("csv", "tensorboard"):
+        target = str(tmp_path / "file" / "within")
+        assert run_command(["history", name, "--to", tool, "-o", target]) == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f"error: --to {tool} wrote nothing, or not all to {target}: ")
+        assert "next: look at -o" in told
