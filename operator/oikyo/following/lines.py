@@ -20,6 +20,8 @@ _ERROR = re.compile(
     r"|Segmentation fault.*|Killed)$"
 )
 
+_SAID = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (?:DEBUG|INFO|WARNING) ")
+"""Another rank of the same file, or another thread, speaks: no end of a traceback."""
 _KILLED = re.compile(r"failed \(exitcode: -\d+\)")
 
 
@@ -75,6 +77,8 @@ class FirstError:
     def look(self, line: LogLine) -> str:
         """`first` for a line of the first error, `later` for one of another, else the empty text."""
         text = _RANK.sub("", line.text)
+        if _SAID.match(text):
+            return ""
         headline = self._headlines.pop(line.source, None)
         if TRACEBACK in text:
             self._open.add(line.source)

@@ -71,6 +71,14 @@ def test_a_second_traceback_of_one_worker_does_not_replace_the_first() -> None:
     assert error.line.text.startswith("RuntimeError")
 
 
+def test_what_another_rank_says_in_between_is_not_the_end_of_a_traceback() -> None:
+    between = "2026-11-25 20:00:01,913 INFO oikyo.train rank=1 step=3/5 loss=1"
+    told, error = verdicts([*CRASH[:3], between, *CRASH[3:]])
+    assert told == ["first", "first", "first", "", "first", "", ""]
+    assert error.line is not None
+    assert error.line.text == "RuntimeError: shapes do not match"
+
+
 def test_a_process_that_was_killed_is_told_by_torchrun() -> None:
     text = "E1125 20:26:51.1 17105 api.py:1002] failed (exitcode: -9) local_rank: 1 (pid: 17112)"
     told, error = verdicts([*CRASH, text])

@@ -2,7 +2,8 @@
 
 Two for each weight of the body and token forward, four backward (Kaplan et al. 2020, section 2.1; PaLM,
 appendix B); a frozen body has no gradients of weights, so two backward. Attention: products of
-queries with keys and of weights with values over each row, half of them under a causal mask. The head
+queries with keys and of weights with values over each row, half of them under a causal mask; they have
+no weights, so a frozen body saves nothing there. The head
 is counted at labelled tokens alone, because it is computed there alone. Activations that are computed
 again for checkpointing are no useful work and are not counted.
 """
@@ -35,7 +36,7 @@ def useful_flops(shape: ModelShape, counted: Counted, *, frozen: bool) -> float:
     """Operations that the training needed for `counted`; `frozen` says that adapters learn."""
     passes = 4 if frozen else 6
     body = passes * shape.linear_parameters * counted.tokens
-    attention = passes * 2 * shape.layers * shape.heads * shape.head_dim * counted.squares
+    attention = 6 * 2 * shape.layers * shape.heads * shape.head_dim * counted.squares
     if shape.encoder:
         return float(body + attention)
     head = passes * shape.width * shape.vocabulary * counted.labels

@@ -112,7 +112,18 @@ class ComparedCollator:
             batch["input_ids"][place, :length] = tokens
             batch["attention_mask"][place, :length] = 1
             batch["labels"][place, :length] = torch.where(torch.tensor(answer), tokens, IGNORED)
-        return batch
+        return batch | _answers(batch["labels"])
+
+
+def _answers(labels: torch.Tensor) -> Tensors:
+    """Where the logits (2B, T) of answers' tokens lie, one after another, the tokens, their sequences.
+
+    Found on the host: a device that is asked for places where something holds is waited for.
+    """
+    wanted = labels[:, 1:].ne(IGNORED)
+    owners, places = wanted.nonzero(as_tuple=True)
+    positions = owners * labels.shape[1] + places
+    return {"positions": positions, "targets": labels[:, 1:][wanted], "owners": owners}
 
 
 def answer_log_probabilities(model: Any, batch: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
@@ -120,13 +131,10 @@ def answer_log_probabilities(model: Any, batch: Tensors) -> tuple[torch.Tensor, 
     logits = model(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
     ).logits
-    labels = batch["labels"][:, 1:]
-    wanted = labels.ne(IGNORED)
-    taken = torch.log_softmax(logits[:, :-1][wanted].float(), dim=-1)
-    taken = taken.gather(1, labels[wanted][:, None])[:, 0]
-    row = wanted.nonzero()[:, 0]
-    sums = torch.zeros(len(labels), device=taken.device).index_add(0, row, taken)
-    return sums, wanted.sum(1)
+    taken = logits.flatten(0, 1).index_select(0, batch["positions"]).float()
+    taken = torch.log_softmax(taken, dim=-1).gather(1, batch["targets"][:, None])[:, 0]
+    sums = torch.zeros(len(logits), device=taken.device).index_add(0, batch["owners"], taken)
+    return sums, batch["labels"][:, 1:].ne(IGNORED).sum(1)
 
 
 class Preferring(Steady):
@@ -135,11 +143,17 @@ class Preferring(Steady):
     loss_is_scaled_for_ga = True
     training_spec: TrainingSpec
     references: dict[bool, torch.Tensor]
-    """(rows, 2) log-probabilities under the base, of the training (True) and validation rows."""
+    """(rows, 2) log-probabilities under the base, of the training (True) and validation rows.
+
+    They stay on the device: to fetch some at each step would wait for it.
+    """
     order: GroupedSampler
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["row", "number", "input_ids"]
+
+    def _count(self, inputs: Tensors) -> None:
+        self.counter.add(inputs["attention_mask"], inputs["labels"][:, 1:].ne(IGNORED))
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> torch.Tensor:
         items = sum(len(batch["numbers"]) for batch in batch_samples)
@@ -296,4 +310,4 @@ def reference(
             found[batch["numbers"]] = torch.stack(sums.chunk(2), dim=1)
     if world.size > 1:
         torch.distributed.all_reduce(found)
-    return found.cpu()
+    return found

@@ -90,9 +90,12 @@ class Steady:
         return super()._run_epoch(*args, epoch=epoch, **options)  # type: ignore[misc]
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
-        self.counter.add(inputs["attention_mask"])
+        self._count(inputs)
         loss: torch.Tensor = super().training_step(model, inputs, *args)  # type: ignore[misc]
         return loss
+
+    def _count(self, inputs: dict[str, Any]) -> None:
+        self.counter.add(inputs["attention_mask"])
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         metrics = self._validation()

@@ -30,6 +30,8 @@ def test_counts_from_masks_and_from_the_host_add_up() -> None:
     throughput.count(tokens=5, slots=6, labels=2, squares=13)
     assert throughput.take(CPU) == Counted(tokens=9, slots=14, labels=4, squares=23)
     assert throughput.take(CPU) == Counted(0, 0, 0, 0)
+    throughput.add(torch.tensor([[1, 1, 1, 0]]), labels=torch.tensor([[True, False, True, False]]))
+    assert throughput.take(CPU) == Counted(tokens=3, slots=4, labels=2, squares=9)
 
 
 def test_padding_is_the_share_of_slots_without_a_token() -> None:
@@ -57,12 +59,24 @@ def test_operations_agree_with_what_torch_counts() -> None:
     assert ours + masked == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
-def test_a_frozen_body_needs_two_thirds() -> None:
-    tensors = {"model.layers.0.q_proj.weight": ("F32", (8, 8))}
+def test_a_frozen_body_needs_no_gradients_of_its_weights() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    given = {key: value for key, value in CONFIG.items() if key != "model_type"}
+    model = LlamaForCausalLM(LlamaConfig(**given, attn_implementation="eager")).requires_grad_(False)
+    tensors = {
+        name: ("F32", tuple(parameter.shape)) for name, parameter in model.named_parameters()
+    }
+    # As under an adapter of the first layer: its input has a gradient, which goes through every layer.
+    states = torch.zeros(1, 40, 8, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        model(inputs_embeds=states, labels=torch.arange(40)[None]).loss.backward()
+    counted = Counted(tokens=40, slots=40, labels=40, squares=1600)
     shape = shape_of(CONFIG, tensors)
-    counted = Counted(tokens=10, slots=10, labels=10, squares=100)
-    full, frozen = (useful_flops(shape, counted, frozen=frozen) for frozen in (False, True))
-    assert frozen == pytest.approx(full * 2 / 3)
+    masked = 6 * shape.layers * shape.heads * shape.head_dim * 1600
+    ours = useful_flops(shape, counted, frozen=True)
+    assert ours + masked == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_the_time_of_a_step_is_given_to_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
