@@ -120,7 +120,7 @@ def _metrics(run: Run, newest: Manifest | None) -> dict[str, float]:
     if run.rollbacks.done:
         metrics["rollbacks"] = float(len(run.rollbacks.done))
     metrics["resumed_from_step"] = float(newest.step if newest else 0)
-    return metrics
+    return metrics | run.telling.speed.split()
 
 
 def _last_values(history: History) -> dict[str, float]:

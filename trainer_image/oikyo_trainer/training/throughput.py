@@ -78,6 +78,9 @@ class Stopwatch(TrainerCallback):
         self._cuda = torch.cuda.is_available()
         self._marks: list[Mark] = []
         self._steps = 0
+        self._taken = dict.fromkeys(STEP_PARTS, 0.0)
+        """Seconds by part that were told already, of `_told` steps."""
+        self._told = 0
 
     def listen(self, trainer: Any) -> None:
         """Mark around fetching a batch, the passes and, as a callback, the optimizer."""
@@ -140,7 +143,14 @@ class Stopwatch(TrainerCallback):
         for before, mark in pairwise(marks):
             seconds[mark.part] += self._between(before.at, mark.at)
         self._marks, self._steps = marks[-1:], 0
+        self._told += steps
+        for part, taken in seconds.items():
+            self._taken[part] += taken
         return {part: taken / steps for part, taken in seconds.items()}
+
+    def overall(self) -> dict[str, float]:
+        """The same over all that was told; empty before a step was."""
+        return {part: taken / self._told for part, taken in self._taken.items() if self._told}
 
     def _between(self, earlier: Any, later: Any) -> float:
         return float(earlier.elapsed_time(later) / 1000 if self._cuda else later - earlier)
@@ -214,12 +224,15 @@ class Speed:
         counted = self._throughput.take(device)
         self._total = Counted(*map(sum, zip(self._total, counted, strict=True)))
         self._seconds += seconds
-        parts = {f"step_{part}_seconds": taken for part, taken in self._stopwatch.take().items()}
-        return self._rates(counted, max(seconds, 1e-9)) | parts
+        return self._rates(counted, max(seconds, 1e-9)) | _named(self._stopwatch.take())
 
     def overall(self) -> dict[str, float]:
         """The same over the whole attempt; empty before a step was logged."""
         return self._rates(self._total, self._seconds) if self._seconds else {}
+
+    def split(self) -> dict[str, float]:
+        """Where the time of a step went, over the whole attempt."""
+        return _named(self._stopwatch.overall())
 
     def _rates(self, counted: Counted, seconds: float) -> dict[str, float]:
         rates = {
@@ -229,6 +242,10 @@ class Speed:
         if self._useful is not None:
             rates["flops_utilization"] = self._useful(counted) / seconds / self._peak
         return rates
+
+
+def _named(parts: dict[str, float]) -> dict[str, float]:
+    return {f"step_{part}_seconds": taken for part, taken in parts.items()}
 
 
 def open_speed(

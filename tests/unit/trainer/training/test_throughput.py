@@ -94,6 +94,11 @@ def test_the_time_of_a_step_is_given_to_its_parts(monkeypatch: pytest.MonkeyPatc
     assert set(parts) == set(STEP_PARTS)
     assert (parts["forward"], parts["backward"], parts["data"]) == (2.0, 1.0, 0.0)
     assert watch.take() == {}
+    watch.mark("backward")  # a step of 1 second after two of 3 and, with the look, 2 seconds
+    watch.on_step_end(None, None, None)
+    assert watch.take()["backward"] == 1.0
+    whole = watch.overall()
+    assert (whole["forward"], whole["backward"]) == (4 / 3, 1.0)
 
 
 def test_the_peak_of_this_processor_is_measured() -> None:
