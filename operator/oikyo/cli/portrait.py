@@ -23,7 +23,9 @@ from .progress import MARKS, facts
 BARS = "".join(chr(0x2581 + height) for height in range(8))
 """Lower one eighth block to full block."""
 WIDTH = 48
-"""Characters of a curve."""
+"""Characters of a curve, where there is room."""
+NARROW = 64
+"""Columns below which bars and states, which marks say too, leave their room to the words."""
 CURVES = (
     ("loss", "loss"),
     ("eval_loss", "validation loss"),
@@ -43,11 +45,12 @@ TOLD = (
 """Metric, words before it, factor, words behind it; of a running training."""
 
 
-def portrait(job: FineTuneJob, curve: Sequence[Point], now: datetime) -> Group:
-    """Everything that the status says, as far as a person who waits wants it."""
+def portrait(job: FineTuneJob, curve: Sequence[Point], now: datetime, width: int = 80) -> Group:
+    """Everything that the status says, as far as a person who waits wants it, in `width` columns."""
     status = job.status
-    parts: list[RenderableType] = [_title(job, now), _stages(job, now)]
-    parts += [line for name, words in CURVES if (line := _curve(curve, name, words)) is not None]
+    parts: list[RenderableType] = [_title(job, now), _stages(job, now, narrow=width < NARROW)]
+    drawn = (_curve(curve, name, words, width) for name, words in CURVES)
+    parts += [line for line in drawn if line is not None]
     if (told := _told(status.progress)) is not None:
         parts.append(Text(told, style="dim"))
     for stage in status.stages:
@@ -72,14 +75,15 @@ def _title(job: FineTuneJob, now: datetime) -> Text:
     return title
 
 
-def _stages(job: FineTuneJob, now: datetime) -> Table:
+def _stages(job: FineTuneJob, now: datetime, *, narrow: bool) -> Table:
     table = Table.grid(padding=(0, 2))
-    for _ in range(4):
+    for _ in range(3 if narrow else 4):
         table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column()  # the one that is broken into lines, so that none of the others shrinks
     found = {stage.name: stage for stage in job.status.stages}
     for name in RUN_STAGES:
-        table.add_row(*_row(job, name, found.get(name), now))
+        *begin, picture, words = _row(job, name, found.get(name), now)
+        table.add_row(*begin, *(() if narrow else (picture,)), words)
     return table
 
 
@@ -108,14 +112,14 @@ def _taken(stage: StageStatus, now: datetime) -> str:
     return duration((end - parse(stage.started)).total_seconds())
 
 
-def _curve(curve: Sequence[Point], name: str, words: str) -> Text | None:
+def _curve(curve: Sequence[Point], name: str, words: str, width: int) -> Text | None:
     values = [float(point[name]) for point in curve if name in point]
     if len(values) < 2:
         return None
     line = Text(f"{words:>15} ", style="dim")
-    line.append(spark(values), style="cyan")
-    line.append(f"  {values[0]:.4g} -> {values[-1]:.4g}, least {min(values):.4g}")
-    return line
+    told = f"  {values[0]:.4g} -> {values[-1]:.4g}, least {min(values):.4g}"
+    line.append(spark(values, max(8, min(WIDTH, width - len(line) - len(told)))), style="cyan")
+    return line.append(told)
 
 
 def spark(values: Sequence[float], width: int = WIDTH) -> str:

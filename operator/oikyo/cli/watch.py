@@ -11,7 +11,7 @@ import typer
 from .options import HOME, HomeFolder, Name, Namespace, home_at
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, Group
 
     from oikyo.api.finetunejob import FineTuneJob
     from oikyo.following.place import Place
@@ -54,11 +54,16 @@ async def _watch(name: str, home: Path, namespace: str | None, *, once: bool) ->
 
 
 async def _shown(console: Console, place: Place, name: str) -> FineTuneJob:
+    job = await place.job(name)
+    console.print(_picture(console, place, job))
+    return job
+
+
+def _picture(console: Console, place: Place, job: FineTuneJob) -> Group:
     from . import portrait
 
-    job = await place.job(name)
-    console.print(portrait.portrait(job, place.curve(job, *portrait.DRAWN), portrait.now()))
-    return job
+    curve = place.curve(job, *portrait.DRAWN)
+    return portrait.portrait(job, curve, portrait.now(), console.width)
 
 
 async def _live(console: Console, place: Place, name: str) -> FineTuneJob:
@@ -66,13 +71,10 @@ async def _live(console: Console, place: Place, name: str) -> FineTuneJob:
 
     from oikyo.controller.decide import finished
 
-    from . import portrait
-
     with Live(console=console, auto_refresh=False) as live:
         while True:
             job = await place.job(name)
-            picture = portrait.portrait(job, place.curve(job, *portrait.DRAWN), portrait.now())
-            live.update(picture, refresh=True)
+            live.update(_picture(console, place, job), refresh=True)
             if finished(job.status):
                 return job
             await asyncio.sleep(LOOK_SECONDS)

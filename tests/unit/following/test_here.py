@@ -85,6 +85,28 @@ def test_a_running_job_is_shown_with_its_curve(
     assert "gradient norm 1.25" in told
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_terminal_of_few_columns_shows_stages_and_a_curve_within_them(
+    home: Home,
+    columns: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    Store(home).put(training())
+    path = home.workspace / layout.stage(run_id(training()), "train") / layout.HISTORY
+    path.parent.mkdir(parents=True)
+    points = [json.dumps({"step": step, "loss": 4 - step / 10}) + "\n" for step in range(40)]
+    path.write_text("".join(points), encoding="utf-8")
+    assert run_command(["watch", training().metadata.name, "--once"]) == 130
+    told = capsys.readouterr().out.splitlines()
+    assert max(map(len, told)) <= columns
+    assert [line for line in told if "train #2" in line and "40 %" in line]
+    if columns == 80:
+        (curve,) = [line for line in told if line.lstrip().startswith("loss ")]
+        assert "4 -> 0.1, least 0.1" in curve
+
+
 def test_watching_ends_with_the_job_and_its_exit_code(
     home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,7 +64,9 @@ def test_a_frozen_body_needs_no_gradients_of_its_weights() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     given = {key: value for key, value in CONFIG.items() if key != "model_type"}
-    model = LlamaForCausalLM(LlamaConfig(**given, attn_implementation="eager")).requires_grad_(False)
+    model = LlamaForCausalLM(LlamaConfig(**given, attn_implementation="eager")).requires_grad_(
+        False
+    )
     tensors = {
         name: ("F32", tuple(parameter.shape)) for name, parameter in model.named_parameters()
     }
