@@ -159,6 +159,8 @@ def _state(job: FineTuneJob, run: StageRun) -> str:
         failure = run.words.failure if run.words is not None else None
         worker = run.workers[0] if run.workers else None
         why = failure.message if failure else worker.message if worker else ""
+        if failure is not None and failure.reason == "Stopped":
+            return f"{why}{attempt}"  # as it was asked to, for example by Ctrl-C
         return f"failed{attempt}: {why}"
     told = find(job.status.conditions, STAGE_CONDITION[run.stage])
     return f"done in {_taken(run)}: {told.message if told else ''}"
