@@ -114,6 +114,34 @@ def test_an_eviction_is_remembered_while_the_last_pods_end() -> None:
     assert decision.status.failures == 0
 
 
+@pytest.mark.parametrize(
+    ("reason", "words", "told"),
+    [
+        (
+            "Preempted",
+            "preempting to accommodate a higher priority pod",
+            "was preempted on node n2",
+        ),
+        ("NodeLost", "", "was lost with node n2; stopped"),
+    ],
+)
+def test_the_status_says_who_was_taken_away_and_by_whom(reason: str, words: str, told: str) -> None:
+    """The other worker's last words tell only that it had to stop."""
+    stopped = failed(
+        "train",
+        kind="Retry",
+        reason="Stopped",
+        message="stopped at step 12 of 24, with a checkpoint",
+        checkpoint=12,
+    )
+    away = Worker("tickets-train-1-1", 1, "Failed", reason=reason, message=words, node="n2")
+    both = replace(stopped, workers=(*stopped.workers, away))
+    message = after(job(backoffLimit=0), both).status.stages[-1].message
+    assert told in message
+    assert words in message
+    assert "; the checkpoint of step 12 is kept" in message
+
+
 def test_a_worker_that_was_stopped_excuses_nobody_who_is_found_to_have_crashed() -> None:
     """Of two pods the one that the Job stopped may be heard of first."""
     stopped = failed("train", 1, reason="Terminated")

@@ -16,7 +16,7 @@ from oikyo.api.stages import Failure
 from .. import reasons
 from ..observed import Observed, StageRun, Worker
 from . import relief
-from .costs import by_itself, kept, of_stage, said, tally
+from .costs import DISRUPTIONS, TAKEN, by_itself, kept, of_stage, said, tally
 
 BLOCKING = {
     "ImagePullBackOff": "check the image name and the pull secret: kubectl describe pod {pod}",
@@ -182,8 +182,12 @@ def culprit(run: StageRun) -> Worker | None:
 
 
 def root_cause(run: StageRun) -> str:
-    """One sentence on why this attempt failed."""
-    if (failure := said(run)) is not None:
+    """One sentence on why this attempt failed: who was taken away explains what the others say."""
+    failure = said(run)
+    if (away := next((w for w in run.workers if w.reason in TAKEN), None)) is not None:
+        stopped = failure is not None and failure.reason in DISRUPTIONS
+        return f"{_away(run, away)}; {failure.message}" if failure and stopped else _away(run, away)
+    if failure is not None:
         return failure.message
     worker = culprit(run)
     if worker is None:
@@ -191,6 +195,12 @@ def root_cause(run: StageRun) -> str:
     code = "" if worker.exit_code is None else f" with exit code {worker.exit_code}"
     reason = f" ({worker.reason})" if worker.reason else ""
     return f"worker {worker.rank} of {run.stage} ended{code}{reason}"
+
+
+def _away(run: StageRun, worker: Worker) -> str:
+    where = f"node {worker.node}" if worker.node else "its node"
+    why = f" ({worker.message[:400]})" if worker.message else ""
+    return f"worker {worker.rank} of {run.stage} {TAKEN[worker.reason]} {where}{why}"
 
 
 def evidence(run: StageRun) -> str:

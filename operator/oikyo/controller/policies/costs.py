@@ -16,11 +16,17 @@ from oikyo.api.stages import Failure
 from ..observed import Observed, StageRun, Worker
 from . import relief
 
-TAKEN = frozenset({"Evicted", "Preempted", "NodeLost", "NodeShutdown", "DisruptionTarget"})
-"""Reasons that say: the machine took the worker away."""
+TAKEN = {
+    "Evicted": "was evicted from",
+    "Preempted": "was preempted on",
+    "NodeLost": "was lost with",
+    "NodeShutdown": "was ended by the shutdown of",
+    "DisruptionTarget": "was taken away from",
+}
+"""Reasons that say that the machine took the worker away, and what it did, before the node's name."""
 STOPPED = frozenset({"Terminated", "Stopped"})
 """It was stopped: by whoever deleted it, or by its Job when another worker has failed by itself."""
-DISRUPTIONS = TAKEN | STOPPED
+DISRUPTIONS = STOPPED | TAKEN.keys()
 """The worker did nothing wrong."""
 DIGITS = 15
 """More than any step has."""
