@@ -87,9 +87,8 @@ TOGETHER: tuple[Rule, ...] = (
         ".merge",
     ),
     Rule(
-        "self.method != 'PromptTuning' || !(self.strategy in ['ZeRO3', 'FSDP'])",
-        "the vectors of PromptTuning are read before ZeRO3 or FSDP gathers them: write strategy: DDP or "
-        "ZeRO2",
+        "self.method != 'PromptTuning' || self.strategy != 'ZeRO3'",
+        "the vectors of PromptTuning are read before ZeRO3 gathers them: write strategy: FSDP or ZeRO2",
         ".strategy",
     ),
     Rule(

@@ -43,9 +43,9 @@ Floats = npt.NDArray[np.float64]
 def begins_fitted(training: TrainingSpec, head: Head | None, base: Base, world: World) -> bool:
     """Whether the head is new and of one class for a row, and what it reads through is a pooler with tanh.
 
-    The same on every attempt. Weights in parts (FSDP, ZeRO, tensor parallelism) stay as they were drawn.
+    The same on every attempt. Under ZeRO it stays as it was drawn.
     """
-    parted = (training.strategy != "DDP" and world.size > 1) or world.tensor > 1
+    parted = (training.strategy.startswith("ZeRO") and world.size > 1) or world.tensor > 1
     if training.method not in METHODS or parted or head is None:
         return False
     if head.problem != "single_label_classification" or len(head.names) < 2:

@@ -8,6 +8,7 @@ weights as plain safetensors, written by rank 0, which gathers them one by one, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,17 @@ def layers(model: Any) -> Iterator[Any]:
     every = (layer for item in lists for layer in item)
     if named:
         every = (item for item in model.modules() if type(item).__name__ in named)
-    return (layer for layer in every if any(True for _ in layer.parameters()))
+    uses = Counter(id(item) for _, item in model.named_parameters(remove_duplicate=False))
+    return (
+        layer for layer in every if any(True for _ in layer.parameters()) and _alone(layer, uses)
+    )
+
+
+def _alone(layer: Any, uses: Counter[int]) -> bool:
+    """Whether nobody else reads the layer's weights, as prompt tuning does the embeddings: in parts while
+    the layer rests, they would be of no use to it."""
+    own = Counter(id(item) for _, item in layer.named_parameters(remove_duplicate=False))
+    return all(count == uses[item] for item, count in own.items())
 
 
 def _tell_transformers(model: Any) -> None:

@@ -162,13 +162,13 @@ def _trainer(
     if spec.training.objective != "Supervised":
         trainer = make_preferring(spec.training, world, **parts)
     else:
-        if plan.fsdp:
-            offload = spec.training.offload != "None"
-            shard(parts["model"], bf16=plan.bf16, offload=offload, device=arguments.device)
         fitted = plan.fitted_head and (resume is None or began_fitted(resume))
         if fitted:
             fresh = resume is None
             resolved = _begin(setting, parts["model"], tokens.train, arguments.device, fresh=fresh)
+        if plan.fsdp:
+            offload = spec.training.offload != "None"
+            shard(parts["model"], bf16=plan.bf16, offload=offload, device=arguments.device)
         trainer = make_headed(**parts, source=setting.source)
         trainer.fitted_head = trained_layers(parts["model"]) if fitted else []
     trainer.order = GroupedSampler(tokens.lengths, batch=plan.batch, seed=spec.training.seed)

@@ -227,12 +227,13 @@ class Steady:
 
 
 def _for_groups(schedule: dict[str, Any], groups: int) -> dict[str, Any]:
-    """The state of a schedule for so many groups of weights, all of one rate.
+    """The state of a schedule for so many groups of weights.
 
-    The Trainer makes a group for each mesh: a tensor group more or less changes their number.
+    The Trainer makes a group for each mesh, and a tensor group more or less changes their number: those are
+    all of one rate. A head with a rate of its own is of a training without such groups.
     """
     return {
-        name: value[:1] * groups if isinstance(value, list) else value
+        name: value[:1] * groups if isinstance(value, list) and len(value) != groups else value
         for name, value in schedule.items()
     }
 

@@ -8,7 +8,8 @@ writing, hashing and committing to one thread. A fault of that thread is raised 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -136,10 +137,22 @@ def weights_of(model: Any) -> dict[str, torch.Tensor]:
     if hasattr(model, "peft_config"):
         from peft import get_peft_model_state_dict
 
-        state: dict[str, torch.Tensor] = get_peft_model_state_dict(model)
-        return state
+        with _as_they_are(model.active_peft_config):
+            state: dict[str, torch.Tensor] = get_peft_model_state_dict(model)
+        return {name: tensor.detach() for name, tensor in state.items()}
     full: dict[str, torch.Tensor] = model.state_dict()
     return full
+
+
+@contextmanager
+def _as_they_are(config: Any) -> Iterator[None]:
+    """Let peft give the vectors of prompt tuning themselves: else it looks them up, which no part of them can."""
+    before = config.inference_mode
+    config.inference_mode = before or config.is_prompt_learning
+    try:
+        yield
+    finally:
+        config.inference_mode = before
 
 
 def write_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:

@@ -54,7 +54,7 @@ def of(task: str, base: Callable[[Path], str] | None = None) -> Callable[..., Tr
         (of("TextClassification"), "Full", "DDP", torchrun),
         (of("TextClassification"), "IA3", "DDP", gang),
         (with_general, "LoRA", "DDP", gang),
-        (of("TextClassification"), "LoRA", "FSDP", gang),
+        (of("TextClassification"), "PromptTuning", "FSDP", gang),
         (of("TextGeneration"), "Full", "FSDP", gang),
         (of("TextRegression", llama_base), "LoRA", "FSDP", gang),
     ],
@@ -62,7 +62,7 @@ def of(task: str, base: Callable[[Path], str] | None = None) -> Callable[..., Tr
         "classes",
         "a fitted head",
         "texts with general ones",
-        "classes",
+        "a fitted head in parts, and vectors that read the embeddings",
         "texts",
         "numbers of a decoder",
     ],
@@ -78,6 +78,7 @@ def test_two_processes_reach_the_loss_of_one(
 
     # Dropout draws differently on two ranks: without it the two must agree to rounding.
     settings = {**SETTINGS, "method": method, "lora": {"dropout": "0"}}
+    settings["merge"] = method != "PromptTuning"
     one = make(lab, "one", **settings)
     without_dropout(lab, one.model_digest)
     alone = lab.train(one)
@@ -85,6 +86,7 @@ def test_two_processes_reach_the_loss_of_one(
     assert {choice.name: choice.value for choice in two.resolved}["training.strategy"] == strategy
     assert {choice.name: choice.value for choice in two.resolved}["training.microBatchSize"] == "4"
     assert losses(two) == pytest.approx(losses(alone), abs=1e-4)
+    assert choices(two, "training.head") == choices(alone, "training.head")
     assert two.levers[:1] == alone.levers[:1]  # as many general rows in an epoch
     left, right = lab.weights(alone), lab.weights(two)
     # Softmax takes no notice of a key's bias: its gradient is rounding alone, which Adam enlarges.
@@ -165,6 +167,10 @@ if find_spec("deepspeed"):
 def losses(result: TrainResult) -> dict[str, float]:
     """Of the validation rows, and of the general ones where there are any."""
     return {name: value for name, value in values(result).items() if name.startswith("eval_")}
+
+
+def choices(result: TrainResult, name: str) -> list[str]:
+    return [choice.value for choice in result.resolved if choice.name == name]
 
 
 def values(result: TrainResult) -> dict[str, float]:

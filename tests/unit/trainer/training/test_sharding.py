@@ -64,3 +64,11 @@ def test_adapters_are_gathered_with_the_layer_that_they_stand_beside() -> None:
     found = list(layers(model))
     assert [type(layer).__name__ for layer in found] == ["LlamaDecoderLayer"] * 3
     assert any("lora_A" in name for name, _ in found[0].named_parameters())
+
+
+def test_embeddings_that_prompt_tuning_reads_are_gathered_with_the_whole_model() -> None:
+    from peft import PromptTuningConfig, TaskType, get_peft_model
+
+    config = PromptTuningConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=2)
+    model = get_peft_model(a_bert(), config)
+    assert [type(layer).__name__ for layer in layers(model)] == ["BertLayer"] * 3
