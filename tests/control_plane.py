@@ -171,7 +171,10 @@ class Place:
             "state": state,
         }
         ready = {"type": "Ready", "status": "True" if phase == "Running" else "False"}
-        status = {"phase": phase, "containerStatuses": [told], "conditions": [ready], **more}
+        before = pod.get("status", {}).get("conditions", ())
+        others = [one for one in before if one["type"] != "Ready"]  # who placed it, or took it away
+        conditions = [*others, ready]
+        status = {"phase": phase, "containerStatuses": [told], "conditions": conditions, **more}
         path = self.path("pods", pod["metadata"]["name"])
         self.api.patch(f"{path}/status", {"status": status})
 

@@ -12,6 +12,7 @@ import pytest
 
 from control_plane import Api, Object, Place, a_place, api_server, eventually
 from kit.cluster import Cluster
+from oikyo.api.stages import Failure, LastWords
 from operator_process import OperatorProcess, operator
 
 GROUPS = "scheduling.k8s.io/v1beta1"
@@ -169,6 +170,74 @@ def test_an_elastic_gang_takes_the_places_there_are_and_another_holds_none(
     eventually(lambda: bound(place, "elastic") == 2, "the smaller gang to be placed")
     assert group(place, "elastic-train-2")["spec"]["schedulingPolicy"]["gang"]["minCount"] == 2
     eventually(lambda: not group(place, "elastic-train-1"), "the first group to go with its Job")
+
+
+STOPPED = Failure(
+    kind="Retry", reason="Stopped", message="stopped at step 12 of 24, with a checkpoint"
+)
+
+
+def test_the_status_says_who_was_preempted_and_who_was_evicted(
+    place: Place, running: OperatorProcess
+) -> None:
+    """Both by the platform itself: its scheduler, for a pod of higher priority, and its eviction API."""
+    loud = {"metadata": {"name": "loud"}, "value": 1000}
+    place.api.create("/apis/scheduling.k8s.io/v1/priorityclasses", loud)
+    apply_gang(place, "quiet", backoffLimit=0)
+    eventually(lambda: bound(place, "quiet") == 2, "the gang to be placed")
+    for pod in workers(place, "quiet"):
+        place.run_pod(pod)
+    container = {"name": "a", "image": "a", "resources": {"requests": {"cpu": "1"}}}
+    for name in ("loud-1", "loud-2"):
+        spec = {"priorityClassName": "loud", "containers": [container]}
+        place.api.create(place.path("pods"), {"metadata": {"name": name}, "spec": spec})
+    eventually(lambda: all(map(going, workers(place, "quiet"))), "the gang to be preempted")
+    stop(place, "quiet", 1)
+    told = eventually(lambda: ended(place, "quiet", 1), "the status to tell of it")
+    assert " of train was preempted on node place-" in told, told
+    assert "; stopped at step 12 of 24, with a checkpoint" in told
+    for name in ("loud-1", "loud-2"):
+        remove(place, place.api.get(place.path("pods", name)) or {})
+    eventually(lambda: bound(place, "quiet") == 2, "the second attempt to be placed")
+    first, _ = workers_of(place, "quiet", 2)
+    for pod in workers_of(place, "quiet", 2):
+        place.run_pod(pod)
+    path = place.path("pods", first["metadata"]["name"])
+    eviction = {"metadata": {"name": first["metadata"]["name"]}}
+    place.api.create(
+        f"{path}/eviction", {"apiVersion": "policy/v1", "kind": "Eviction", **eviction}
+    )
+    stop(place, "quiet", 2)
+    told = eventually(lambda: ended(place, "quiet", 2), "the status to tell of it")
+    assert f"worker 0 of train was evicted from node {first['spec']['nodeName']} (" in told, told
+    assert (place.phase("quiet"), place.status("quiet").get("failures", 0)) == ("Training", 0)
+
+
+def workers_of(place: Place, job: str, attempt: int) -> list[Object]:
+    return place.pods(f"oikyo.dev/job={job},oikyo.dev/stage=train,oikyo.dev/attempt={attempt}")
+
+
+def stop(place: Place, job: str, attempt: int) -> None:
+    """Play the kubelet and the workers: those that are asked to end say that they stopped."""
+    words = LastWords(stage="train", attempt=attempt, failure=STOPPED).json_line()
+    asked = set()
+
+    def gone() -> bool:
+        for pod in filter(going, workers_of(place, job, attempt)):
+            if pod["metadata"]["name"] not in asked:
+                asked.add(pod["metadata"]["name"])
+                place.end_pod(pod, 75, words)
+                remove(place, place.api.get(place.path("pods", pod["metadata"]["name"])) or {})
+        return len(asked) == 2
+
+    eventually(gone, "both workers to be asked to end")
+
+
+def ended(place: Place, job: str, attempt: int) -> str:
+    """What the status says of how this attempt of the training ended."""
+    stages = {stage["name"]: stage for stage in place.status(job).get("stages", ())}
+    told = str(stages.get("train", {}).get("message", ""))
+    return told if told.startswith(f"attempt {attempt}: ") else ""
 
 
 def going(pod: Object) -> bool:
