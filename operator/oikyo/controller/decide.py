@@ -38,7 +38,7 @@ PATIENCE = timedelta(seconds=15)
 
 def decide(job: FineTuneJob, seen: Observed, now: datetime) -> Decision:
     """What must be true next for `job`, given everything that is `seen`."""
-    seen = costs.recall(job, seen)
+    seen = costs.recall(job, seen, now)
     if finished(job.status):
         return _stay(job, seen, now)
     if job.metadata.deletion_timestamp:

@@ -39,6 +39,8 @@ class Worker:
     checkpoint_step: int | None = None
     """Newest checkpoint that it is known to have committed."""
     terminating: bool = False
+    leaves: datetime | None = None
+    """When the time is over that it has to end in, since it was deleted."""
     started: datetime | None = None
     """When its container began to run."""
     log: str = ""

@@ -43,9 +43,16 @@ def worker(pod: Object, warning: Object | None) -> Worker:
         words=said if said and said.spoken else None,
         checkpoint_step=said.checkpoint_step if said else None,
         terminating="deletionTimestamp" in pod["metadata"],
+        leaves=_leaves(pod),
         started=_started(status),
         log=f"kubectl logs -n {pod['metadata'].get('namespace', 'default')} {pod['metadata']['name']}",
     )
+
+
+def _leaves(pod: Object) -> datetime | None:
+    """The API server's deletionTimestamp is of the end of the grace, not of the request."""
+    told = pod["metadata"].get("deletionTimestamp")
+    return datetime.fromisoformat(told) if told else None
 
 
 def departed(pod: Object) -> Object:

@@ -12,7 +12,7 @@ from oikyo.api.meta import Metric
 from oikyo.api.stages import StageProgress
 from oikyo.controller.decide import decide
 from oikyo.controller.manifests.stage import GRACE_SECONDS
-from oikyo.controller.observed import Observed, StageRun, Worker
+from oikyo.controller.observed import Decision, Observed, StageRun, Worker
 from oikyo.controller.policies import attempts, costs
 from scenes import NOW, done, failed, job, running, seen
 
@@ -36,7 +36,7 @@ def after(job: FineTuneJob, *runs: StageRun) -> FineTuneJob:
 
 
 def failures(job: FineTuneJob, *runs: StageRun) -> int:
-    return costs.tally(job, costs.recall(job, Observed(runs)), "train").failures
+    return costs.tally(job, costs.recall(job, Observed(runs), NOW), "train").failures
 
 
 def test_attempts_that_got_further_cost_no_budget_and_those_that_did_not_do() -> None:
@@ -140,6 +140,27 @@ def test_the_status_says_who_was_taken_away_and_by_whom(reason: str, words: str,
     assert told in message
     assert words in message
     assert "; the checkpoint of step 12 is kept" in message
+
+
+def test_a_node_that_never_comes_back_does_not_hold_the_training() -> None:
+    """Its pod is deleted after five minutes, and nobody is there to end it: its Job waits for ever."""
+    going = told(1, 20)
+    (worker,) = going.workers
+
+    def after_seconds(seconds: int, **more: object) -> Decision:
+        left = replace(worker, node="n2", leaves=NOW - timedelta(seconds=seconds), **more)
+        silent = replace(going, workers=(left,), progress=None)
+        return decide(after(job(backoffLimit=0), going), seen(done("prepare"), silent), NOW)
+
+    assert after_seconds(20).children.stages[0].key == ("train", 1)
+    decision = after_seconds(31)
+    assert decision.children.stages[0].key == ("train", 2)
+    message = decision.status.stages[-1].message
+    assert "worker 0 of train was lost with node n2 (its kubelet did not end" in message
+    assert "the checkpoint of step 20 is kept" in message
+    assert (decision.status.phase, decision.status.failures) == ("Training", 0)
+    evicted = after_seconds(31, reason="Evicted", message="Eviction API: evicting")
+    assert "was evicted from node n2 (Eviction API: evicting)" in evicted.status.stages[-1].message
 
 
 def test_a_worker_that_was_stopped_excuses_nobody_who_is_found_to_have_crashed() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from oikyo.api.finetunejob import FineTuneJob
 from oikyo.api.jobstatus import StageStatus
@@ -28,6 +29,8 @@ STOPPED = frozenset({"Terminated", "Stopped"})
 """It was stopped: by whoever deleted it, or by its Job when another worker has failed by itself."""
 DISRUPTIONS = STOPPED | TAKEN.keys()
 """The worker did nothing wrong."""
+LINGER = timedelta(seconds=30)
+"""How much longer than its grace a deleted pod may take to end."""
 DIGITS = 15
 """More than any step has."""
 
@@ -103,12 +106,32 @@ def _reported(run: StageRun) -> int:
     return int(told) if told.isdecimal() and len(told) < DIGITS else 0
 
 
-def recall(job: FineTuneJob, seen: Observed) -> Observed:
+def recall(job: FineTuneJob, seen: Observed, now: datetime) -> Observed:
     """`seen` with what the status keeps of newest attempts, whose pods and last words may be gone."""
     told = {(one.name, one.attempt): one for one in job.status.stages}
-    return replace(
-        seen, runs=tuple(_with(run, told.get((run.stage, run.attempt))) for run in seen.runs)
-    )
+    runs = (_with(run, told.get((run.stage, run.attempt))) for run in seen.runs)
+    return replace(seen, runs=tuple(_without_lost(run, now) for run in runs))
+
+
+def _without_lost(run: StageRun, now: datetime) -> StageRun:
+    """An attempt is over once nobody ends a deleted pod of it: its node is lost, and its Job waits for ever
+    (kubernetes/enhancements 6262). Its number fences out what may still run there."""
+    lost = [w.leaves for w in run.workers if w.leaves is not None and _stays(w, now)]
+    if not lost or run.suspended or run.state in ("Succeeded", "Failed"):
+        return run
+    every = tuple(_as_lost(w) if _stays(w, now) else w for w in run.workers)
+    return replace(run, state="Failed", workers=every, progress=None, finished=max(lost))
+
+
+def _stays(worker: Worker, now: datetime) -> bool:
+    alive = worker.state in ("Pending", "Running")
+    return alive and worker.leaves is not None and now >= worker.leaves + LINGER
+
+
+def _as_lost(worker: Worker) -> Worker:
+    why = worker.message or "its kubelet did not end the deleted pod"
+    reason = worker.reason if worker.reason in TAKEN else "NodeLost"
+    return replace(worker, state="Failed", reason=reason, message=why)
 
 
 def _with(run: StageRun, told: StageStatus | None) -> StageRun:
