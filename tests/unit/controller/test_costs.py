@@ -147,8 +147,9 @@ def test_a_node_that_never_comes_back_does_not_hold_the_training() -> None:
     going = told(1, 20)
     (worker,) = going.workers
 
-    def after_seconds(seconds: int, **more: object) -> Decision:
-        left = replace(worker, node="n2", leaves=NOW - timedelta(seconds=seconds), **more)
+    def after_seconds(seconds: int, reason: str = "", message: str = "") -> Decision:
+        told_of = replace(worker, reason=reason, message=message)
+        left = replace(told_of, node="n2", leaves=NOW - timedelta(seconds=seconds))
         silent = replace(going, workers=(left,), progress=None)
         return decide(after(job(backoffLimit=0), going), seen(done("prepare"), silent), NOW)
 
