@@ -174,8 +174,10 @@ def _strategies(training: TrainingSpec) -> tuple[Strategy, ...]:
     allowed = set(STRATEGIES)
     if training.tensor_parallel_size > 1 or training.optimizer != "AdamW":
         allowed.clear()
-    if training.method in ("PromptTuning", "QLoRA") or training.objective != "Supervised":
+    if training.method == "QLoRA" or training.objective != "Supervised":
         allowed -= PART_WEIGHTS
+    if training.method == "PromptTuning":
+        allowed.discard("ZeRO3")
     if training.offload == "Parameters":
         allowed &= PART_WEIGHTS
     if training.offload == "Optimizer":

@@ -151,9 +151,8 @@ class SmallerRate(TrainerCallback):
         **_: Any,
     ) -> None:
         scheduler = getattr(lr_scheduler, "scheduler", lr_scheduler)  # as accelerate wraps it
-        smaller = (
-            self._rate / scheduler.base_lrs[0]
-        )  # a head that began fitted has a share of the rate
+        # Of all by as much: a head that began fitted has a share of the rate, in a later group.
+        smaller = self._rate / scheduler.base_lrs[0]
         for place, group in enumerate(optimizer.param_groups):
             scheduler.base_lrs[place] *= smaller
             group["initial_lr"] = scheduler.base_lrs[place]
