@@ -200,7 +200,7 @@ RULES = (
          **with_gates({"metric": "f1_micro", "min": "0.5"})),
     _job("PromptTuning merged", "spec.training.merge", "write training.merge: false",
          training={"method": "PromptTuning"}),
-    _job("PromptTuning under ZeRO3", "spec.training.strategy", "DDP or ZeRO2",
+    _job("PromptTuning under ZeRO3", "spec.training.strategy", "FSDP or ZeRO2",
          training={"method": "PromptTuning", "merge": False, "strategy": "ZeRO3"}),
     _job("8-bit moments without a GPU", "spec.training.optimizer", "resources.gpus",
          training={"optimizer": "AdamW8bit"}),
