@@ -8,8 +8,9 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import datetime
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
+from typing import BinaryIO
 
 from oikyo.api import workspace as layout
 from oikyo.api.finetunejob import FineTuneJob
@@ -70,6 +71,11 @@ def _wanted(path: Path, wanted: Wanted) -> bool:
     return attempt.isdecimal() and wanted.includes(stage, int(attempt))
 
 
+def _whole(file: BinaryIO) -> Iterator[bytes]:
+    """The lines up to one that is just being written."""
+    return takewhile(lambda raw: raw.endswith(b"\n"), file)
+
+
 class _Curve:
     """A history, read on: after days it is 100 MB, and who watches looks every second."""
 
@@ -92,9 +98,7 @@ class _Curve:
             if known.st_ino != self._file or known.st_size < self._at:
                 self._file, self._at, self._points = known.st_ino, 0, []
             file.seek(self._at)
-            for raw in file:
-                if not raw.endswith(b"\n"):
-                    break  # just being written
+            for raw in _whole(file):
                 self._at += len(raw)
                 self._add(raw)
         return self._points
@@ -126,8 +130,6 @@ class _Tail:
     def _texts(self) -> Iterator[str]:
         with self._path.open("rb") as file:
             file.seek(self._at)
-            for raw in file:
-                if not raw.endswith(b"\n"):
-                    return
+            for raw in _whole(file):
                 self._at += len(raw)
                 yield from raw.decode("utf-8", "replace").splitlines()

@@ -24,8 +24,9 @@ from .distributed import World, from_first
 from .headrate import SHARE
 from .heads import Head
 from .model import Base, innermost
+from .rate import peaks_of
 from .setting import Setting
-from .trainers import SCHEDULER, batches_of_like_length
+from .trainers import batches_of_like_length
 
 log = logging.getLogger("oikyo.train")
 
@@ -43,7 +44,7 @@ Floats = npt.NDArray[np.float64]
 def begins_fitted(training: TrainingSpec, head: Head | None, base: Base, world: World) -> bool:
     """Whether the head is new and of one class for a row, and what it reads through is a pooler with tanh.
 
-    The same on every attempt. Under ZeRO it stays as it was drawn.
+    The same on every attempt. Under ZeRO and in tensor groups it stays as it was drawn.
     """
     parted = (training.strategy.startswith("ZeRO") and world.size > 1) or world.tensor > 1
     if training.method not in METHODS or parted or head is None:
@@ -66,8 +67,7 @@ def _outline(base: Base) -> Any:
 
 def began_fitted(checkpoint: Path) -> bool:
     """Whether the head of this checkpoint has a rate of its own; one of an older version has not."""
-    rates = torch.load(checkpoint / SCHEDULER, weights_only=True)["base_lrs"]
-    if len(set(rates)) > 1:
+    if len(set(peaks_of(checkpoint))) > 1:
         return True
     log.info(
         "the head of %s did not begin fitted, and goes on with the rate of the others",

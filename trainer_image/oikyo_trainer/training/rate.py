@@ -27,8 +27,13 @@ def began_with(checkpoint: Path | None, rollbacks: tuple[Rollback, ...]) -> floa
         return rollbacks[0].rate
     if checkpoint is None or not (checkpoint / SCHEDULER).exists():
         return None  # DeepSpeed may keep the schedule among its own files
-    rates = torch.load(checkpoint / SCHEDULER, weights_only=True)["base_lrs"]
-    return float(rates[0])  # a head that began fitted has a share of it, in a later group
+    return peaks_of(checkpoint)[0]  # a head that began fitted has a share of it, in a later group
+
+
+def peaks_of(checkpoint: Path) -> list[float]:
+    """The peak rate of each group of weights, as the checkpoint's schedule has it."""
+    schedule = torch.load(checkpoint / SCHEDULER, weights_only=True)
+    return [float(rate) for rate in schedule["base_lrs"]]
 
 
 def keep(plan: Plan, began: float | None) -> Plan:
