@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kit import binaries, images, oci, places
+from kit import binaries, images, oci, places, settings
 from kit.errors import KitError
+from kit.layout import Layout
 
 GO_MOD = "module m\n\ngo 1.26.0\n\nrequire k8s.io/kubernetes v1.37.2\n"
 KUBERNETES = binaries.tool_of("kubelet")
@@ -40,11 +42,18 @@ def test_a_module_file_without_the_tool_is_refused() -> None:
         binaries.version(KUBERNETES, "module m\n")
 
 
-@pytest.mark.parametrize("tool", binaries.TOOLS, ids=lambda tool: tool.folder)
+@pytest.mark.parametrize("tool", binaries.TOOLS, ids=lambda tool: tool.module)
 def test_every_tool_is_pinned_by_version_and_checksum(tool: binaries.Tool) -> None:
     folder = places.MODULES / tool.folder
     pinned = binaries.version(tool, (folder / "go.mod").read_text())
     assert f"{tool.module} {pinned} h1:" in (folder / "go.sum").read_text()
+
+
+def test_coredns_has_every_plugin_of_the_corefile() -> None:
+    (code,) = binaries.own_code(binaries.tool_of("coredns"))
+    corefile = settings.corefile(Layout(0, 2), Path("/credentials"))
+    plugins = set(re.findall(r"^  (\w+)", corefile, re.MULTILINE))
+    assert plugins == set(re.findall(r'"github.com/coredns/coredns/plugin/(\w+)"', code))
 
 
 def test_kubernetes_has_no_unpinned_staging_module() -> None:
