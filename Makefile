@@ -30,18 +30,20 @@ demo: $(STAMP) ## Real data and a real small model through to a served answer, i
 # The matrices of the tests are small: a second thread of OpenBLAS costs several times what it brings.
 test test-fast: export OPENBLAS_NUM_THREADS = 1
 
-test: check ## All tests: unit, wire, desktop, and a real cluster that it builds or finds
+CHECK := $(BIN)/ruff format --check .; $(BIN)/ruff check .; $(BIN)/mypy; \
+	$(BIN)/lint-imports --no-cache; $(BIN)/python -m oikyo.api.crd --check
+
+# Most tests leave a processor idle: what the later ones need is built beside them, before they ask.
+test: $(STAMP) ## All tests: unit, wire, desktop, and a real cluster that it builds or finds
+	nice -n 19 env $(KIT) ahead >$(VENV)/ahead.log 2>&1 & trap "kill -- -$$! || true" EXIT; \
+	$(CHECK); \
 	$(BIN)/python -m pytest -m "not gpu" --reruns 1 --durations 20 tests/unit tests/wire tests/desktop tests/cluster
 
 test-fast: $(STAMP) ## The unit tests alone
 	$(BIN)/python -m pytest -m "not gpu and not slow and not tools" tests/unit
 
 check: $(STAMP) ## Format, lint, types, import contracts, drift of generated files
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m oikyo.api.crd --check
+	$(CHECK)
 
 fix: $(STAMP) ## Repair what can be repaired by a program
 	$(BIN)/ruff check --fix .

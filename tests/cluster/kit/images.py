@@ -125,7 +125,13 @@ def digest_of(image: str) -> str | None:
 def build(target: Target, repository: Path = places.REPOSITORY) -> str:
     """Build one image where its sources have changed; return the digest of what it is made from."""
     debian.require_root()
-    debian.ensure(debian.IMAGES)
+    with places.alone("images"):
+        debian.ensure(debian.IMAGES)
+        return build_alone(target, repository)
+
+
+def build_alone(target: Target, repository: Path) -> str:
+    """Do so while no other process makes images."""
     base = base_image()
     sources = source_digest(repository, (*SHARED_SOURCES, *target.sources))
     digest = hashlib.sha256(f"{base} {sources}".encode()).hexdigest()[:16]
