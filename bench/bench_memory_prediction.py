@@ -1,13 +1,13 @@
 """Predicted against measured peak memory of training steps, each case in its own process.
 
-    python bench/bench_memory_prediction.py [--only OFT,IA3] [--workers 4] [--write bench/memory-prediction.md]
+    python bench/bench_memory_prediction.py [--only OFT,IA3] [--workers 4] [--gpu] [--write bench/memory-prediction.md]
 
 Models are built from configs with random weights. A case first trains a model of nothing, which gives the
 base; then two optimizer steps of the model itself. Measured: the peak of resident memory above the base
 (Linux: VmHWM, reset through clear_refs). Predicted: the terms of oikyo_trainer.planning above the base.
 The loop is the forward, loss, backward and AdamW of the trainer; checkpoints and data are not part of it.
 The processes are forked from one that has loaded the libraries and computed nothing: a peak is a process's own,
-so several may run at once.
+so several may run at once. `--gpu`: larger models on a GPU, and what its allocator gave at most.
 """
 
 from __future__ import annotations
@@ -37,7 +37,21 @@ is counted; the shares of it that stay holes of the heap were set on earlier run
 ([how memory is predicted](../docs/explanation/memory.md)). A forked process counts of the libraries only the pages that it touches,
 so its base is lower than the 960 MiB of a trainer.
 """
+INTRO_GPU = """# Memory on a GPU: predicted and measured
+
+Two optimizer steps, each case in its own process, by `python bench/bench_memory_prediction.py --gpu --write bench/memory-prediction-gpu.md`:
+what torch's allocator gave at most, above what it held after a model of nothing. The terms for keys that heads share in float32 and for
+checkpointing on a GPU were set on this grid; the others are those of the CPU
+([how memory is predicted](../docs/explanation/memory.md)).
+"""
 Case = dict[str, Any]  # one line of the grid, as JSON
+
+
+def cases(gpu: bool) -> Iterator[Case]:
+    """The grid; on a GPU of models that its libraries' own buffers do not outweigh."""
+    for case in grid():
+        more = {"rows": 2 * case["rows"], "length": 2 * case["length"], "width": 2 * case["width"]}
+        yield {**case, **(more if gpu else {}), "device": "cuda" if gpu else "cpu"}
 
 
 def grid() -> Iterator[Case]:
@@ -127,8 +141,8 @@ def steps(model: Any, case: Case, *, rows: int, length: int) -> None:
 
     optimizer = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)
     for _ in range(2):
-        tokens = torch.randint(4, 100, (rows, length))
-        with torch.autocast("cpu", torch.bfloat16, enabled=case["bf16"]):
+        tokens = torch.randint(4, 100, (rows, length), device=case["device"])
+        with torch.autocast(case["device"], torch.bfloat16, enabled=case["bf16"]):
             logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
         if case["family"] == "bert":
             loss = cross_entropy(logits.float(), tokens[:, 0] % 2)
@@ -146,6 +160,15 @@ def status(key: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
+def held(case: Case, *, most: bool = False) -> int:
+    """Bytes that this process holds now, or held at most, where the case is computed."""
+    if case["device"] == "cpu":
+        return status("VmHWM" if most else "VmRSS")
+    import torch
+
+    return torch.cuda.max_memory_allocated() if most else torch.cuda.memory_allocated()
+
+
 def run_case(case: Case) -> dict[str, int]:
     """Base, measured and predicted bytes of one case; for a process of its own."""
     import gc
@@ -158,12 +181,12 @@ def run_case(case: Case) -> dict[str, int]:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    steps(with_method(model_of(case, tiny=True), case), case, rows=2, length=16)
+    steps(with_method(model_of(case, tiny=True), case).to(case["device"]), case, rows=2, length=16)
     gc.collect()
-    base = status("VmRSS")
+    base = held(case)
     model = model_of(case, tiny=False)
     shape = shape_of(model.config.to_dict(), tensors_of(model))
-    model = with_method(model, case)
+    model = with_method(model, case).to(case["device"])
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     steps(model, case, rows=case["rows"], length=case["length"])
     setup = Setup(
@@ -171,6 +194,7 @@ def run_case(case: Case) -> dict[str, int]:
         case["rows"],
         case["length"],
         bf16=case["bf16"],
+        cuda=case["device"] == "cuda",
         checkpointing=case["checkpointing"],
         loss="Classes" if case["family"] == "bert" else "AllLogits",
         rank=training_of(case).lora.rank,
@@ -178,7 +202,7 @@ def run_case(case: Case) -> dict[str, int]:
         virtual_tokens=training_of(case).virtual_tokens,
     )
     predicted = predict(shape, setup).above_base
-    return {"base": base, "measured": status("VmHWM") - base, "predicted": predicted}
+    return {"base": base, "measured": held(case, most=True) - base, "predicted": predicted}
 
 
 def load_libraries() -> None:
@@ -262,15 +286,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="methods, with commas; all when left out")
     parser.add_argument("--workers", type=int, default=1, help="cases at once; default: 1")
+    parser.add_argument("--gpu", action="store_true", help="on a GPU")
     parser.add_argument("--write", type=Path, help="file for the table")
     given = parser.parse_args()
     wanted = set(filter(None, given.only.split(",")))
-    load_libraries()
-    lines = measured([c for c in grid() if not wanted or c["method"] in wanted], given.workers)
+    if not given.gpu:  # some of them would begin to use it, and a fork cannot go on with that
+        load_libraries()
+    lines = measured(
+        [c for c in cases(given.gpu) if not wanted or c["method"] in wanted], given.workers
+    )
     text = table(lines)
     print(text)
     if given.write:
-        given.write.write_text(f"{INTRO}\n{text}\n", encoding="utf-8")
+        given.write.write_text(f"{INTRO_GPU if given.gpu else INTRO}\n{text}\n", encoding="utf-8")
     return 0
 
 

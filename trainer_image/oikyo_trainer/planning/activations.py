@@ -45,13 +45,19 @@ def layer_bytes(
     frozen: bool,
     packed: bool = False,
     fused_attention: bool = False,
+    shared_keys: bool = False,
     norms: bool = False,
 ) -> float:
-    """Bytes that one layer keeps for one token; `frozen`: only adapters, or `norms`, are trained."""
+    """Bytes that one layer keeps for one token; `frozen`: only adapters, or `norms`, are trained.
+
+    `shared_keys`: several heads share keys in float32 on a GPU, for which torch has no fused attention.
+    """
     kept = _norms(shape, half=half, frozen=frozen and not norms)
     kept += _attention(
         shape, length=length, half=half, packed=packed, fused=fused_attention or not _masked(shape)
     )
+    if shared_keys:  # its one matrix, and the keys or values once for each head
+        kept += (length + shape.head_dim) * shape.heads * FULL
     kept += _feed_forward(shape, half=half, frozen=frozen)
     if not frozen:
         kept += _inputs(shape, half)

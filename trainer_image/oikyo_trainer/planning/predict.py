@@ -185,8 +185,16 @@ def _turning(shape: ModelShape, setup: Setup) -> tuple[Term, ...]:
     return (
         Term("gradients", max(held, buckets), room),
         Term("activations", int(_held(shape, setup)), f"Korthikanti et al. 2022{holes}"),
-        Term("loss", _loss(shape, setup), f"{setup.loss}: chunk of logits and the head's gradient"),
+        Term(
+            "loss", _beside(shape, setup), f"{setup.loss}: chunk of logits and the head's gradient"
+        ),
     )
+
+
+def _beside(shape: ModelShape, setup: Setup) -> int:
+    """The loss, as far as it stands beside the activations: a GPU gives its room to the layer computed again."""
+    loss = _loss(shape, setup)
+    return max(0, loss - int(_again(shape, setup))) if setup.cuda and setup.checkpointing else loss
 
 
 def _held(shape: ModelShape, setup: Setup) -> float:
@@ -239,8 +247,14 @@ def _activations(shape: ModelShape, setup: Setup) -> float:
         casts += turning_bytes(adapted(shape, setup), setup.block)
     if setup.checkpointing:
         kept = shape.layers * shape.width * FULL * setup.tokens
-        return kept + per_layer + casts / shape.layers + around
+        return kept + _again(shape, setup) + casts / shape.layers + around
     return shape.layers * per_layer + casts + around
+
+
+def _again(shape: ModelShape, setup: Setup) -> float:
+    """Bytes of one layer while it is computed again; on a GPU with what its way back makes, measured."""
+    back = 2 * shape.feed_forward * FULL * setup.tokens if setup.cuda else 0
+    return _layer(shape, setup) + back
 
 
 def _layer(shape: ModelShape, setup: Setup) -> float:
@@ -257,6 +271,7 @@ def _base(shape: ModelShape, setup: Setup) -> float:
         frozen=is_adapter(setup),
         packed=setup.packed,
         fused_attention=setup.cuda,
+        shared_keys=setup.cuda and not setup.bf16 and shape.kv_heads < shape.heads,
         norms=setup.method == "LayerNorm",
     )
     return layer * setup.tokens
