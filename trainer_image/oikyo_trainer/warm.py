@@ -2,7 +2,8 @@
 
 Importing torch and transformers costs seconds, forking what has imported them 0.1 s. The desktop starts
 this process while the prepare stage runs, so that train and evaluate begin at once. It computes nothing
-itself: a thread pool that exists before the fork would be a dead one in the child.
+itself: a thread pool that exists before the fork would be a dead one in the child. So would a GPU's context, which
+bitsandbytes takes as it is imported: then this process ends, and stages start the plain way.
 
 In:  {"argv": ["train", ...], "log": "/path"}     Out: {"ready": true}, {"pid": 7}, {"pid": 7, "exit": 0}
 It ends when standard input ends; stages that still run go on without it.
@@ -47,6 +48,12 @@ def preload() -> None:
     gc.collect()
     # Otherwise the first collection in a child would touch, and so copy, every page.
     gc.freeze()
+
+
+def holds_gpu() -> bool:
+    """Whether this process has a context on a GPU, which no fork of it could use."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
 
 
 def serve(answers: TextIO) -> list[str] | None:
@@ -104,6 +111,10 @@ def main() -> NoReturn:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         preload()
+        if holds_gpu():
+            raise SystemExit(
+                "a library took the GPU as it was imported: stages start the plain way"
+            )
         _say(answers, {"ready": True})
         argv = serve(answers)
     code = 0 if argv is None else run_stage(argv)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -231,3 +233,15 @@ def test_the_count_of_memory_kills_is_the_kernels(tmp_path: Path) -> None:
     path.write_text("nr_free_pages 5\noom_kill 7\noom_reaper 1\n")
     assert memory_kills(path) == 7
     assert memory_kills(tmp_path / "none") == 0
+
+
+def test_a_warm_process_that_holds_the_gpu_ends_and_stages_start_the_plain_way() -> None:
+    # Importing bitsandbytes takes the GPU where there is one; a fork could not use it.
+    taken = (
+        "from oikyo_trainer import warm; warm.preload = lambda: None; "
+        "warm.holds_gpu = lambda: True; warm.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", taken], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stdout == "", "it must not say that it is ready"
+    assert "the plain way" in ended.stderr
