@@ -26,8 +26,6 @@ class Layout:
 
     packed: bool
     pad_token_id: int
-    attention: str = ""
-    """Name of the packed attention: SEGMENTED, or one of transformers' flash attentions."""
 
 
 @dataclass(frozen=True)
@@ -83,22 +81,18 @@ def _packed(tokens: list[Any], labels: list[Any], layout: Layout) -> MicroBatch:
     inputs: Tensors = {
         "input_ids": torch.from_numpy(flat)[None],
         "position_ids": torch.from_numpy(positions)[None],
-        **_boundaries(lengths, layout.attention),
+        **_boundaries(lengths),
     }
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     return _labelled(inputs, labels, starts, lengths, sum(lengths))
 
 
-def _boundaries(lengths: list[int], attention: str) -> Tensors:
-    """Where rows begin, as the attention wants to be told."""
-    if attention.startswith("flash"):
-        ends = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
-        names = ("cu_seq_lens_q", "cu_seq_lens_k")
-        most = dict.fromkeys(("max_length_q", "max_length_k"), max(lengths))
-        return {"attention_mask": None, **dict.fromkeys(names, ends), **most}
+def _boundaries(lengths: list[int]) -> Tensors:
+    """Where rows begin, as the packed attention (attention.py) wants to be told."""
     # A mask of four dimensions is taken as it is; this one keeps transformers from making one.
     mask = torch.ones(1, 1, 1, 1, dtype=torch.bool)
-    return {"attention_mask": mask, "segments": tuple(lengths)}
+    ends = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
+    return {"attention_mask": mask, "segments": tuple(lengths), "boundaries": ends}
 
 
 def _padded(tokens: list[Any], labels: list[Any], layout: Layout) -> MicroBatch:

@@ -26,7 +26,6 @@ LENGTHS = (7, 3, 12, 5)
 TOLERANCE = 1e-3
 """Greatest difference of a mean loss in float32, relative above 1."""
 HALF_TOLERANCE = 3e-2
-FLASH = "flash_attention_2"
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,12 @@ class Choice:
 
 
 def choose(
-    model: Any, pad_token_id: int, *, sharded: bool, flash: bool, noisy: bool = False
+    model: Any, pad_token_id: int, *, sharded: bool, bf16: bool = False, noisy: bool = False
 ) -> Choice:
     """Set the model to the packed attention and the fused loss where they compute the same as without.
 
-    `sharded` says that the weights are in parts on several processes (ZeRO-3); `flash` that the
-    package flash-attn is there and the model on a GPU; `noisy` that embeddings get NEFTune's noise.
+    `sharded` says that the weights are in parts on several processes (ZeRO-3); `bf16` that
+    it will train in halves, for which a GPU has another attention; `noisy` that embeddings get NEFTune's noise.
     """
     padded = Layout(packed=False, pad_token_id=pad_token_id)
     if _prompted(model):
@@ -68,15 +67,24 @@ def choose(
     was_training = model.training
     model.eval()
     try:
-        alone = [_reference(model, row) for row in rows]
-        if noisy:
-            layout, packing_reason = padded, "neftuneAlpha scales its noise by the length of a row"
-        else:
-            layout, packing_reason = _choose_packing(model, rows, alone, padded, flash)
-        fused, loss_reason = _choose_loss(model, rows, alone, layout)
+        with _arithmetic(model, bf16):
+            alone = [_reference(model, row) for row in rows]
+            if noisy:
+                layout, packing_reason = (
+                    padded,
+                    "neftuneAlpha scales its noise by the length of a row",
+                )
+            else:
+                layout, packing_reason = _choose_packing(model, rows, alone, padded)
+            fused, loss_reason = _choose_loss(model, rows, alone, layout)
     finally:
         model.train(was_training)
     return Choice(layout, fused, packing_reason, loss_reason)
+
+
+def _arithmetic(model: Any, bf16: bool) -> Any:
+    """As the model will be trained where that decides which kernels compute; else as exactly as it can be."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=bf16 and model.device.type == "cuda")
 
 
 def _prompted(model: Any) -> bool:
@@ -105,16 +113,15 @@ def _reference(model: Any, row: dict[str, Any]) -> float:
 
 
 def _choose_packing(
-    model: Any, rows: Any, alone: list[float], padded: Layout, flash: bool
+    model: Any, rows: Any, alone: list[float], padded: Layout
 ) -> tuple[Layout, str]:
     causal = innermost(model)
     before = causal.config._attn_implementation
-    attention = FLASH if flash else SEGMENTED
-    if before not in ("sdpa", FLASH):
+    if before != "sdpa":
         return padded, f"the model's attention is {before}, which cannot be replaced"
     register()
-    causal.set_attn_implementation(attention)
-    layout = Layout(True, padded.pad_token_id, attention)
+    causal.set_attn_implementation(SEGMENTED)
+    layout = Layout(True, padded.pad_token_id)
     try:
         refusal = _difference(model, rows, alone, layout, fused=False)
     except (Unpackable, TypeError, ValueError, RuntimeError, IndexError) as error:
@@ -148,7 +155,7 @@ def _difference(model: Any, rows: Any, alone: list[float], layout: Layout, *, fu
         part = build(rows, bin_, layout).to(model.device)
         found = float(summed_loss(model, part, fused=fused)) / part.labels
         mean = wanted / part.labels
-        half = next(model.parameters()).dtype != torch.float32
+        half = next(model.parameters()).dtype != torch.float32 or torch.is_autocast_enabled("cuda")
         allowed = HALF_TOLERANCE if half else TOLERANCE
         if not abs(found - mean) <= allowed * max(1.0, abs(mean)):
             return f"a row has loss {mean:.5g} alone and {found:.5g} among others"

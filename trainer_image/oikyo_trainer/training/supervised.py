@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -123,17 +122,16 @@ def make_supervised(
     from transformers import Trainer
 
     cuda = arguments.device.type == "cuda"
-    flash = cuda and find_spec("flash_attn") is not None and not plan.fsdp
     # Rows are tried where the Trainer would move the model just after; on the host with FSDP, since a
     # model that needs it may not fit a GPU whole.
     if not plan.fsdp:
         model.to(arguments.device)
-    kernels = fuse(model, cuda=cuda)
+    kernels = fuse(model, cuda=cuda, norms=training.method != "LayerNorm")
     choice = choose(
         model,
         tokenizer.pad_token_id,
         sharded=plan.zero_stage == 3,
-        flash=flash,
+        bf16=plan.bf16,
         noisy=training.neftune_alpha is not None,
     )
     if plan.fsdp:

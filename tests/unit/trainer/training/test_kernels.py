@@ -46,3 +46,27 @@ def test_fused_kernels_compute_the_same_loss() -> None:
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-4)
     gradients = [one.model.embed_tokens.weight.grad for one in (plain, fused)]
     assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_a_model_made_after_it_computes_on_a_cpu_as_before() -> None:
+    pytest.importorskip(PACKAGE)
+    ids = torch.arange(64)[None] % 100
+    before = model()(input_ids=ids).logits
+    for _ in range(2):  # a second fold, and a training after a rollback, fuse again
+        fuse(model().cuda(), cuda=True)
+    assert torch.equal(model()(input_ids=ids).logits, before)
+
+
+@pytest.mark.gpu
+def test_trained_norms_stay_those_that_are_learned() -> None:
+    pytest.importorskip(PACKAGE)
+    from oikyo.api.training import TrainingSpec
+    from oikyo_trainer.training.methods.adapters import add_adapter
+
+    spec = TrainingSpec(method="LayerNorm", merge=False)
+    tuned = add_adapter(model().cuda(), "TextGeneration", spec, autocast=True)
+    fuse(tuned, cuda=True, norms=False)
+    ids = torch.arange(64, device="cuda")[None] % 100
+    tuned(input_ids=ids, labels=ids).loss.backward()
+    assert all(weight.grad is not None for weight in tuned.parameters() if weight.requires_grad)

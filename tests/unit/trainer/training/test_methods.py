@@ -215,23 +215,6 @@ def test_every_adapter_learns_is_released_and_loads(lab: Any, task: str, name: s
     assert all(weight.isfinite().all() for weight in lab.weights(result).values())
 
 
-@pytest.mark.slow
-@pytest.mark.gpu
-@pytest.mark.skipif(not find_spec("bitsandbytes"), reason="needs oikyo[qlora]")
-def test_qlora_learns_with_the_cpu_standing_in_for_a_gpu(
-    lab: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def with_gpu(spec: TrainingSpec, *, cuda: bool, compute: torch.dtype) -> Any:
-        return quantization(spec, cuda=not cuda, compute=compute)
-
-    monkeypatch.setattr("oikyo_trainer.training.running.quantization", with_gpu)
-    spec = lab.spec(
-        "TextGeneration", method="QLoRA", quantization={"bits": 8}, epochs=6,
-        learning_rate="1e-2", resources={"gpus": 1},
-    )  # fmt: skip
-    assert values(lab.train(spec))["best_eval_loss"] < 1.0
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("bits", [4, 8])

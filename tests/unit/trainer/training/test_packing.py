@@ -61,7 +61,7 @@ def test_the_loss_of_each_packed_row_is_that_of_the_row_alone(kind: str) -> None
             targets = torch.from_numpy(row["labels"])[1:]
             alone.append(float(cross_entropy(logits, targets, reduction="sum")))
     model = causal(kind).eval()
-    choice = choose(model, 0, sharded=False, flash=False)
+    choice = choose(model, 0, sharded=False)
     assert choice.layout.packed, choice.packing_reason
     assert choice.fused, choice.loss_reason
     for wanted, one in zip(alone, range(len(rows)), strict=True):
@@ -87,7 +87,7 @@ def test_attention_that_mixes_rows_is_found_and_rows_are_padded(
     AttentionInterface.register("mixing", mixing)
     AttentionMaskInterface.register("mixing", sdpa_mask)
     monkeypatch.setattr(probe, "SEGMENTED", "mixing")
-    choice = probe.choose(causal("Llama"), 0, sharded=False, flash=False)
+    choice = probe.choose(causal("Llama"), 0, sharded=False)
     assert not choice.layout.packed
     assert "alone and" in choice.packing_reason
 
@@ -163,3 +163,43 @@ def test_every_row_is_learned_once_an_epoch_in_an_order_that_the_seed_decides(
             assert used <= 128 or len(bin_) == 1
     again = deal(lengths, np.arange(37), shape)
     assert again == bins
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("groups", [4, 2])
+def test_a_gpu_attends_to_all_rows_in_one_call_as_to_each_alone(
+    window: int | None, groups: int
+) -> None:
+    import torch
+
+    from oikyo_trainer.training.attention import segment_attention
+
+    lengths = (5, 17, 2, 9, 30)
+    ends = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32, device="cuda")
+    found = []
+    for dtype, boundaries in ((torch.float32, None), (torch.bfloat16, ends)):
+        torch.manual_seed(0)
+        given = [
+            torch.randn(1, heads, sum(lengths), 32, device="cuda").requires_grad_()
+            for heads in (4, groups, groups)
+        ]
+        q, k, v = (x.to(dtype) for x in given)
+        out, _ = segment_attention(
+            None, q, k, v, None, segments=lengths, boundaries=boundaries, is_causal=True,
+            sliding_window=window,
+        )  # fmt: skip
+        out.float().square().sum().backward()
+        found.append([out.float(), *(x.grad for x in given)])
+    for alone, together in zip(*found, strict=True):
+        torch.testing.assert_close(together, alone, rtol=2e-2, atol=5e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["Llama", "Qwen3", "GPT2"])
+def test_a_gpu_packs_in_halves(kind: str) -> None:
+    from oikyo_trainer.training.probe import choose
+
+    choice = choose(causal(kind).cuda(), 0, sharded=False, bf16=True)
+    assert choice.layout.packed, choice.packing_reason
+    assert choice.fused, choice.loss_reason

@@ -83,7 +83,7 @@ def test_greedy_generation_takes_the_likeliest_token_of_what_was_trained(pair: A
 
 
 def test_rows_are_not_packed_behind_one_beginning(lab: Any) -> None:
-    choice = choose(prompted(lab), 0, sharded=False, flash=False)
+    choice = choose(prompted(lab), 0, sharded=False)
     assert not choice.layout.packed
     assert not choice.fused
     assert choice.packing_reason.startswith("learned vectors stand before each row")

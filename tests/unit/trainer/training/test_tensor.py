@@ -153,7 +153,7 @@ def test_a_model_that_computes_otherwise_in_groups_is_refused(lab: Any) -> None:
     base = open_base(lab.workspace, a_base(lab, "Llama", tied=True), "TextGeneration")
     model: Any = load_weights(base, None, torch.float32)
     model.reshard = lambda: None
-    choice = choose(model, 0, sharded=False, flash=False)
+    choice = choose(model, 0, sharded=False)
     whole = tried(model, choice, World(), torch.device("cpu"))
     check_parted(model, whole, choice, World(), device=torch.device("cpu"), bf16=False)
     with torch.no_grad():
