@@ -8,8 +8,8 @@ already is not trained again. Each method runs prepare and train with its automa
 then both models are asked by the functions of evaluate. Times are those of whatever else the machine did; metrics do not care.
 
 The example has 182 test rows of classes, of which one is half a point. Here its script takes up to 240 rows of a
-family instead of 120, and half of all rows are to test. `--seeds` repeats every case, and the table tells the
-mean and the standard deviation. What counts as more than chance is told in methods_table.py.
+family instead of 120, and half of all rows are to test. `--seeds` repeats every case, each seed with a split of its
+own, and the table tells the mean and the standard deviation. What counts as more than chance is told in methods_table.py.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import random
 import subprocess
 import sys
 import time
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ from oikyo.api.stages import (
 )
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.context import Context
-from oikyo_trainer.evaluation.rows import choose, open_dataset
+from oikyo_trainer.evaluation.rows import Row, choose, open_dataset
 from oikyo_trainer.progress import Reporter
 
 TABLE = "docs/reference/methods-measured.md"
@@ -82,7 +84,8 @@ STEPS = {"TextClassification": 256, "TextGeneration": 192}
 """Three epochs of the classes, half of one of the answers."""
 ROWS_OF_A_FAMILY = 240
 """Of the classes at most: twice the example's, so that about as many are learned as in the example."""
-SPLIT = {"TextClassification": Split(test="0.5"), "TextGeneration": Split()}
+TESTED = {"TextClassification": "0.5", "TextGeneration": "0.1"}
+"""Share of the rows that are to test."""
 MOST_TESTED = {"TextClassification": None, "TextGeneration": 200}
 """Test rows; those of the answers are a loss over thousands of tokens."""
 OBJECTIVES = ("DPO", "ORPO", "KTO")
@@ -149,8 +152,8 @@ def _preference(rows: list[dict[str, str]], number: int, objective: str) -> dict
     return {"prompt": row["prompt"], "chosen": row["completion"], "rejected": mixed}
 
 
-def measure(case: Case, folder: Path) -> tuple[TrainResult, Said, Said]:
-    """Prepare and train in this process; then what the tuned and the base model say of the test rows."""
+def measure(case: Case, folder: Path) -> tuple[TrainResult, list[int], Said, Said]:
+    """Prepare and train in this process; then which the test rows are, and what the tuned and the base model say."""
     from oikyo_trainer.data.prepare import prepare
     from oikyo_trainer.training.train import train
 
@@ -163,7 +166,7 @@ def measure(case: Case, folder: Path) -> tuple[TrainResult, Said, Said]:
             **common,
             model=Source(uri=f"file://{base}", path=str(base)),
             sources=(Source(uri=f"file://{path}", path=str(path)),),
-            split=SPLIT[case.task],
+            split=Split(test=TESTED[case.task], seed=training.seed),
             objective=training.objective,
             max_length=training.max_length,
             training=training,
@@ -177,10 +180,15 @@ def measure(case: Case, folder: Path) -> tuple[TrainResult, Said, Said]:
     rows = choose(dataset.rows("test"), MOST_TESTED[case.task])
     tuned = workspace / (trained.model_path or str(layout.stage(case.run, "train") / "model"))
     known = folder / "figures" / f"base-{data.dataset_digest.rpartition(':')[2][:12]}.json"
-    if not known.exists():  # the same for every method and seed
+    if not known.exists():  # the same for every method
         keep(ask(base, dataset, rows, training.max_length, base=True), known)
     said = ask(tuned, dataset, rows, training.max_length)
-    return trained, said, json.loads(known.read_text("utf-8"))
+    return trained, identities(rows), said, json.loads(known.read_text("utf-8"))
+
+
+def identities(rows: Sequence[Row]) -> list[int]:
+    """A number for each row, by which it is known again on the test side of another seed."""
+    return [zlib.crc32(json.dumps(row, sort_keys=True).encode()) for row in rows]
 
 
 def keep(told: Any, path: Path) -> None:
@@ -206,7 +214,7 @@ def line_of(case: Case, folder: Path) -> dict[str, Any]:
     if not kept.exists():
         make_example(case.task, folder)
         begun = time.monotonic()
-        trained, tuned, base = measure(case, folder)
+        trained, rows, tuned, base = measure(case, folder)
         chosen = {item.name: item.value for item in trained.resolved}
         line = {
             "name": case.name,
@@ -217,6 +225,7 @@ def line_of(case: Case, folder: Path) -> dict[str, Any]:
             "steps": case.training["max_steps"],
             "seed": case.training["seed"],
             "seconds": round(time.monotonic() - begun),
+            "rows": rows,
             "tuned": tuned,
             "base": base,
         }

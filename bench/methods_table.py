@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,16 @@ TEXT = """\
 # Methods, measured
 
 `{command}` on the bases of the examples: steps of 16 rows, automatic learning rate, metrics on test rows that \
-training never saw ({tested}). The base of the classes is a linear probe on its features; preferred answers are \
-sentences, and the others the same words in a random order. Over several seeds the mean is told and the standard \
-deviation.
+training never saw ({tested} for each seed). The base of the classes is a linear probe on its features; preferred answers are \
+sentences, and the others the same words in a random order. Every seed has a split of its own. Over several seeds the mean is \
+told and the standard deviation.
 
 Tuned and base model answer the same rows, so their difference is judged row by row: its standard error over rows is \
-that of the paired bootstrap (Efron and Tibshirani 1993, chapter 13; 2,000 samples of the rows, each of them the same for both \
-models and for every seed). Over several seeds the difference is that of their mean, and its error is \
-sqrt(rows² + seeds² / number), with the standard deviation of the seeds (Bouthillier et al. 2021, "Accounting for \
-Variance in Machine Learning Benchmarks": what varies adds up). A method beats its base where the 95 % interval, 1.96 errors \
-to both sides, is above 0; of a loss the gain is how much less it is. The error of one seed is of the rows alone: \
+that of the paired bootstrap (Efron and Tibshirani 1993, chapter 13; 2,000 samples of the rows that are to test with any \
+seed, each sample the same for both models and for every seed). Over several seeds the difference is the mean of theirs, and its \
+error is sqrt(rows² + seeds² / number), with the standard deviation of the seeds' differences (Bouthillier et al. 2021, \
+"Accounting for Variance in Machine Learning Benchmarks": what varies adds up). A method beats its base where the 95 % interval, \
+1.96 errors to both sides, is above 0; of a loss the gain is how much less it is. The error of one seed is of the rows alone: \
 another seed may move it.
 """
 
@@ -64,32 +65,50 @@ def table(lines: list[dict[str, Any]], command: str) -> str:
 
 
 def _row(lines: list[dict[str, Any]]) -> str:
-    line, values = lines[0], [over_all(one["tuned"]) for one in lines]
-    told = f"{statistics.mean(values):.4g}"
-    if len(values) > 1:
-        told += f" ± {statistics.stdev(values):.2g}"
+    line = lines[0]
+    base, tuned = (_told([over_all(one[side]) for one in lines]) for side in ("base", "tuned"))
     name = ", ".join(filter(None, (line["name"], line["chosen"])))
     seeds, found = ", ".join(str(one["seed"]) for one in lines), gain(lines)
     return (
         f"| {name} | {line['task']} | {seeds} | {line['steps']} | {line['rate']} "
-        f"| {line['metric']} | {over_all(line['base']):.4g} | {told} "
+        f"| {line['metric']} | {base} | {tuned} "
         f"| {found.mean:.3g} ± {found.half:.2g} | {found.verdict} |"
     )
 
 
+def _told(values: list[float]) -> str:
+    told = f"{statistics.mean(values):.4g}"
+    return f"{told} ± {statistics.stdev(values):.2g}" if len(values) > 1 else told
+
+
 def gain(lines: list[dict[str, Any]]) -> Gain:
     """Of one method on one task: the mean over its seeds, and the error that rows and seeds leave."""
-    tuned, base = [columns(line["tuned"]) for line in lines], columns(lines[0]["base"])
-    higher = lines[0]["metric"] != "loss"
+    name, higher = lines[0]["metric"], lines[0]["metric"] != "loss"
+    sides = [[columns(line[side]) for line in lines] for side in ("tuned", "base")]
+    places = _places([line["rows"] for line in lines])
 
     def both(chosen: Ints) -> tuple[float, float]:
-        return statistics.mean(metric(one, chosen) for one in tuned), metric(base, chosen)
+        here = [place[chosen][place[chosen] >= 0] for place in places]
+        tuned, base = (
+            statistics.mean(metric(said, rows) for said, rows in zip(side, here, strict=True))
+            for side in sides
+        )
+        return tuned, base
 
-    found = difference(lines[0]["metric"], rows_of(lines[0]["base"]), both, higher_is_better=higher)
-    values = [over_all(line["tuned"]) for line in lines]
-    of_seeds = Z * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    found = difference(name, places.shape[1], both, higher_is_better=higher)
+    gains = [over_all(line["tuned"]) - over_all(line["base"]) for line in lines]
+    of_seeds = Z * statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
     better = found.one - found.other if higher else found.other - found.one
     return Gain(better, math.hypot((found.high - found.low) / 2, of_seeds))
+
+
+def _places(rows: list[list[int]]) -> Ints:
+    """(seeds, rows of any seed): where each row stands among the test rows of a seed; -1: it is none."""
+    every = {row: column for column, row in enumerate(dict.fromkeys(chain(*rows)))}
+    places = np.full((len(rows), len(every)), -1)
+    for seed, tested in enumerate(rows):
+        places[seed, [every[row] for row in tested]] = np.arange(len(tested))
+    return places
 
 
 def over_all(said: dict[str, list[float]]) -> float:
@@ -99,5 +118,5 @@ def over_all(said: dict[str, list[float]]) -> float:
 def _tested(lines: list[dict[str, Any]]) -> str:
     """How many test rows each task has, in words."""
     told = {"TextClassification": "of the classes", "TextGeneration": "of the answers"}
-    rows = {line["task"]: rows_of(line["base"]) for line in lines}
+    rows = {line["task"]: rows_of(line["base"]) for line in reversed(lines)}
     return ", ".join(f"{count:,} {told[task]}" for task, count in rows.items())

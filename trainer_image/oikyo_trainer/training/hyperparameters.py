@@ -37,8 +37,12 @@ LEARNING_RATES: dict[tuple[str, str], tuple[tuple[float, float], ...]] = {
 """Peak rate by (method, task): pairs of (parameters below, rate). Measured for the small ones
 (docs/explanation/training.md); the others are what the model families' own recipes use."""
 
-FITTED_RATES = {"IA3": ((50e6, 2e-2), (200e6, 4e-3), (math.inf, 3e-3))}
-"""The same where a head that begins fitted learns at its own share, and the factors need not wait for it."""
+FITTED_RATES = {
+    "Full": ((50e6, 1e-4), (200e6, 5e-5), (1e9, 2e-5), (math.inf, 1e-5)),
+    "OFT": ((50e6, 1e-3), (200e6, 5e-4), (math.inf, 2e-4)),
+    "IA3": ((50e6, 2e-2), (200e6, 4e-3), (math.inf, 3e-3)),
+}
+"""The same where a head that begins fitted learns at its own share, and the others need not wait for it."""
 
 
 @dataclass(frozen=True)
@@ -215,9 +219,9 @@ def _learning_rate(training: TrainingSpec, task: Task, facts: Facts) -> tuple[fl
     divided = ""
     if method == "LoRA" and training.lora.variant == "RsLoRA":
         # It scales the adapter by sqrt(rank) more (Kalajdzievski 2023), and a step of the same rate would go
-        # as much further. A head is not scaled and has no rate of its own: the two meet at the geometric
+        # as much further. A head is not scaled: without a rate of its own the two meet at the geometric
         # mean of theirs, measured on validation rows of three seeds (docs/reference/methods.md).
-        headed = task != "TextGeneration"
+        headed = task != "TextGeneration" and not facts.fitted_head
         rate /= training.lora.rank ** (1 / 4 if headed else 1 / 2)
         root = "the fourth root of" if headed else "the square root of"
         divided = f", divided by {root} lora.rank {training.lora.rank} for RsLoRA"

@@ -179,7 +179,7 @@ def _begin(
     setting: Setting, model: Any, rows: Any, device: torch.device, *, fresh: bool
 ) -> tuple[Resolved, ...]:
     """Fit the head, unless a checkpoint brings one that began so; what is told is the same."""
-    return (begin(setting, model, rows, device) if fresh else told(setting, len(rows)),)
+    return (begin(setting, model, rows, device) if fresh else told(len(rows)),)
 
 
 def _behind(setting: Setting, model: Any) -> WriteBehind | None:

@@ -62,6 +62,21 @@ def chosen(plan: Plan, name: str) -> tuple[str, str]:
             "divided by the fourth root of lora.rank 16 for RsLoRA",
         ),
         (
+            {"lora": {"variant": "RsLoRA"}},
+            {"fitted_head": True},
+            "learningRate",
+            "0.0005",
+            "Auto: LoRA, TextClassification, a base model of 22 M parameters, "
+            "divided by the square root of lora.rank 16 for RsLoRA",
+        ),
+        (
+            {"method": "Full"},
+            {"fitted_head": True},
+            "learningRate",
+            "0.0001",
+            "Auto: Full beside a fitted head, TextClassification, a base model of 22 M parameters",
+        ),
+        (
             {"method": "IA3"},
             {"fitted_head": True},
             "learningRate",
