@@ -38,7 +38,6 @@ class Worker:
     """How it ended, in its own words."""
     checkpoint_step: int | None = None
     """Newest checkpoint that it is known to have committed."""
-    terminating: bool = False
     leaves: datetime | None = None
     """When the time is over that it has to end in, since it was deleted."""
     started: datetime | None = None

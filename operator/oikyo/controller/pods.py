@@ -42,7 +42,6 @@ def worker(pod: Object, warning: Object | None) -> Worker:
         node=pod.get("spec", {}).get("nodeName", ""),
         words=said if said and said.spoken else None,
         checkpoint_step=said.checkpoint_step if said else None,
-        terminating="deletionTimestamp" in pod["metadata"],
         leaves=_leaves(pod),
         started=_started(status),
         log=f"kubectl logs -n {pod['metadata'].get('namespace', 'default')} {pod['metadata']['name']}",

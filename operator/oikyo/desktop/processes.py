@@ -129,7 +129,6 @@ class Processes:
             message=message,
             words=words,
             checkpoint_step=said.checkpoint_step if said else None,
-            terminating=record.finished is None and record.stopped is not None,
             log=f"less {quote(str(self._home.log(record.run, record.stage, record.attempt)))}",
         )
         return StageRun(

@@ -131,7 +131,6 @@ def test_a_stage_is_asked_to_end_and_says_its_last_words(
     hands.start(plan("wait", tmp_path))
     wait_for(tmp_path / "up")
     hands.stop("r", frozenset({("prepare", 1)}))
-    assert hands.observe("r")[0].workers[0].terminating or hands.observe("r")[0].state == "Failed"
     run = until(lambda: hands.observe("r")[0], "Failed")
     assert run.words is not None
     assert run.words.failure is not None
