@@ -157,7 +157,7 @@ def folder(tool: Tool) -> Path:
     """Return where the tool's programs are kept."""
     source = places.MODULES / tool.folder
     name = digest(tool, (source / "go.mod").read_text(), (source / "go.sum").read_text())
-    return places.cache() / "bin" / f"{tool.programs[0][0]}-{name}"
+    return places.cache() / "bin" / f"{tool.folder}-{name}"
 
 
 def binary(name: str) -> Path:
