@@ -144,7 +144,9 @@ class StageStatus(Report):
 
     name: Annotated[Word, Field(description="Stage: prepare, train or evaluate.")]
     attempt: Annotated[int, Field(description="Number of the newest attempt, from 1.")]
-    state: Annotated[Word, Field(description="State of it: Pending, Running, Succeeded or Failed.")]
+    state: Annotated[
+        Word, Field(description="State of it: Pending, Running, Succeeded, Failed or Stopped.")
+    ]
     started: Annotated[Timestamp | None, Field(description="When the newest attempt started.")] = (
         None
     )

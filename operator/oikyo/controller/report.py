@@ -60,7 +60,7 @@ def build(
         progress=_progress(seen, over) or last.progress,
         loss=_loss(seen) or last.loss,
         score=_score(job, metrics),
-        stages=_stages(job, seen),
+        stages=_stages(job, seen, now),
         dataset=_dataset(seen) or last.dataset,
         resolved=_resolved(seen) or last.resolved,
         metrics=metrics,
@@ -145,8 +145,9 @@ def _lost(job: FineTuneJob, run: StageRun, kept: int) -> str:
     return f"{lost} reported steps, about {seconds:.0f} s of work,"
 
 
-def _stages(job: FineTuneJob, seen: Observed) -> tuple[StageStatus, ...]:
-    known = {stage.name: stage for stage in job.status.stages}
+def _stages(job: FineTuneJob, seen: Observed, now: datetime) -> tuple[StageStatus, ...]:
+    there = {(run.stage, run.attempt) for run in seen.runs}
+    known = {one.name: _as_left(one, there, now) for one in job.status.stages}
     for name in RUN_STAGES:
         runs = costs.of_stage(seen, name)
         if runs and runs[-1].attempt >= (known[name].attempt if name in known else 0):
@@ -168,6 +169,13 @@ def _stages(job: FineTuneJob, seen: Observed) -> tuple[StageStatus, ...]:
                 starved=relief.starved(job, seen) if name == "train" else (),
             )
     return tuple(known[name] for name in RUN_STAGES if name in known)
+
+
+def _as_left(told: StageStatus, there: set[tuple[str, int]], now: datetime) -> StageStatus:
+    """An attempt that was to go on and is gone was stopped: by a suspension, the deadline or a person."""
+    if told.state not in ("Pending", "Running") or (told.name, told.attempt) in there:
+        return told
+    return told.model_copy(update={"state": "Stopped", "finished": timestamp(now)})
 
 
 def _dataset(seen: Observed) -> DatasetStatus | None:

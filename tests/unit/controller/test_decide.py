@@ -138,7 +138,9 @@ def test_suspending_stops_every_stage_and_going_on_takes_a_new_attempt_number() 
     world.job = world.job.model_copy(
         update={"spec": world.job.spec.model_copy(update={"suspend": True})}
     )
-    assert world.settle().status.phase == "Suspended"
+    told = world.settle().status
+    assert told.phase == "Suspended"
+    assert [(stage.state, bool(stage.finished)) for stage in told.stages] == [("Stopped", True)]
     assert world.active() is None
     world.job = world.job.model_copy(
         update={"spec": world.job.spec.model_copy(update={"suspend": False})}
