@@ -117,10 +117,13 @@ def _score(job: FineTuneJob, metrics: tuple[Metric, ...]) -> str | None:
 def _failure(
     job: FineTuneJob, seen: Observed, runs: tuple[StageRun, ...], told: StageStatus | None
 ) -> str:
-    """Why the newest failed attempt failed and what was lost: told once, when its progress is known."""
+    """Why the newest failed attempt failed and what was lost: told while its progress is known."""
     run = next((run for run in reversed(runs) if run.state == "Failed"), None)
     before = told.message if told else ""
-    if run is None or before.startswith(f"attempt {run.attempt}:"):
+    if run is None:
+        return before
+    corrects = told is not None and run is runs[-1] and _knows_more(run, told)
+    if before.startswith(f"attempt {run.attempt}:") and not corrects:
         return before
     step = costs.checkpoint(run)
     words = f"attempt {run.attempt}: {attempts.root_cause(run)}"
@@ -131,6 +134,13 @@ def _failure(
     return (
         f"{words[:1800]}; the checkpoint of step {step} is kept, {_lost(job, run, step)} are lost"
     )
+
+
+def _knows_more(run: StageRun, told: StageStatus) -> bool:
+    """Workers end one after another: a later one has kept more, or says who took it away."""
+    further = costs.checkpoint(run) > (told.checkpoint_step or 0)
+    excuses = costs.taken(run) and not told.excused
+    return told.attempt == run.attempt and (further or excuses)
 
 
 def _lost(job: FineTuneJob, run: StageRun, kept: int) -> str:

@@ -320,6 +320,20 @@ def test_a_failed_attempt_is_told_with_what_was_lost_and_stays_told() -> None:
     assert next(stage.message for stage in again.stages if stage.name == "train") == told
 
 
+def test_a_worker_that_ends_later_corrects_what_was_told_to_be_lost() -> None:
+    """Rank 0 is still writing its last checkpoint when the death of another is told."""
+    progress = Progress(stage="train", step=27, total_steps=90)
+    killed = failed("train", code=137, checkpoint=20)
+    ends = replace(killed.workers[0], rank=1, state="Running", checkpoint_step=None)
+    early = seen(done("prepare"), replace(killed, workers=(*killed.workers, ends)))
+    status = decide(job(job().status.model_copy(update={"progress": progress})), early, NOW).status
+    assert status.stages[-1].message.endswith("step 20 is kept, 7 reported steps are lost")
+    wrote = replace(ends, state="Failed", reason="Terminated", checkpoint_step=27)
+    late = seen(done("prepare"), replace(killed, workers=(*killed.workers, wrote)))
+    told = decide(job(status), late, NOW).status.stages[-1].message
+    assert told.endswith("step 27 is kept, 0 reported steps are lost")
+
+
 def test_a_loss_is_told_in_seconds_too_where_the_pace_is_known() -> None:
     progress = Progress(stage="train", step=27, total_steps=90, estimated_remaining_seconds=126)
     going = job(job().status.model_copy(update={"progress": progress}))
