@@ -7,6 +7,7 @@ padded batches or with full logits instead of training wrongly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,12 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from oikyo.api.jobstatus import Resolved
+
 from ..errors import Refused
 from .attention import SEGMENTED, Unpackable, register
 from .distributed import World
-from .loss import full_loss, fuse_loss
+from .loss import fuse_loss, loss_of
 from .microbatch import Layout, MicroBatch, build
 from .model import innermost
 from .tensor import own_labels
@@ -38,14 +41,21 @@ class Choice:
     packing_reason: str
     loss_reason: str
 
+    def resolved(self) -> Iterator[Resolved]:
+        rows = "Packed" if self.layout.packed else "Padded"
+        yield Resolved(name="training.rows", value=rows, reason=self.packing_reason)
+        loss = "LabelledTokens" if self.fused else "AllLogits"
+        yield Resolved(name="training.loss", value=loss, reason=self.loss_reason)
+
 
 def choose(
-    model: Any, pad_token_id: int, *, sharded: bool, bf16: bool = False, noisy: bool = False
+    model: Any, pad_token_id: int, *, sharded: bool, bf16: bool = False, why_padded: str = ""
 ) -> Choice:
     """Set the model to the packed attention and the fused loss where they compute the same as without.
 
     `sharded` says that the weights are in parts on several processes (ZeRO-3); `bf16` that
-    it will train in halves, for which a GPU has another attention; `noisy` that embeddings get NEFTune's noise.
+    it will train in halves, for which a GPU has another attention; `why_padded`, if not empty, that packing
+    is no question.
     """
     padded = Layout(packed=False, pad_token_id=pad_token_id)
     if _prompted(model):
@@ -69,11 +79,8 @@ def choose(
     try:
         with _arithmetic(model, bf16):
             alone = [_reference(model, row) for row in rows]
-            if noisy:
-                layout, packing_reason = (
-                    padded,
-                    "neftuneAlpha scales its noise by the length of a row",
-                )
+            if why_padded:
+                layout, packing_reason = padded, why_padded
             else:
                 layout, packing_reason = _choose_packing(model, rows, alone, padded)
             fused, loss_reason = _choose_loss(model, rows, alone, layout)
@@ -199,14 +206,6 @@ def summed_loss(
     model: Any, part: MicroBatch, *, fused: bool, smoothing: float = 0.0
 ) -> torch.Tensor:
     """Summed loss of the labels of a micro-batch, () float32."""
-    if fused:
-        loss: torch.Tensor = model(
-            **part.inputs,
-            use_cache=False,
-            targets=part.targets,
-            positions=part.positions,
-            smoothing=smoothing,
-        )
-        return loss
-    logits = model(**part.inputs, use_cache=False).logits
-    return full_loss(logits, part.positions, part.targets, smoothing)
+    return loss_of(
+        model, part.inputs, part.positions, part.targets, fused=fused, smoothing=smoothing
+    )

@@ -32,6 +32,7 @@ from .trainers import Steady, silence
 MOST_TOKENS_CPU = 4096
 MOST_TOKENS_CUDA = 16384
 """Tokens of one forward pass above which the processor gains nothing more."""
+NOISY = "neftuneAlpha scales its noise by the length of a row"
 
 
 class Supervised(Steady):
@@ -132,7 +133,7 @@ def make_supervised(
         tokenizer.pad_token_id,
         sharded=plan.zero_stage == 3,
         bf16=plan.bf16,
-        noisy=training.neftune_alpha is not None,
+        why_padded=NOISY if training.neftune_alpha is not None else "",
     )
     if plan.fsdp:
         _part(model, training, plan, world, choice=choice, device=arguments.device)
@@ -184,9 +185,6 @@ def micro_tokens(training: TrainingSpec, plan: Plan, *, cuda: bool) -> tuple[int
 
 
 def _resolved(choice: Choice, tokens: int, reason: str) -> Iterator[Resolved]:
-    rows = "Packed" if choice.layout.packed else "Padded"
-    yield Resolved(name="training.rows", value=rows, reason=choice.packing_reason)
+    yield from choice.resolved()
     if choice.layout.packed:
         yield Resolved(name="training.microBatchTokens", value=str(tokens), reason=reason)
-    loss = "LabelledTokens" if choice.fused else "AllLogits"
-    yield Resolved(name="training.loss", value=loss, reason=choice.loss_reason)

@@ -27,7 +27,8 @@ def causal(kind: str) -> Any:
     if kind == "GPT2":
         config: Any = transformers.GPT2Config(vocab_size=61, n_embd=32, n_layer=2, n_head=4)
     else:
-        config = getattr(transformers, f"{kind}Config")(**SIZES, num_key_value_heads=2)
+        more = {"logits_scaling": 8.0} if kind == "Granite" else {}
+        config = getattr(transformers, f"{kind}Config")(**SIZES, num_key_value_heads=2, **more)
     config.initializer_range = 0.3
     return getattr(transformers, f"{kind}{'LMHeadModel' if kind == 'GPT2' else 'ForCausalLM'}")(
         config
@@ -92,9 +93,13 @@ def test_attention_that_mixes_rows_is_found_and_rows_are_padded(
     assert "alone and" in choice.packing_reason
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(
+    ("smoothing", "each", "frozen"),
+    [(0.0, False, False), (0.1, False, False), (0.0, True, False), (0.1, True, True)],
+    ids=["summed", "smoothed", "of each token", "of each token under a frozen head"],
+)
 def test_gradients_of_the_chunked_loss_are_those_of_the_whole_matrix(
-    monkeypatch: pytest.MonkeyPatch, smoothing: float
+    monkeypatch: pytest.MonkeyPatch, smoothing: float, each: bool, frozen: bool
 ) -> None:
     import torch
     from torch.nn.functional import cross_entropy
@@ -105,24 +110,63 @@ def test_gradients_of_the_chunked_loss_are_those_of_the_whole_matrix(
         loss, "rows_at_once", lambda vocabulary: 7
     )  # several chunks, the last short
     torch.manual_seed(0)
-    head = torch.nn.Linear(16, 203)
+    head = torch.nn.Linear(16, 203).requires_grad_(not frozen)
     hidden = torch.randn(40, 16, requires_grad=True)
     targets = torch.randint(0, 203, (40,))
+    shares = torch.randn(40) if each else torch.full((), 0.25)
+    reduction = "none" if each else "sum"
     found = []
     for ours in (False, True):
         head.zero_grad()
         hidden.grad = None
-        total = (
-            loss.labelled_loss(head, hidden, targets, smoothing)
+        losses = (
+            loss.labelled_loss(head, hidden, targets, smoothing, each=each)
             if ours
-            else cross_entropy(head(hidden), targets, reduction="sum", label_smoothing=smoothing)
+            else cross_entropy(
+                head(hidden), targets, reduction=reduction, label_smoothing=smoothing
+            )
         )
-        (total * 0.25).backward()
-        found.append(
-            [total.detach(), hidden.grad, head.weight.grad.clone(), head.bias.grad.clone()]
-        )
+        (losses * shares).sum().backward()
+        found.append([losses.detach(), hidden.grad, head.weight.grad, head.bias.grad])
     for plain, chunked in zip(*found, strict=True):
-        torch.testing.assert_close(chunked, plain, rtol=1e-4, atol=1e-5)
+        assert (plain is None) == (chunked is None)
+        if plain is not None:
+            torch.testing.assert_close(chunked, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "each", "products"),
+    [(False, False, 3), (True, False, 2), (True, True, 2), (False, True, 4)],
+    ids=["a head that learns", "a frozen one", "each token", "each token and the head: again"],
+)
+def test_the_head_multiplies_no_more_often_than_is_needed(
+    frozen: bool, each: bool, products: int
+) -> None:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from oikyo_trainer.training.loss import labelled_loss
+
+    head = torch.nn.Linear(16, 203, bias=False).requires_grad_(not frozen)
+    hidden, targets = torch.randn(40, 16, requires_grad=True), torch.randint(0, 203, (40,))
+    one = 2 * 40 * 16 * 203
+    with torch.autocast("cpu", torch.bfloat16):  # a sum in place, of float32, is not counted
+        with FlopCounterMode(display=False) as counted:
+            labelled_loss(head, hidden, targets, each=each).sum().backward()
+        assert counted.get_total_flops() == products * one
+        with FlopCounterMode(display=False) as counted, torch.no_grad():
+            labelled_loss(head, hidden.detach(), targets, each=each)
+    assert counted.get_total_flops() == one, "a validation learns nothing"
+
+
+@pytest.mark.parametrize("kind", ["Cohere", "Granite", "Gemma2"])
+def test_a_head_that_does_more_than_its_product_keeps_all_logits(kind: str) -> None:
+    from oikyo_trainer.training.probe import choose
+
+    choice = choose(causal(kind), 0, sharded=False, why_padded="as in this test")
+    assert not choice.fused
+    assert choice.loss_reason.startswith(f"{kind}ForCausalLM does more than its head: ")
+    assert [found.value for found in choice.resolved()] == ["Padded", "AllLogits"]
 
 
 def test_a_tensor_group_learns_the_same_rows_and_each_of_it_other_labels() -> None:
