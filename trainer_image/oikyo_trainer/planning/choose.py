@@ -71,7 +71,7 @@ def setup_of(
         processes=processes,
         tensor=tensor,
         checkpointing=training.gradient_checkpointing == "Always",
-        loss=_loss_of(task, compares=compares or prompted),
+        loss=_loss_of(task, prompted=prompted),
         sequences=2 if compares else 1,
         rank=training.lora.rank,
         targets=training.lora.target_modules,
@@ -84,10 +84,10 @@ def setup_of(
     )
 
 
-def _loss_of(task: Task, *, compares: bool) -> Loss:
+def _loss_of(task: Task, *, prompted: bool) -> Loss:
     if task != "TextGeneration":
         return "Classes"  # a number is one output of the same head
-    return "AllLogits" if compares else "LabelledTokens"
+    return "AllLogits" if prompted else "LabelledTokens"
 
 
 def _rows(share: int, most: int = MOST_ROWS) -> Iterator[int]:
@@ -97,7 +97,7 @@ def _rows(share: int, most: int = MOST_ROWS) -> Iterator[int]:
 
 def most_rows(setup: Setup) -> int:
     """Rows above which a forward pass gains nothing: packed ones are counted in tokens."""
-    if setup.loss != "LabelledTokens":
+    if setup.loss != "LabelledTokens" or setup.sequences > 1:
         return MOST_ROWS
     return max(1, min(MOST_ROWS, MOST_TOKENS[setup.cuda] // setup.length))
 

@@ -17,19 +17,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from oikyo.api.jobstatus import Resolved
 from oikyo.api.training import TrainingSpec
 
 from ..errors import Refused
 from .batches import GroupedSampler
 from .distributed import World
+from .loss import loss_of
 from .objectives import dpo_loss, kto_loss, orpo_loss
+from .probe import Choice, choose
 from .rows import Source, Tokens
 from .tokenfiles import IGNORED, TokenRows, open_votes
-from .trainers import Steady
+from .trainers import Steady, batches_of_like_length, silence
 from .validation import from_all
 
 Tensors = dict[str, torch.Tensor]
 Marked = tuple[Any, Any]  # tokens, and which of them are the answer's
+PADDED = "compared answers are padded to the longest of their batch"
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ class ComparedCollator:
 
 
 def _answers(labels: torch.Tensor) -> Tensors:
-    """Where the logits (2B, T) of answers' tokens lie, one after another, the tokens, their sequences.
+    """Where the answers' tokens are predicted in the flattened (2B, T), the tokens, their sequences.
 
     Found on the host: a device that is asked for places where something holds is waited for.
     """
@@ -126,15 +130,14 @@ def _answers(labels: torch.Tensor) -> Tensors:
     return {"positions": positions, "targets": labels[:, 1:][wanted], "owners": owners}
 
 
-def answer_log_probabilities(model: Any, batch: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+def answer_log_probabilities(
+    model: Any, batch: Tensors, *, fused: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Sums of the answers' log-probabilities, and their tokens: both (2B,), float32."""
-    logits = model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-    ).logits
-    taken = logits.flatten(0, 1).index_select(0, batch["positions"]).float()
-    taken = torch.log_softmax(taken, dim=-1).gather(1, batch["targets"][:, None])[:, 0]
-    sums = torch.zeros(len(logits), device=taken.device).index_add(0, batch["owners"], taken)
-    return sums, batch["labels"][:, 1:].ne(IGNORED).sum(1)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    losses = loss_of(model, inputs, batch["positions"], batch["targets"], fused=fused, each=True)
+    sums = torch.zeros(len(batch["labels"]), device=losses.device)
+    return sums.index_add(0, batch["owners"], -losses), batch["labels"][:, 1:].ne(IGNORED).sum(1)
 
 
 class Preferring(Steady):
@@ -142,6 +145,7 @@ class Preferring(Steady):
 
     loss_is_scaled_for_ga = True
     training_spec: TrainingSpec
+    choice: Choice
     references: dict[bool, torch.Tensor]
     """(rows, 2) log-probabilities under the base, of the training (True) and validation rows.
 
@@ -177,7 +181,7 @@ class Preferring(Steady):
         """(B,) losses of the objective."""
         spec = self.training_spec
         beta = float(spec.preference.beta)
-        sums, tokens = answer_log_probabilities(model, inputs)
+        sums, tokens = answer_log_probabilities(model, inputs, fused=self.choice.fused)
         first, second = sums.chunk(2)
         if not model.training:
             self._measure(inputs, sums, tokens)
@@ -258,10 +262,14 @@ def make_preferring(
     train_rows: ComparedRows,
     validation_rows: ComparedRows | None,
     callbacks: list[Any],
-) -> Any:
-    """The Trainer for training.objective DPO, ORPO or KTO."""
-    from transformers import PrinterCallback, ProgressCallback, Trainer
+) -> tuple[Any, tuple[Resolved, ...]]:
+    """The Trainer for training.objective DPO, ORPO or KTO, and how its loss was chosen."""
+    from transformers import Trainer
 
+    model.to(arguments.device)
+    choice = choose(
+        model, tokenizer.pad_token_id, sharded=False, bf16=arguments.bf16, why_padded=PADDED
+    )
     collate = ComparedCollator(tokenizer.pad_token_id)
     trainer: Any = type("PreferringTrainer", (Preferring, Trainer), {})(
         model=model,
@@ -272,11 +280,10 @@ def make_preferring(
         processing_class=tokenizer,
         callbacks=callbacks,
     )
-    for needless in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(needless)
-    trainer.training_spec, trainer.world = training, world
+    silence(trainer)
+    trainer.training_spec, trainer.world, trainer.choice = training, world, choice
     size = arguments.per_device_eval_batch_size
-    trainer.validation_batches = _like_length(validation_rows, size)
+    trainer.validation_batches = batches_of_like_length(validation_rows, size)
     trainer.references = {
         learned: reference(trainer, rows, collate, size, world)
         for learned, rows in ((True, train_rows), (False, validation_rows))
@@ -284,14 +291,7 @@ def make_preferring(
     }
     for learned in (True, False):
         trainer.references.setdefault(learned, torch.zeros(0, 2))
-    return trainer
-
-
-def _like_length(rows: ComparedRows | None, size: int) -> list[list[int]]:
-    if rows is None:
-        return []
-    order = np.argsort(-rows.lengths, kind="stable").tolist()
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    return trainer, tuple(choice.resolved())
 
 
 @torch.no_grad()
@@ -300,13 +300,13 @@ def reference(
 ) -> torch.Tensor:
     """(rows, 2) log-probabilities under the base, computed before anything is learned."""
     model, device = trainer.model, trainer.args.device
-    model.to(device).eval()
+    model.eval()
     found = torch.zeros(len(rows), 2, device=device)
     off = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
     with off, torch.autocast(device.type, torch.bfloat16, enabled=trainer.args.bf16):
-        for numbers in _like_length(rows, size)[world.rank :: world.size]:
+        for numbers in batches_of_like_length(rows, size)[world.rank :: world.size]:
             batch = {k: v.to(device) for k, v in collate([rows[n] for n in numbers]).items()}
-            sums, _ = answer_log_probabilities(model, batch)
+            sums, _ = answer_log_probabilities(model, batch, fused=trainer.choice.fused)
             found[batch["numbers"]] = torch.stack(sums.chunk(2), dim=1)
     if world.size > 1:
         torch.distributed.all_reduce(found)

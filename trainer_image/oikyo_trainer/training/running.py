@@ -160,7 +160,7 @@ def _trainer(
         return trainer, chosen
     resolved: tuple[Resolved, ...] = ()
     if spec.training.objective != "Supervised":
-        trainer = make_preferring(spec.training, world, **parts)
+        trainer, resolved = make_preferring(spec.training, world, **parts)
     else:
         fitted = plan.fitted_head and (resume is None or began_fitted(resume))
         if fitted:

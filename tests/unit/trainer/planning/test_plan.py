@@ -9,7 +9,7 @@ import pytest
 from oikyo.api.tasks import Task
 from oikyo.api.training import TrainingSpec
 from oikyo_trainer.planning.activations import layer_bytes
-from oikyo_trainer.planning.choose import HEADROOM, choose, setup_of, smallest_change
+from oikyo_trainer.planning.choose import HEADROOM, choose, most_rows, setup_of, smallest_change
 from oikyo_trainer.planning.predict import HOLES, HOLES_OFT, predict
 from oikyo_trainer.planning.road import quantity
 from oikyo_trainer.planning.serving import (
@@ -210,3 +210,10 @@ def test_a_server_of_an_adapter_holds_the_base_and_the_adapter() -> None:
     assert adapter_bytes(task, merged, shape) == 0
     whole = serving_need(task, merged, shape, length=100, cuda=False)
     assert serving_need(task, alone, shape, length=100, cuda=False) == whole + one
+
+
+def test_compared_answers_take_two_sequences_a_row_and_no_matrix_of_all_logits() -> None:
+    training = TrainingSpec(method="LoRA", objective="DPO")
+    asked = setup_of(training, "TextGeneration", a_shape(), processes=1, bf16=False)
+    assert (asked.sequences, asked.loss) == (2, "LabelledTokens")
+    assert most_rows(asked) == 32, "rows that are padded are not counted in tokens"

@@ -6,18 +6,27 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from oikyo.api import workspace as layout
+from oikyo.api.training import TrainingSpec
 from oikyo_trainer.errors import Refused
+from oikyo_trainer.training import loss
+from oikyo_trainer.training.distributed import World
+from oikyo_trainer.training.methods.adapters import add_adapter
+from oikyo_trainer.training.microbatch import Layout
 from oikyo_trainer.training.objectives import dpo_loss, kto_loss, orpo_loss
 from oikyo_trainer.training.preferences import (
     Compared,
     ComparedCollator,
+    Preferring,
     answer_log_probabilities,
 )
+from oikyo_trainer.training.probe import Choice, choose
 from unit.trainer.training.conftest import WORDS, digest, write_dataset
+from unit.trainer.training.processes import gang
 from unit.trainer.training.rounds import judged, served
 
 pytestmark = pytest.mark.timeout(120)
@@ -81,15 +90,63 @@ def test_the_margin_of_the_preferred_answers_rises_above_the_base(
 
 
 @pytest.mark.slow
-def test_accumulated_comparisons_learn_as_the_whole_batch_does(lab: Any) -> None:
-    still = {"lora": {"dropout": "0"}, "epochs": 1}
+def test_comparisons_accumulated_by_two_processes_learn_as_the_whole_batch_does(lab: Any) -> None:
+    # Whole steps: accelerate fills the last one of an epoch for two processes with rows of the first.
+    still = {"lora": {"dropout": "0"}, "max_steps": 12}
     path = lab.workspace / layout.model(spec(lab, "DPO").model_digest) / "config.json"
     path.write_text(path.read_text().replace('"attention_dropout": 0.1', '"attention_dropout": 0'))
     whole = lab.train(spec(lab, "DPO", run="whole", **still))
-    parts = lab.train(spec(lab, "DPO", run="parts", micro_batch_size=2, **still))
-    for name in ("eval_loss", "train_loss"):
-        found, wanted = values(parts.metrics)[name], values(whole.metrics)[name]
-        assert found == pytest.approx(wanted, abs=1e-4)
+    parts = gang(lab, spec(lab, "DPO", run="parts", micro_batch_size=2, strategy="DDP", **still))
+    wanted = values(whole.metrics)["eval_loss"]
+    assert values(parts.metrics)["eval_loss"] == pytest.approx(wanted, abs=1e-4)
+    left = lab.weights(whole)
+    assert all(torch.allclose(w, left[name], atol=1e-4) for name, w in lab.weights(parts).items())
+    assert ("training.loss", "LabelledTokens") in {(one.name, one.value) for one in parts.resolved}
+
+
+@pytest.mark.parametrize("method", ["Full", "LoRA"])
+@pytest.mark.parametrize("objective", ["DPO", "ORPO", "KTO"])
+def test_labelled_tokens_alone_give_the_loss_and_gradients_of_all_logits(
+    lab: Any, objective: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setattr(loss, "rows_at_once", lambda vocabulary: 3)  # several chunks
+    folder = lab.workspace / layout.model(lab.spec("TextGeneration").model_digest)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    training = TrainingSpec(method=method, objective=objective)
+    if method == "LoRA":
+        model = add_adapter(model, "TextGeneration", training, autocast=True)
+    batch = ComparedCollator(0)([{"row": row, "number": n} for n, row in enumerate(comparisons(6))])
+    trainer = Preferring()
+    trainer.training_spec, trainer.world = training, World()
+    trainer.references = {True: -5 * torch.rand(6, 2)}
+    found = []
+    for fused in (False, True):
+        trainer.choice = choose(model, 0, sharded=False) if fused else ALL_LOGITS
+        model.train().zero_grad()
+        torch.manual_seed(1)  # the same numbers are dropped
+        total = trainer.compute_loss(model, batch, num_items_in_batch=6)
+        total.backward()
+        grads = {name: w.grad for name, w in model.named_parameters() if w.requires_grad}
+        found.append({"loss": total.detach(), **grads})
+    assert trainer.choice.fused, trainer.choice.loss_reason
+    for name, wanted in found[0].items():
+        torch.testing.assert_close(found[1][name], wanted, rtol=1e-5, atol=1e-5, msg=name)
+
+
+ALL_LOGITS = Choice(Layout(packed=False, pad_token_id=0), False, "", "")
+
+
+def comparisons(number: int) -> list[Compared]:
+    """Sequences of random tokens and lengths, of which the last ones are the answer's; votes in turn."""
+    dice = np.random.default_rng(4)
+
+    def sequence() -> tuple[Any, Any]:
+        prompt, answer = dice.integers(1, 6, 2)
+        return dice.integers(4, 13, prompt + answer), np.arange(prompt + answer) >= prompt
+
+    return [Compared((sequence(), sequence()), row % 2 == 0) for row in range(number)]
 
 
 def test_rows_of_another_shape_are_refused(lab: Any) -> None:
@@ -155,8 +212,8 @@ def test_the_loss_of_a_batch_is_that_of_trls_trainer(lab: Any, tmp_path: Path) -
         ours = ComparedCollator(tokenizer.pad_token_id)(
             [{"row": _compared(item), "number": n} for n, item in enumerate(items)]
         )
-        sums, _ = answer_log_probabilities(tuned, ours)
-        known, _ = answer_log_probabilities(base, ours)
+        sums, _ = answer_log_probabilities(tuned, ours, fused=False)
+        known, _ = answer_log_probabilities(base, ours, fused=False)
     chosen, rejected = sums.chunk(2)
     found = dpo_loss(chosen, rejected, torch.stack(known.chunk(2), dim=1), 0.3)
     assert found.mean().item() == pytest.approx(expected.item(), abs=1e-5)
