@@ -50,8 +50,8 @@ def a_shape() -> ModelShape:
     return shape_of(CONFIG, tensors)
 
 
-def terms(setup: Setup) -> dict[str, int]:
-    return {term.name: term.size for term in predict(a_shape(), setup).terms}
+def terms(setup: Setup, shape: ModelShape | None = None) -> dict[str, int]:
+    return {term.name: term.size for term in predict(shape or a_shape(), setup).terms}
 
 
 def test_the_shape_is_read_from_config_and_headers_alone() -> None:
@@ -90,7 +90,9 @@ def test_a_tensor_group_shares_a_layer_and_deals_its_labels() -> None:
     gathered = 4 * shape.linear_parameters / shape.layers  # half of each of two layers, float32
     assert terms(alone)["weights"] - terms(group)["weights"] == gathered
     assert terms(group)["optimizer state"] == terms(alone)["optimizer state"]
-    per_token = layer_bytes(own, length=64, half=4, frozen=False, fused_attention=True)
+    per_token = layer_bytes(
+        own, length=64, half=4, frozen=False, fused_attention=True, shared_keys=True
+    )
     around = 3 * shape.width * 4 * group.tokens
     assert terms(group)["activations"] == shape.layers * per_token * group.tokens + around
     assert terms(group)["activations"] < terms(alone)["activations"]
@@ -150,8 +152,9 @@ def test_a_heap_adds_holes_that_a_gpu_does_not_have_and_checkpointing_fewer() ->
 def test_oft_leaves_larger_holes_in_float32_than_in_halves() -> None:
     setup = Setup("OFT", 4, 128)
     in_halves = replace(setup, bf16=True)
+    plain = replace(a_shape(), kv_heads=8)  # keys of its own: a GPU keeps no more than a CPU
     freed = [
-        terms(each)["activations"] - terms(replace(each, cuda=True))["activations"]
+        terms(each, plain)["activations"] - terms(replace(each, cuda=True), plain)["activations"]
         for each in (setup, in_halves)
     ]
     assert freed[0] / freed[1] == pytest.approx(HOLES_OFT / HOLES, rel=1e-6)
@@ -217,3 +220,20 @@ def test_compared_answers_take_two_sequences_a_row_and_no_matrix_of_all_logits()
     asked = setup_of(training, "TextGeneration", a_shape(), processes=1, bf16=False)
     assert (asked.sequences, asked.loss) == (2, "LabelledTokens")
     assert most_rows(asked) == 32, "rows that are padded are not counted in tokens"
+
+
+def test_a_gpu_keeps_a_matrix_where_heads_share_keys_in_float32() -> None:
+    setup = Setup("Full", 4, 128, cuda=True)
+    more = [
+        terms(each)["activations"] - terms(each, replace(a_shape(), kv_heads=8))["activations"]
+        for each in (setup, replace(setup, bf16=True))
+    ]
+    assert more[0] > 0 > more[1], "fused in halves, where fewer keys are kept"
+
+
+def test_a_gpu_computes_a_layer_again_in_the_room_of_the_logits() -> None:
+    setup = Setup("LoRA", 4, 128, cuda=True, bf16=True, checkpointing=True, loss="AllLogits")
+    again, whole = terms(setup), terms(replace(setup, checkpointing=False))
+    assert again["loss"] < whole["loss"]
+    kept = a_shape().layers * a_shape().width * 4 * setup.tokens
+    assert again["activations"] + again["loss"] >= kept + whole["loss"]
