@@ -112,3 +112,19 @@ LABEL org.opencontainers.image.title="oikyo trainer" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
+
+# What a GPU alone has a use for: bitsandbytes (QLoRA, AdamW8bit) and Liger's fused kernels. Any other pod would
+# only wait for bitsandbytes to be imported.
+FROM trainer AS trainer-gpu
+ARG UV_VERSION
+USER 0:0
+# Triton compiles the launcher of Liger's kernels where they run.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev \
+    && rm -rf /var/lib/apt/lists/*
+COPY requirements/gpu.txt /tmp/requirements.txt
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet --no-cache-dir "uv==${UV_VERSION}" \
+    && /opt/uv/bin/uv pip install --python /opt/oikyo/bin/python --system-certs --no-cache --compile-bytecode \
+         --no-deps --no-build --require-hashes --requirement /tmp/requirements.txt \
+    && rm -r /opt/uv /tmp/requirements.txt
+USER 10001:10001
+LABEL org.opencontainers.image.title="oikyo trainer for GPUs"

@@ -57,6 +57,7 @@ lock: $(STAMP) ## Resolve the dependencies anew into requirements/
 	$(LOCK) --upgrade --extra operator --extra trainer --extra cli --group dev pyproject.toml -o requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt --extra operator pyproject.toml -o requirements/operator.txt
 	$(LOCK) -c requirements/dev.txt --extra trainer --extra deepspeed pyproject.toml -o requirements/trainer.txt
+	$(LOCK) -c requirements/trainer.txt --no-deps --extra qlora --extra liger pyproject.toml -o requirements/gpu.txt
 
 bench: $(STAMP) ## The side-by-side benchmarks, one file each
 	for file in bench/bench_*.py; do $(BIN)/python $$file; done

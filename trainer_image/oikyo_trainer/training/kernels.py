@@ -32,7 +32,12 @@ def fuse(model: Any, *, cuda: bool, norms: bool = True) -> tuple[Resolved, ...]:
     if not cuda:
         return ()
     if find_spec(PACKAGE) is None:
-        return (_choice("PyTorch", "liger-kernel is not installed in the trainer image"),)
+        return (
+            _choice(
+                "PyTorch",
+                "liger-kernel is not installed; the image of the target trainer-gpu has it",
+            ),
+        )
     from transformers.integrations.liger import apply_liger_kernel
 
     with _kept_to(model):

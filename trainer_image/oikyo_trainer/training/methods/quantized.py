@@ -33,7 +33,7 @@ def quantization(training: TrainingSpec, *, cuda: bool, compute: torch.dtype) ->
         raise Refused(
             "BitsandbytesMissing",
             "training.method is QLoRA, and this image holds no bitsandbytes",
-            next_step="Use the project's trainer image, or install oikyo[qlora].",
+            next_step="Use the image of the Dockerfile's target trainer-gpu, or install oikyo[qlora].",
         )
     # It tells of every cast of every layer in every step.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
