@@ -24,13 +24,17 @@ NORMS = {"rms_norm": False, "layer_norm": False}
 """What is left out too where norms are trained: it would compute with those of the base, under peft's."""
 
 
-def fuse(model: Any, *, cuda: bool, norms: bool = True) -> tuple[Resolved, ...]:
+def fuse(
+    model: Any, *, cuda: bool, norms: bool = True, on_host: bool = False
+) -> tuple[Resolved, ...]:
     """Patch `model` in place, its `norms` too; says what was chosen on a GPU, and nothing on a CPU.
 
-    A CPU has no choice.
+    A CPU has no choice. A model that is still `on_host` is tried there, where the kernels do not compute.
     """
     if not cuda:
         return ()
+    if on_host:
+        return (_choice("PyTorch", "FSDP has rows tried on the host, before weights are parted"),)
     if find_spec(PACKAGE) is None:
         return (
             _choice(

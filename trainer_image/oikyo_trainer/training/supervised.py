@@ -127,7 +127,8 @@ def make_supervised(
     # model that needs it may not fit a GPU whole.
     if not plan.fsdp:
         model.to(arguments.device)
-    kernels = fuse(model, cuda=cuda, norms=training.method != "LayerNorm")
+    norms = training.method != "LayerNorm"
+    kernels = fuse(model, cuda=cuda, norms=norms, on_host=plan.fsdp)
     choice = choose(
         model,
         tokenizer.pad_token_id,

@@ -25,6 +25,13 @@ def test_a_cpu_has_no_choice_and_its_model_stays_as_it_is() -> None:
     assert ours.forward == before
 
 
+def test_a_model_that_is_tried_on_the_host_stays_as_it_is() -> None:
+    ours = model()
+    before = [layer.mlp.forward for layer in ours.model.layers]
+    (choice,) = fuse(ours, cuda=True, on_host=True)
+    assert (choice.value, [layer.mlp.forward for layer in ours.model.layers]) == ("PyTorch", before)
+
+
 @pytest.mark.skipif(find_spec(PACKAGE) is not None, reason="the package is here")
 def test_a_missing_package_is_said() -> None:
     (choice,) = fuse(model(), cuda=True)
