@@ -1,18 +1,21 @@
 """The order in which rows are learned, and how some of them become tensors.
 
 The order is a function of (seed, epoch) alone: every rank and every resumed attempt computes the same
-one, and nothing in it draws from the random state of the training.
+one, and nothing in it draws from the random state of the training. Processes must take as many rows as each
+other: where an epoch lacks some, a row is dealt again as a silent one, which is computed and not learned.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
 from ..numbers import Scale
 from .tokenfiles import IGNORED
@@ -27,13 +30,17 @@ class GroupedSampler(Sampler[int]):
     """Shuffles rows, then lets rows of like length meet in one step.
 
     `batch` is the effective batch: consecutive runs of it are cut into micro-batches and dealt to
-    the ranks by accelerate, so that also these hold rows of like length.
+    the ranks by accelerate, so that also these hold rows of like length. A number below 0 is a silent
+    row (`named`).
     """
 
-    def __init__(self, lengths: Sequence[int], *, batch: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], *, batch: int, seed: int, together: int = 1) -> None:
+        """`together`: rows that the processes take at once; accelerate would fill what an epoch lacks to them
+        with rows of its beginning, which would be learned twice. 1: one process, which takes what is left."""
         self._lengths = np.asarray(lengths)
         self._batch = batch
         self._seed = seed
+        self._together = together
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -41,10 +48,32 @@ class GroupedSampler(Sampler[int]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return math.ceil(len(self._lengths) / self._together) * self._together
 
     def __iter__(self) -> Iterator[int]:
-        yield from epoch_order(self._lengths, batch=self._batch, seed=self._seed, epoch=self._epoch)
+        order = epoch_order(self._lengths, batch=self._batch, seed=self._seed, epoch=self._epoch)
+        yield from order
+        yield from repeat(~order[-1], len(self) - len(order))
+
+
+def named(number: int) -> tuple[int, bool]:
+    """The row that a number of the sampler names, and whether it is learned."""
+    return (number, True) if number >= 0 else (~number, False)
+
+
+class HeadedRows(Dataset[Item]):
+    """Rows of one label, by the numbers of the sampler; a silent one has the label None."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> Item:
+        row, learned = named(number)
+        item: Item = self._rows[row]
+        return item if learned else {**item, "labels": None}
 
 
 def epoch_order(lengths: Any, *, batch: int, seed: int, epoch: int) -> list[int]:
@@ -85,8 +114,10 @@ class Collator:
                 labels[row] = self._label(item["labels"])
         return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
 
-    def _label(self, label: float) -> float:
-        """The class, or the number as the head says it."""
+    def _label(self, label: float | None) -> float:
+        """The class, or the number as the head says it; None: of a silent row."""
+        if label is None:
+            return IGNORED
         if self.scale is None:
             return label
         learned = float(self.scale.learned(label))

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .batches import Collator
+from .batches import Collator, HeadedRows
 from .rows import Source
 from .tokenfiles import IGNORED
 from .trainers import Steady, batches_of_like_length, silence
@@ -88,7 +88,7 @@ def make_headed(
         model=model,
         args=arguments,
         data_collator=Collator(tokenizer.pad_token_id, source.scale),
-        train_dataset=train_rows,
+        train_dataset=HeadedRows(train_rows),
         eval_dataset=validation_rows,
         processing_class=tokenizer,
         callbacks=callbacks,

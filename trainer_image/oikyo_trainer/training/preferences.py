@@ -21,7 +21,7 @@ from oikyo.api.jobstatus import Resolved
 from oikyo.api.training import TrainingSpec
 
 from ..errors import Refused
-from .batches import GroupedSampler
+from .batches import GroupedSampler, named
 from .distributed import World
 from .loss import loss_of
 from .objectives import dpo_loss, kto_loss, orpo_loss
@@ -42,6 +42,8 @@ class Compared:
 
     pair: tuple[Marked, Marked]
     desirable: bool = True
+    learned: bool = True
+    """False: a silent row of the sampler's."""
 
 
 class ComparedRows:
@@ -60,9 +62,10 @@ class ComparedRows:
         pairs = np.stack([2 * rows, 2 * rows + 1], axis=1).ravel()
         return ComparedRows(self._rows.take(pairs), self._desirable[rows])
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        index, learned = named(number)
         pair = self._rows.marked(2 * index), self._rows.marked(2 * index + 1)
-        row = Compared(pair, bool(self._desirable[index]))
+        row = Compared(pair, bool(self._desirable[index]), learned)
         return {"row": row, "number": index, "input_ids": pair[0][0]}
 
 
@@ -109,6 +112,7 @@ class ComparedCollator:
             "attention_mask": torch.zeros(shape, dtype=torch.long),
             "labels": torch.full(shape, IGNORED, dtype=torch.long),
             "desirable": torch.tensor([row.desirable for row in rows]),
+            "learned": torch.tensor([row.learned for row in rows]),
             "numbers": torch.tensor([item["number"] for item in items]),
         }
         for place, (ids, answer) in enumerate(parts):
@@ -160,8 +164,9 @@ class Preferring(Steady):
         self.counter.add(inputs["attention_mask"], inputs["labels"][:, 1:].ne(IGNORED))
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> torch.Tensor:
-        items = sum(len(batch["numbers"]) for batch in batch_samples)
-        total = torch.tensor(items, device=device)
+        total = torch.zeros((), dtype=torch.long, device=device)
+        for batch in batch_samples:
+            total += batch["learned"].sum()
         if self.world.size > 1:
             torch.distributed.all_reduce(total)
         return total
@@ -175,7 +180,7 @@ class Preferring(Steady):
     ) -> torch.Tensor:
         losses = self._losses(model, inputs, self.references[model.training])
         # DDP and DeepSpeed take means over processes: the sum over all is wanted.
-        return losses.sum() * self.world.size / num_items_in_batch
+        return (losses * inputs["learned"]).sum() * self.world.size / num_items_in_batch
 
     def _losses(self, model: Any, inputs: Tensors, known: torch.Tensor) -> torch.Tensor:
         """(B,) losses of the objective."""
@@ -192,7 +197,8 @@ class Preferring(Steady):
         if spec.objective == "DPO":
             return dpo_loss(first, second, reference, beta)
         gain, other = first - reference[:, 0], (second - reference[:, 1]).detach()
-        losses = kto_loss(gain, inputs["desirable"], self._divergence(other), beta)
+        divergence = self._divergence(other, inputs["learned"])
+        losses = kto_loss(gain, inputs["desirable"], divergence, beta)
         liked = float(spec.preference.desirable_weight)
         disliked = float(spec.preference.undesirable_weight)
         return losses * torch.where(inputs["desirable"], liked, disliked)
@@ -221,9 +227,10 @@ class Preferring(Steady):
             "eval_preference_margin": float(gaps.mean()),
         }
 
-    def _divergence(self, other: torch.Tensor) -> torch.Tensor:
-        """Mean over the micro-batch of all processes, never below 0."""
-        total = torch.stack([other.sum(), torch.tensor(float(len(other)), device=other.device)])
+    def _divergence(self, other: torch.Tensor, learned: torch.Tensor) -> torch.Tensor:
+        """Mean over the learned rows of all processes' micro-batch, never below 0."""
+        counted = learned.to(other.dtype)
+        total = torch.stack([(other * counted).sum(), counted.sum()])
         if self.world.size > 1:
             torch.distributed.all_reduce(total)
         return (total[0] / total[1]).clamp(min=0)

@@ -171,7 +171,12 @@ def _trainer(
             shard(parts["model"], bf16=plan.bf16, offload=offload, device=arguments.device)
         trainer = make_headed(**parts, source=setting.source)
         trainer.fitted_head = trained_layers(parts["model"]) if fitted else []
-    trainer.order = GroupedSampler(tokens.lengths, batch=plan.batch, seed=spec.training.seed)
+    trainer.order = GroupedSampler(
+        tokens.lengths,
+        batch=plan.batch,
+        seed=spec.training.seed,
+        together=plan.micro_batch * world.size if world.size > 1 else 1,
+    )
     return trainer, resolved
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
+from accelerate.data_loader import BatchSamplerShard
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import BatchSampler
 
-from oikyo_trainer.training.batches import Collator, GroupedSampler, epoch_order
+from oikyo_trainer.training.batches import (
+    Collator,
+    GroupedSampler,
+    HeadedRows,
+    epoch_order,
+    named,
+)
 
 LENGTHS = st.lists(st.integers(1, 512), min_size=1, max_size=400)
 
@@ -45,6 +55,31 @@ def test_the_sampler_goes_by_the_epoch_it_was_told() -> None:
     sampler.set_epoch(0)
     assert list(sampler) == first
     assert len(sampler) == 50
+
+
+@given(LENGTHS, st.integers(1, 4), st.integers(2, 4), st.integers(1, 3))
+def test_processes_take_every_row_once_in_the_steps_of_one(
+    lengths: list[int], micro: int, processes: int, accumulation: int
+) -> None:
+    batch = micro * processes * accumulation
+    sampler = GroupedSampler(lengths, batch=batch, seed=1, together=micro * processes)
+    dealt = [
+        list(BatchSamplerShard(BatchSampler(sampler, micro, drop_last=False), processes, rank))
+        for rank in range(processes)
+    ]
+    rounds = [list(chain(*parts)) for parts in zip(*dealt, strict=True)]
+    assert {len(taken) for taken in rounds} == {micro * processes}
+    learned = [[row for row, counts in map(named, taken) if counts] for taken in rounds]
+    assert all(learned)
+    assert list(chain(*learned)) == epoch_order(lengths, batch=batch, seed=1, epoch=0)
+
+
+def test_a_silent_row_is_computed_and_has_no_label() -> None:
+    rows = HeadedRows([{"input_ids": [5, 6], "labels": 2}, {"input_ids": [8], "labels": 0}])
+    batch = Collator(0)([rows[0], rows[~1]])
+    assert batch["input_ids"].tolist() == [[5, 6], [8, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
+    assert batch["labels"].tolist() == [2, -100]
 
 
 def test_rows_are_padded_on_the_right_without_label_or_attention() -> None:
