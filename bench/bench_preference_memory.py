@@ -1,13 +1,13 @@
-"""What a step of DPO costs: log-probabilities of the answers' tokens alone, against the logits of all positions.
+"""What a step of DPO costs: answers' tokens alone and pairs without padding, against padded ones and all logits.
 
     PYTHONPATH=operator:trainer_image python bench/bench_preference_memory.py [ROUNDS]
 
 One forward and backward pass over 4 pairs of at most 256 tokens, of which the last 40 % are the answer's,
 on two models with random weights: two layers of SmolLM2-135M (vocabulary 49,152) and one of Qwen2.5-0.5B
 (151,936). Float32, one thread, one process for each side and round, the rounds interleaved. Told: the peak
-of resident memory above that before the pass, and CPU seconds. `all` is the way of a model whose head does
-more than a product (training/probe.py). Before a side counts, its gradients must be those of `all` within
-1e-4 of their norm.
+of resident memory above that before the pass, and CPU seconds. `all` pads, and has the logits of all
+positions, as a model whose head does more than a product (training/probe.py); `labelled` pads; `packed` is
+the way of most models. Before a side counts, its gradients must be those of `all` within 1e-4 of their norm.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import product
+from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ MODELS: dict[str, dict[str, int]] = {
         "num_key_value_heads": 2,
     },
 }
-SIDES = ("all", "labelled")
+SIDES = ("all", "labelled", "packed")
 TOLERANCE = 1e-4
 
 
@@ -66,21 +67,18 @@ def model_of(name: str, method: Any) -> Any:
     return adapted.train()
 
 
-def batch_of(vocabulary: int) -> Any:
+def pairs_of(vocabulary: int) -> Any:
     """Pairs of random tokens; the longest fills LONGEST, the others less."""
     import numpy as np
 
-    from oikyo_trainer.training.preferences import Compared, ComparedCollator
+    from oikyo_trainer.training.preferences import ComparedRows
+    from oikyo_trainer.training.tokenfiles import TokenRows
 
     dice = np.random.default_rng(1)
-    lengths = iter([LONGEST, *dice.integers(LONGEST // 2, LONGEST, 2 * PAIRS - 1)])
-
-    def sequence() -> Any:
-        length = int(next(lengths))
-        return dice.integers(0, vocabulary, length), np.arange(length) >= (1 - ANSWER) * length
-
-    rows = [Compared((sequence(), sequence())) for _ in range(PAIRS)]
-    return ComparedCollator(0)([{"row": row, "number": n} for n, row in enumerate(rows)])
+    lengths = np.array([LONGEST, *dice.integers(LONGEST // 2, LONGEST, 2 * PAIRS - 1)])
+    marks = np.concatenate([np.arange(length) >= (1 - ANSWER) * length for length in lengths])
+    tokens = dice.integers(0, vocabulary, len(marks))
+    return ComparedRows(TokenRows(tokens, marks, lengths.cumsum(), lengths), np.ones(PAIRS, bool))
 
 
 def trainer_of(model: Any, method: Any, side: str) -> Any:
@@ -94,24 +92,30 @@ def trainer_of(model: Any, method: Any, side: str) -> Any:
     from oikyo_trainer.training.probe import Choice, choose
 
     made = Preferring()
-    made.training_spec = TrainingSpec(method=method, objective="DPO")
-    made.world, made.references = World(), {True: torch.zeros(PAIRS, 2)}
+    made.training_spec, made.world = TrainingSpec(method=method, objective="DPO"), World()
+    made.references = {True: torch.zeros(PAIRS, 2)}
+    made.desirable = {True: torch.ones(PAIRS, dtype=torch.bool)}
     made.choice = Choice(Layout(False, 0), False, "", "")
-    if side == "labelled":
-        made.choice = choose(model, 0, sharded=False, why_padded="answers")
+    if side != "all":
+        why = "" if side == "packed" else "answers"
+        made.choice = choose(model, 0, sharded=False, why_padded=why)
         assert made.choice.fused, made.choice.loss_reason
+        assert made.choice.layout.packed == (side == "packed"), made.choice.packing_reason
     return made
 
 
 def one(name: str, method: str, side: str, gradients: Path) -> None:
     import torch
 
+    from oikyo_trainer.training.microbatch import build
+
     torch.set_num_threads(1)
     model = model_of(name, method)
-    trainer, batch = trainer_of(model, method, side), batch_of(MODELS[name]["vocab_size"])
+    trainer, pairs = trainer_of(model, method, side), pairs_of(MODELS[name]["vocab_size"])
+    part = build(pairs, range(PAIRS), replace(trainer.choice.layout, sequences=2))
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before, begun = resident("VmRSS"), time.process_time()
-    trainer.compute_loss(model, batch, num_items_in_batch=PAIRS).backward()
+    (trainer._summed(model, part) / PAIRS).backward()
     seconds, peak = time.process_time() - begun, resident("VmHWM") - before
     found = torch.cat([w.grad.flatten() for w in model.parameters() if w.grad is not None])
     if side == "all":
@@ -122,7 +126,7 @@ def one(name: str, method: str, side: str, gradients: Path) -> None:
 
 
 def measured(name: str, method: str) -> dict[str, float]:
-    """One round: both sides, `all` first, as it makes the gradients to compare with."""
+    """One round: all sides, `all` first, as it makes the gradients to compare with."""
     line: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for side in SIDES:
@@ -134,8 +138,9 @@ def measured(name: str, method: str) -> dict[str, float]:
             if not told["error"] <= TOLERANCE:
                 raise SystemExit(f"{name} {method} {side} has other gradients: {told['error']}")
             line |= {f"{side}_{key}": value for key, value in told.items()}
-    line["memory_ratio"] = line["labelled_bytes"] / line["all_bytes"]
-    line["time_ratio"] = line["labelled_seconds"] / line["all_seconds"]
+    for side, peer in pairwise(SIDES[::-1]):
+        line[f"{side}_memory_ratio"] = line[f"{side}_bytes"] / line[f"{peer}_bytes"]
+        line[f"{side}_time_ratio"] = line[f"{side}_seconds"] / line[f"{peer}_seconds"]
     return line
 
 

@@ -245,7 +245,7 @@ def run_oikyo(folder: Path, method: str) -> dict[str, float]:
     from oikyo_trainer.training.microbatch import build
     from oikyo_trainer.training.precision import Precision
     from oikyo_trainer.training.probe import summed_loss
-    from oikyo_trainer.training.supervised import make_supervised
+    from oikyo_trainer.training.supervised import Supervised, make_whole_steps
     from oikyo_trainer.training.throughput import Throughput
     from oikyo_trainer.training.tokenfiles import SplitWriter, open_rows
     from oikyo_trainer.training.trainers import make_arguments
@@ -292,7 +292,8 @@ def run_oikyo(folder: Path, method: str) -> dict[str, float]:
     live = model(method)
     if not GPU:
         fuse(live)  # as training/running.py does on a CPU; nothing in a model without LoRA
-    trainer, _ = make_supervised(
+    trainer, _ = make_whole_steps(
+        Supervised,
         training,
         plan,
         world,

@@ -97,9 +97,10 @@ def _rows(share: int, most: int = MOST_ROWS) -> Iterator[int]:
 
 def most_rows(setup: Setup) -> int:
     """Rows above which a forward pass gains nothing: packed ones are counted in tokens."""
-    if setup.loss != "LabelledTokens" or setup.sequences > 1:
+    if setup.loss != "LabelledTokens":
         return MOST_ROWS
-    return max(1, min(MOST_ROWS, MOST_TOKENS[setup.cuda] // setup.length))
+    longest = setup.sequences * setup.length
+    return max(1, min(MOST_ROWS, MOST_TOKENS[setup.cuda] // longest))
 
 
 def choose(shape: ModelShape, asked: Setup, training: TrainingSpec, memory: int) -> Choice:

@@ -6,8 +6,8 @@ where rows begin) is counted here, on the host, before the tensors leave it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class Layout:
 
     packed: bool
     pad_token_id: int
+    sequences: int = 1
+    """Of each row, S: two where answers are compared; row n has the sequences from S n on."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class MicroBatch:
     """(N,) int64: where the labels are predicted, in the flattened (B, T)."""
     targets: torch.Tensor
     """(N,) int64: the labelled tokens themselves."""
+    owners: torch.Tensor
+    """(N,) int64: whose they are, by place: first sequences of all R rows come first, then second ones."""
+    numbers: torch.Tensor
+    """(R,) int64: which rows these are; ~row: one whose labels do not count."""
     tokens: int
     """Real tokens."""
     slots: int
@@ -48,33 +54,52 @@ class MicroBatch:
     def to(self, device: torch.device) -> MicroBatch:
         if self.targets.device == device:
             return self
-        moved = {
-            name: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
-            for name, value in self.inputs.items()
-        }
-        positions = self.positions.to(device, non_blocking=True)
-        targets = self.targets.to(device, non_blocking=True)
-        return replace(self, inputs=moved, positions=positions, targets=targets)
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> MicroBatch:
         """What torch's DataLoader calls where a GPU copies faster from pinned memory."""
-        pinned = {k: v.pin_memory() if torch.is_tensor(v) else v for k, v in self.inputs.items()}
-        positions, targets = self.positions.pin_memory(), self.targets.pin_memory()
-        return replace(self, inputs=pinned, positions=positions, targets=targets)
+        return self._with(torch.Tensor.pin_memory)
+
+    def _with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> MicroBatch:
+        """The same with each tensor changed."""
+        inputs = _changed(self.inputs, change)
+        return MicroBatch(**_changed({**vars(self), "inputs": inputs}, change))
+
+
+def _changed(given: Tensors, change: Callable[[torch.Tensor], torch.Tensor]) -> Tensors:
+    return {
+        name: change(value) if torch.is_tensor(value) else value for name, value in given.items()
+    }
 
 
 def build(rows: Any, bin_: Sequence[int], layout: Layout) -> MicroBatch:
-    """The micro-batch of `bin_`; ~row is a row whose labels do not count."""
-    items = [rows[row if row >= 0 else ~row] for row in bin_]
+    """The micro-batch of `bin_`; ~row is a row whose labels do not count. `rows` gives sequences."""
+    numbers = np.asarray(bin_)
+    # Of ~row these are ~sequence, in the other order.
+    places = np.add.outer(np.arange(layout.sequences), layout.sequences * numbers).ravel()
+    items = [rows[place if place >= 0 else ~place] for place in places.tolist()]
     tokens = [np.asarray(item["input_ids"], dtype=np.int64) for item in items]
     labels = [
-        np.asarray(item["labels"], dtype=np.int64) if row >= 0 else np.full(len(ids), IGNORED)
-        for item, ids, row in zip(items, tokens, bin_, strict=True)
+        np.asarray(item["labels"], dtype=np.int64) if place >= 0 else np.full(len(ids), IGNORED)
+        for item, ids, place in zip(items, tokens, places, strict=True)
     ]
-    return (_packed if layout.packed else _padded)(tokens, labels, layout)
+    inputs, starts = _packed(tokens) if layout.packed else _padded(tokens, layout.pad_token_id)
+    positions, targets, owners = _labelled(labels, starts)
+    return MicroBatch(
+        inputs,
+        torch.from_numpy(positions),
+        torch.from_numpy(targets),
+        torch.from_numpy(owners),
+        torch.from_numpy(numbers),
+        tokens=sum(map(len, tokens)),
+        slots=inputs["input_ids"].numel(),
+        labels=len(targets),
+        squares=sum(len(ids) ** 2 for ids in tokens),
+    )
 
 
-def _packed(tokens: list[Any], labels: list[Any], layout: Layout) -> MicroBatch:
+def _packed(tokens: list[Any]) -> tuple[Tensors, Any]:
+    """What the model takes, and where each row begins in it."""
     lengths = [len(ids) for ids in tokens]
     flat = np.concatenate(tokens)
     positions = np.concatenate([np.arange(length) for length in lengths])
@@ -83,8 +108,7 @@ def _packed(tokens: list[Any], labels: list[Any], layout: Layout) -> MicroBatch:
         "position_ids": torch.from_numpy(positions)[None],
         **_boundaries(lengths),
     }
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    return _labelled(inputs, labels, starts, lengths, sum(lengths))
+    return inputs, np.concatenate([[0], np.cumsum(lengths)[:-1]])
 
 
 def _boundaries(lengths: list[int]) -> Tensors:
@@ -95,34 +119,26 @@ def _boundaries(lengths: list[int]) -> Tensors:
     return {"attention_mask": mask, "segments": tuple(lengths), "boundaries": ends}
 
 
-def _padded(tokens: list[Any], labels: list[Any], layout: Layout) -> MicroBatch:
-    lengths = [len(ids) for ids in tokens]
-    width = max(lengths)
-    ids = np.full((len(tokens), width), layout.pad_token_id, dtype=np.int64)
+def _padded(tokens: list[Any], pad_token_id: int) -> tuple[Tensors, Any]:
+    """The same of rows one below the other."""
+    width = max(map(len, tokens))
+    ids = np.full((len(tokens), width), pad_token_id, dtype=np.int64)
     mask = np.zeros_like(ids)
     for row, part in enumerate(tokens):
         ids[row, : len(part)], mask[row, : len(part)] = part, 1
     inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-    starts = np.arange(len(tokens)) * width
-    return _labelled(inputs, labels, starts, lengths, ids.size)
+    return inputs, np.arange(len(tokens)) * width
 
 
-def _labelled(
-    inputs: Tensors, labels: list[Any], starts: Any, lengths: list[int], slots: int
-) -> MicroBatch:
-    """A label is predicted one position before it; the first token of a row is never predicted."""
+def _labelled(labels: list[Any], starts: Any) -> tuple[Any, Any, Any]:
+    """Where labels are predicted, one position before; they themselves; the places of their rows.
+
+    The first token of a row is never predicted.
+    """
     where = [np.flatnonzero(row[1:] != IGNORED) for row in labels]
     positions = np.concatenate([at + start for at, start in zip(where, starts, strict=True)])
     targets = np.concatenate([row[1:][at] for row, at in zip(labels, where, strict=True)])
-    return MicroBatch(
-        inputs,
-        torch.from_numpy(positions),
-        torch.from_numpy(targets),
-        tokens=sum(lengths),
-        slots=slots,
-        labels=len(targets),
-        squares=sum(length * length for length in lengths),
-    )
+    return positions, targets, np.repeat(np.arange(len(labels)), [len(at) for at in where])
 
 
 @dataclass(frozen=True)
@@ -131,7 +147,7 @@ class Step:
 
     parts: list[MicroBatch]
     labels: int
-    """Labelled tokens of the step over all processes."""
+    """What its loss is the mean of, over all processes: labelled tokens, or rows that are compared."""
 
     def to(self, device: torch.device, **_: Any) -> Step:
         return Step([part.to(device) for part in self.parts], self.labels)

@@ -37,7 +37,7 @@ from .preferences import make_preferring
 from .pulse import Pulse
 from .rows import Tokens
 from .setting import Setting, foreseen, log_choices
-from .supervised import make_supervised
+from .supervised import Supervised, make_whole_steps
 from .throughput import Speed, Stopwatch, Throughput, open_speed, peak_of
 from .writebehind import WriteBehind, fits_in_memory, free_memory, yet_to_come
 
@@ -154,23 +154,22 @@ def _trainer(
         "validation_rows": tokens.validation,
         "callbacks": callbacks,
     }
-    if spec.training.objective == "Supervised" and spec.task == "TextGeneration":
-        trainer, chosen = make_supervised(spec.training, plan, world, **parts)
+    if spec.training.objective != "Supervised":
+        return make_preferring(spec.training, plan, world, **parts)
+    if spec.task == "TextGeneration":
+        trainer, chosen = make_whole_steps(Supervised, spec.training, plan, world, **parts)
         trainer.general_rows = setting.general.measured if setting.general else None
         return trainer, chosen
     resolved: tuple[Resolved, ...] = ()
-    if spec.training.objective != "Supervised":
-        trainer, resolved = make_preferring(spec.training, world, **parts)
-    else:
-        fitted = plan.fitted_head and (resume is None or began_fitted(resume))
-        if fitted:
-            fresh = resume is None
-            resolved = _begin(setting, parts["model"], tokens.train, arguments.device, fresh=fresh)
-        if plan.fsdp:
-            offload = spec.training.offload != "None"
-            shard(parts["model"], bf16=plan.bf16, offload=offload, device=arguments.device)
-        trainer = make_headed(**parts, source=setting.source)
-        trainer.fitted_head = trained_layers(parts["model"]) if fitted else []
+    fitted = plan.fitted_head and (resume is None or began_fitted(resume))
+    if fitted:
+        fresh = resume is None
+        resolved = _begin(setting, parts["model"], tokens.train, arguments.device, fresh=fresh)
+    if plan.fsdp:
+        offload = spec.training.offload != "None"
+        shard(parts["model"], bf16=plan.bf16, offload=offload, device=arguments.device)
+    trainer = make_headed(**parts, source=setting.source)
+    trainer.fitted_head = trained_layers(parts["model"]) if fitted else []
     trainer.order = GroupedSampler(
         tokens.lengths,
         batch=plan.batch,

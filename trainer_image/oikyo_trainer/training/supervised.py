@@ -1,4 +1,4 @@
-"""The Trainer of TextGeneration: whole steps from the data path, losses over labelled tokens alone.
+"""The Trainers of TextGeneration: whole steps from the data path, losses over labelled tokens alone.
 
 One batch of the DataLoader is everything that this process learns in one step, already cut into
 micro-batches; the Trainer sees no accumulation. Nothing here waits for the device: what a step weighs
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from .forgetting import EVAL_GENERAL_LOSS
 from .fsdp import shard
 from .hyperparameters import Plan
 from .kernels import fuse
-from .microbatch import Steps, build, only
+from .microbatch import MicroBatch, Steps, build, only
 from .packing import Shape, StepSampler, deal
 from .probe import Choice, check_parted, choose, summed_loss, tried
 from .tensor import own_labels
@@ -35,15 +36,15 @@ MOST_TOKENS_CUDA = 16384
 NOISY = "neftuneAlpha scales its noise by the length of a row"
 
 
-class Supervised(Steady):
+class WholeSteps(Steady):
     """Mixed into transformers' Trainer; see the module's docstring."""
 
+    sequences = 1
+    """Of each row."""
     order: StepSampler
     shape: Shape
     choice: Choice
     accelerator: Any
-    general_rows: TokenRows | None = None
-    """Rows of what the base knew, measured beside the validation rows."""
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """The next step; its labels are known, so no process has to ask the others."""
@@ -74,13 +75,44 @@ class Supervised(Steady):
             )
         return total
 
-    def _summed(self, model: Any, part: Any) -> torch.Tensor:
-        smoothing = self.args.label_smoothing_factor if model.training else 0.0
-        return summed_loss(model, part, fused=self.choice.fused, smoothing=smoothing)
+    def _summed(self, model: Any, part: MicroBatch) -> torch.Tensor:
+        """Loss of a micro-batch, a sum over what the step takes the mean of."""
+        raise NotImplementedError
 
     def _backward(self, loss: torch.Tensor) -> None:
         options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
         self.accelerator.backward(loss, **options)
+
+    def _validation_loss(self) -> float:
+        return self._loss_over(self.eval_dataset)
+
+    @torch.no_grad()
+    def _loss_over(self, rows: Any) -> float:
+        """Mean loss of all labels of `rows`, the same for any number of processes."""
+        model = self.model_wrapped if self.is_deepspeed_enabled else self.model
+        model.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.args.device)
+        for part in self.dealt(rows):
+            total += self._summed(model, own_labels(part, self.world))
+        if self.world.size > 1:
+            torch.distributed.all_reduce(total)
+        return float(total) / max(1, int(rows.labelled.sum()))
+
+    def dealt(self, rows: Any) -> Iterator[MicroBatch]:
+        """This process's share of all `rows`; each process gets as many micro-batches."""
+        for bin_ in deal(rows.lengths, np.arange(len(rows)), self.shape)[self.world.data_rank]:
+            yield build(rows, bin_, self.choice.layout).to(self.args.device)
+
+
+class Supervised(WholeSteps):
+    """Learns the labelled tokens."""
+
+    general_rows: TokenRows | None = None
+    """Rows of what the base knew, measured beside the validation rows."""
+
+    def _summed(self, model: Any, part: MicroBatch) -> torch.Tensor:
+        smoothing = self.args.label_smoothing_factor if model.training else 0.0
+        return summed_loss(model, part, fused=self.choice.fused, smoothing=smoothing)
 
     def _validation(self) -> dict[str, float]:
         found = super()._validation()
@@ -88,26 +120,9 @@ class Supervised(Steady):
             found[EVAL_GENERAL_LOSS] = self._loss_over(self.general_rows)
         return found
 
-    def _validation_loss(self) -> float:
-        return self._loss_over(self.eval_dataset)
 
-    @torch.no_grad()
-    def _loss_over(self, rows: TokenRows) -> float:
-        """Mean loss of all labels of `rows`, the same for any number of processes."""
-        model = self.model_wrapped if self.is_deepspeed_enabled else self.model
-        model.eval()
-        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, labels
-        for bin_ in deal(rows.lengths, np.arange(len(rows)), self.shape)[self.world.data_rank]:
-            part = own_labels(build(rows, bin_, self.choice.layout), self.world)
-            total[0] += self._summed(model, part.to(self.args.device))
-            total[1] += part.labels
-        if self.world.size > 1:
-            torch.distributed.all_reduce(total)
-        loss, count = total.tolist()
-        return float(loss / max(count, 1))
-
-
-def make_supervised(
+def make_whole_steps(
+    kind: type[WholeSteps],
     training: TrainingSpec,
     plan: Plan,
     world: World,
@@ -115,11 +130,11 @@ def make_supervised(
     model: Any,
     arguments: Any,
     tokenizer: Any,
-    train_rows: TokenRows,
-    validation_rows: TokenRows | None,
+    train_rows: Any,
+    validation_rows: Any,
     callbacks: list[Any],
 ) -> tuple[Any, tuple[Resolved, ...]]:
-    """The Trainer for answers to be learned, and how its rows and its loss were chosen."""
+    """A Trainer that takes whole steps of rows, and how these and its loss were chosen."""
     from transformers import Trainer
 
     cuda = arguments.device.type == "cuda"
@@ -138,9 +153,10 @@ def make_supervised(
     )
     if plan.fsdp:
         _part(model, training, plan, world, choice=choice, device=arguments.device)
-    tokens, reason = micro_tokens(training, plan, cuda=cuda)
+    choice = replace(choice, layout=replace(choice.layout, sequences=kind.sequences))
+    tokens, reason = micro_tokens(training, plan, cuda=cuda, sequences=kind.sequences)
     shape = Shape(plan.batch, world.data_size, choice.layout.packed, tokens, plan.micro_batch)
-    trainer: Any = type("SupervisedTrainer", (Supervised, Trainer), {})(
+    trainer: Any = type(f"{kind.__name__}Trainer", (kind, Trainer), {})(
         model=model,
         args=arguments,
         data_collator=only,
@@ -149,7 +165,7 @@ def make_supervised(
         processing_class=tokenizer,
         callbacks=callbacks,
     )
-    trainer.choice, trainer.shape = choice, shape
+    trainer.choice, trainer.shape, trainer.world = choice, shape, world
     trainer.order = StepSampler(
         train_rows.lengths, train_rows.labelled, shape, seed=training.seed, copies=world.tensor
     )
@@ -174,15 +190,18 @@ def _part(
         check_parted(model, before, choice, world, device=device, bf16=plan.bf16)
 
 
-def micro_tokens(training: TrainingSpec, plan: Plan, *, cuda: bool) -> tuple[int, str]:
+def micro_tokens(
+    training: TrainingSpec, plan: Plan, *, cuda: bool, sequences: int
+) -> tuple[int, str]:
     """Most tokens of a packed micro-batch, and why."""
-    asked = plan.micro_batch * plan.longest
+    longest = sequences * plan.longest
+    asked, words = plan.micro_batch * longest, f"{plan.micro_batch} rows x {longest} tokens"
     if training.micro_batch_size is not None:
-        return asked, f"microBatchSize {plan.micro_batch} rows x {plan.longest} tokens"
+        return asked, f"microBatchSize {words}"
     most = MOST_TOKENS_CUDA if cuda else MOST_TOKENS_CPU
     if asked <= most:
-        return asked, f"{plan.micro_batch} rows x {plan.longest} tokens"
-    return max(most, plan.longest), f"enough to keep the processor busy, {most} or one row"
+        return asked, words
+    return max(most, longest), f"enough to keep the processor busy, {most} or one row"
 
 
 def _resolved(choice: Choice, tokens: int, reason: str) -> Iterator[Resolved]:

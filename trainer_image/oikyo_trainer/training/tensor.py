@@ -115,6 +115,7 @@ def own_labels(part: MicroBatch, world: World) -> MicroBatch:
     if world.tensor == 1:
         return part
     mine = slice(world.tensor_rank, None, world.tensor)
-    targets = part.targets[mine]
-    own = replace(part, positions=part.positions[mine], targets=targets, labels=len(targets))
+    names = ("positions", "targets", "owners")
+    chosen = {name: getattr(part, name)[mine] for name in names}
+    own = replace(part, labels=len(chosen["targets"]), **chosen)
     return own if world.tensor_rank == 0 else replace(own, tokens=0, slots=0, squares=0)

@@ -34,19 +34,15 @@ class Throughput:
     def __init__(self) -> None:
         self._known = [0, 0, 0, 0]
         self._measured: torch.Tensor | None = None
-        """(3,) on the device: real tokens, labelled ones and squares of lengths, from masks."""
+        """(2,) on the device: real tokens and squares of lengths, from masks."""
 
-    def add(self, mask: torch.Tensor, labels: torch.Tensor | None = None) -> None:
-        """A padded batch (B, T) whose lengths the device knows; `labels` marks its labelled tokens.
-
-        None: each row has one label.
-        """
+    def add(self, mask: torch.Tensor) -> None:
+        """A padded batch (B, T) of rows of one label, whose lengths the device knows."""
         lengths = mask.sum(-1)
-        labelled = lengths.new_tensor(0) if labels is None else labels.sum()
-        found = torch.stack((lengths.sum(), labelled, lengths.square().sum()))
+        found = torch.stack((lengths.sum(), lengths.square().sum()))
         self._measured = found if self._measured is None else self._measured + found
         self._known[1] += mask.numel()
-        self._known[2] += len(mask) if labels is None else 0
+        self._known[2] += len(mask)
 
     def count(self, *, tokens: int, slots: int, labels: int, squares: int) -> None:
         """Add what the host counted: real tokens, computed ones with padding, labelled ones."""
@@ -57,7 +53,7 @@ class Throughput:
         """Counts of all ranks since the last call, which every rank makes at the same step."""
         counts = torch.tensor(self._known, dtype=torch.long, device=device)
         if self._measured is not None:
-            counts[[0, 2, 3]] += self._measured.to(device)
+            counts[[0, 3]] += self._measured.to(device)
         self._known, self._measured = [0, 0, 0, 0], None
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(counts)

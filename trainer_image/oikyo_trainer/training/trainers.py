@@ -281,9 +281,7 @@ def make_arguments(spec: TrainSpec, plan: Plan, world: World, folder: Path, *, c
         "disable_tqdm": True,
         "log_level": "error",
     }
-    if training.objective != "Supervised":
-        options["remove_unused_columns"] = False
-    elif spec.task == "TextGeneration":
+    if spec.task == "TextGeneration":
         # A batch is a whole step of this process, cut into micro-batches already (supervised.py).
         whole = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
         options |= {**whole, "remove_unused_columns": False}

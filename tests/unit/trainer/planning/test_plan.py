@@ -219,7 +219,8 @@ def test_compared_answers_take_two_sequences_a_row_and_no_matrix_of_all_logits()
     training = TrainingSpec(method="LoRA", objective="DPO")
     asked = setup_of(training, "TextGeneration", a_shape(), processes=1, bf16=False)
     assert (asked.sequences, asked.loss) == (2, "LabelledTokens")
-    assert most_rows(asked) == 32, "rows that are padded are not counted in tokens"
+    alone = replace(asked, sequences=1)
+    assert most_rows(asked) == most_rows(alone) // 2 > 0
 
 
 def test_a_gpu_keeps_a_matrix_where_heads_share_keys_in_float32() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,15 +17,15 @@ from oikyo_trainer.errors import Refused
 from oikyo_trainer.training import loss
 from oikyo_trainer.training.distributed import World
 from oikyo_trainer.training.methods.adapters import add_adapter
-from oikyo_trainer.training.microbatch import Layout
+from oikyo_trainer.training.microbatch import Layout, build
 from oikyo_trainer.training.objectives import dpo_loss, kto_loss, orpo_loss
 from oikyo_trainer.training.preferences import (
-    Compared,
-    ComparedCollator,
+    ComparedRows,
     Preferring,
     answer_log_probabilities,
 )
 from oikyo_trainer.training.probe import Choice, choose
+from oikyo_trainer.training.tokenfiles import IGNORED, TokenRows
 from unit.trainer.training.conftest import WORDS, digest, write_dataset
 from unit.trainer.training.processes import gang
 from unit.trainer.training.rounds import judged, served
@@ -100,52 +101,55 @@ def test_comparisons_accumulated_by_two_processes_learn_as_the_whole_batch_does(
     assert values(parts.metrics)["eval_loss"] == pytest.approx(wanted, abs=1e-4)
     left = lab.weights(whole)
     assert all(torch.allclose(w, left[name], atol=1e-4) for name, w in lab.weights(parts).items())
-    assert ("training.loss", "LabelledTokens") in {(one.name, one.value) for one in parts.resolved}
+    chosen = {(one.name, one.value) for one in parts.resolved}
+    assert {("training.loss", "LabelledTokens"), ("training.rows", "Packed")} <= chosen
 
 
 @pytest.mark.parametrize("method", ["Full", "LoRA"])
 @pytest.mark.parametrize("objective", ["DPO", "ORPO", "KTO"])
-def test_labelled_tokens_alone_give_the_loss_and_gradients_of_all_logits(
+def test_packed_comparisons_have_the_losses_and_gradients_of_padded_ones_and_all_logits(
     lab: Any, objective: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import AutoModelForCausalLM
 
     monkeypatch.setattr(loss, "rows_at_once", lambda vocabulary: 3)  # several chunks
     folder = lab.workspace / layout.model(lab.spec("TextGeneration").model_digest)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder)
-    training = TrainingSpec(method=method, objective=objective)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, attention_dropout=0)
+    training = TrainingSpec(method=method, objective=objective, lora={"dropout": "0"})
     if method == "LoRA":
         model = add_adapter(model, "TextGeneration", training, autocast=True)
-    batch = ComparedCollator(0)([{"row": row, "number": n} for n, row in enumerate(comparisons(6))])
-    trainer = Preferring()
+    rows, trainer = comparisons(6), Preferring()
     trainer.training_spec, trainer.world = training, World()
     trainer.references = {True: -5 * torch.rand(6, 2)}
+    trainer.desirable = {True: torch.from_numpy(rows.desirable)}
     found = []
-    for fused in (False, True):
-        trainer.choice = choose(model, 0, sharded=False) if fused else ALL_LOGITS
+    # ~row is computed beside the others and changes nothing.
+    for bin_ in ([5, 0, 3, 4, 2], [5, 0, ~1, 3, 4, 2]):
+        trainer.choice = choose(model, 0, sharded=False) if ~1 in bin_ else PADDED
+        part = build(rows, bin_, replace(trainer.choice.layout, sequences=2))
         model.train().zero_grad()
-        torch.manual_seed(1)  # the same numbers are dropped
-        total = trainer.compute_loss(model, batch, num_items_in_batch=6)
+        losses = trainer._losses(model, part)[part.numbers >= 0].detach()
+        total = trainer._summed(model, part)
         total.backward()
         grads = {name: w.grad for name, w in model.named_parameters() if w.requires_grad}
-        found.append({"loss": total.detach(), **grads})
+        found.append({"losses": losses, "total": total.detach(), **grads})
+    assert part.slots == part.tokens, trainer.choice.packing_reason
     assert trainer.choice.fused, trainer.choice.loss_reason
     for name, wanted in found[0].items():
         torch.testing.assert_close(found[1][name], wanted, rtol=1e-5, atol=1e-5, msg=name)
 
 
-ALL_LOGITS = Choice(Layout(packed=False, pad_token_id=0), False, "", "")
+PADDED = Choice(Layout(packed=False, pad_token_id=0), False, "", "")
 
 
-def comparisons(number: int) -> list[Compared]:
+def comparisons(number: int) -> ComparedRows:
     """Sequences of random tokens and lengths, of which the last ones are the answer's; votes in turn."""
     dice = np.random.default_rng(4)
-
-    def sequence() -> tuple[Any, Any]:
-        prompt, answer = dice.integers(1, 6, 2)
-        return dice.integers(4, 13, prompt + answer), np.arange(prompt + answer) >= prompt
-
-    return [Compared((sequence(), sequence()), row % 2 == 0) for row in range(number)]
+    lengths = dice.integers(1, 6, (2 * number, 2))  # of prompts and answers
+    marks = np.concatenate([np.arange(sum(both)) >= both[0] for both in lengths])
+    tokens = dice.integers(4, 13, len(marks))
+    sequences = TokenRows(tokens, marks, lengths.sum(axis=1).cumsum(), lengths[:, 1])
+    return ComparedRows(sequences, np.arange(number) % 2 == 0)
 
 
 def test_rows_of_another_shape_are_refused(lab: Any) -> None:
@@ -208,22 +212,14 @@ def test_the_loss_of_a_batch_is_that_of_trls_trainer(lab: Any, tmp_path: Path) -
     tuned.eval()
     with torch.no_grad():
         expected = theirs.compute_loss(tuned, batch)
-        ours = ComparedCollator(tokenizer.pad_token_id)(
-            [{"row": _compared(item), "number": n} for n, item in enumerate(items)]
-        )
+        sequences = [_sequence(item, side) for item in items for side in ("chosen", "rejected")]
+        ours = build(sequences, range(len(rows)), Layout(False, tokenizer.pad_token_id, 2))
         sums, _ = answer_log_probabilities(tuned, ours, fused=False)
         known, _ = answer_log_probabilities(base, ours, fused=False)
-    chosen, rejected = sums.chunk(2)
-    found = dpo_loss(chosen, rejected, torch.stack(known.chunk(2), dim=1), 0.3)
+    found = dpo_loss(sums[0], sums[1], known.T, 0.3)
     assert found.mean().item() == pytest.approx(expected.item(), abs=1e-5)
 
 
-def _compared(item: dict[str, Any]) -> Compared:
-    first, second = (
-        (
-            item["prompt_ids"] + item[side],
-            [False] * len(item["prompt_ids"]) + [True] * len(item[side]),
-        )
-        for side in ("chosen_ids", "rejected_ids")
-    )
-    return Compared((first, second))
+def _sequence(item: dict[str, Any], side: str) -> dict[str, Any]:
+    prompt, answer = item["prompt_ids"], item[f"{side}_ids"]
+    return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}

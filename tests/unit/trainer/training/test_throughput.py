@@ -30,8 +30,6 @@ def test_counts_from_masks_and_from_the_host_add_up() -> None:
     throughput.count(tokens=5, slots=6, labels=2, squares=13)
     assert throughput.take(CPU) == Counted(tokens=9, slots=14, labels=4, squares=23)
     assert throughput.take(CPU) == Counted(0, 0, 0, 0)
-    throughput.add(torch.tensor([[1, 1, 1, 0]]), labels=torch.tensor([[True, False, True, False]]))
-    assert throughput.take(CPU) == Counted(tokens=3, slots=4, labels=2, squares=9)
 
 
 def test_padding_is_the_share_of_slots_without_a_token() -> None:
