@@ -112,7 +112,7 @@ def one(name: str, method: str, side: str, gradients: Path) -> None:
     torch.set_num_threads(1)
     model = model_of(name, method)
     trainer, pairs = trainer_of(model, method, side), pairs_of(MODELS[name]["vocab_size"])
-    part = build(pairs, range(PAIRS), replace(trainer.choice.layout, sequences=2))
+    part = build(pairs, range(PAIRS), replace(trainer.choice.layout, sequences=2, sides=(0, 1)))
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before, begun = resident("VmRSS"), time.process_time()
     (trainer._summed(model, part) / PAIRS).backward()

@@ -59,7 +59,7 @@ def setup_of(
     length = min(training.max_length, shape.context)
     tensor = training.tensor_parallel_size if strategy == "FSDP" else 1
     groups = processes // tensor
-    compares = training.objective != "Supervised"
+    compares = training.objective in ("DPO", "ORPO")  # KTO learns from one answer at a time
     prompted = training.method == "PromptTuning"
     return Setup(
         method=training.method,

@@ -28,6 +28,8 @@ class Layout:
     pad_token_id: int
     sequences: int = 1
     """Of each row, S: two where answers are compared; row n has the sequences from S n on."""
+    sides: tuple[int, ...] = (0,)
+    """Which of them are laid in."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def build(rows: Any, bin_: Sequence[int], layout: Layout) -> MicroBatch:
     """The micro-batch of `bin_`; ~row is a row whose labels do not count. `rows` gives sequences."""
     numbers = np.asarray(bin_)
     # Of ~row these are ~sequence, in the other order.
-    places = np.add.outer(np.arange(layout.sequences), layout.sequences * numbers).ravel()
+    places = np.add.outer(layout.sides, layout.sequences * numbers).ravel()
     items = [rows[place if place >= 0 else ~place] for place in places.tolist()]
     tokens = [np.asarray(item["input_ids"], dtype=np.int64) for item in items]
     labels = [
@@ -148,26 +150,35 @@ class Step:
     parts: list[MicroBatch]
     labels: int
     """What its loss is the mean of, over all processes: labelled tokens, or rows that are compared."""
+    others: list[MicroBatch]
+    """The other sequences of the same rows, where the loss is told by them and not learned from them."""
 
     def to(self, device: torch.device, **_: Any) -> Step:
-        return Step([part.to(device) for part in self.parts], self.labels)
+        parts, others = ([one.to(device) for one in of] for of in (self.parts, self.others))
+        return Step(parts, self.labels, others)
 
     def pin_memory(self) -> Step:
-        return Step([part.pin_memory() for part in self.parts], self.labels)
+        parts, others = ([one.pin_memory() for one in of] for of in (self.parts, self.others))
+        return Step(parts, self.labels, others)
 
 
 class Steps(Dataset[Step]):
     """Indexed by the Share of a process: its micro-batches."""
 
-    def __init__(self, rows: Any, layout: Layout) -> None:
+    def __init__(self, rows: Any, layout: Layout, others: Layout | None = None) -> None:
+        """`others`: how those of a Step are laid out; None: there are none."""
         self.rows = rows
-        self.layout = layout
+        self.layouts = (layout, others)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, share: Share) -> Step:
-        return Step([build(self.rows, bin_, self.layout) for bin_ in share.bins], share.labels)
+        parts, others = (
+            [build(self.rows, bin_, layout) for bin_ in share.bins] if layout else []
+            for layout in self.layouts
+        )
+        return Step(parts, share.labels, others)
 
 
 def only(items: Sequence[Step]) -> Step:

@@ -23,7 +23,7 @@ from .forgetting import EVAL_GENERAL_LOSS
 from .fsdp import shard
 from .hyperparameters import Plan
 from .kernels import fuse
-from .microbatch import MicroBatch, Steps, build, only
+from .microbatch import Layout, MicroBatch, Steps, build, only
 from .packing import Shape, StepSampler, deal
 from .probe import Choice, check_parted, choose, summed_loss, tried
 from .tensor import own_labels
@@ -41,6 +41,10 @@ class WholeSteps(Steady):
 
     sequences = 1
     """Of each row."""
+    sides: tuple[int, ...] = (0,)
+    """Which of them it learns from."""
+    others: tuple[int, ...] = ()
+    """Which its loss is told by beside these."""
     order: StepSampler
     shape: Shape
     choice: Choice
@@ -92,16 +96,16 @@ class WholeSteps(Steady):
         model = self.model_wrapped if self.is_deepspeed_enabled else self.model
         model.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
-        for part in self.dealt(rows):
+        for part in self.dealt(rows, self.choice.layout):
             total += self._summed(model, own_labels(part, self.world))
         if self.world.size > 1:
             torch.distributed.all_reduce(total)
         return float(total) / max(1, int(rows.labelled.sum()))
 
-    def dealt(self, rows: Any) -> Iterator[MicroBatch]:
+    def dealt(self, rows: Any, layout: Layout) -> Iterator[MicroBatch]:
         """This process's share of all `rows`; each process gets as many micro-batches."""
         for bin_ in deal(rows.lengths, np.arange(len(rows)), self.shape)[self.world.data_rank]:
-            yield build(rows, bin_, self.choice.layout).to(self.args.device)
+            yield build(rows, bin_, layout).to(self.args.device)
 
 
 class Supervised(WholeSteps):
@@ -153,14 +157,15 @@ def make_whole_steps(
     )
     if plan.fsdp:
         _part(model, training, plan, world, choice=choice, device=arguments.device)
-    choice = replace(choice, layout=replace(choice.layout, sequences=kind.sequences))
-    tokens, reason = micro_tokens(training, plan, cuda=cuda, sequences=kind.sequences)
+    layout = replace(choice.layout, sequences=kind.sequences, sides=kind.sides)
+    choice, others = replace(choice, layout=layout), replace(layout, sides=kind.others)
+    tokens, reason = micro_tokens(training, plan, cuda=cuda, sequences=len(kind.sides))
     shape = Shape(plan.batch, world.data_size, choice.layout.packed, tokens, plan.micro_batch)
     trainer: Any = type(f"{kind.__name__}Trainer", (kind, Trainer), {})(
         model=model,
         args=arguments,
         data_collator=only,
-        train_dataset=Steps(train_rows, choice.layout),
+        train_dataset=Steps(train_rows, layout, others if kind.others else None),
         eval_dataset=validation_rows,
         processing_class=tokenizer,
         callbacks=callbacks,

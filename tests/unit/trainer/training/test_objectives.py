@@ -21,8 +21,8 @@ from oikyo_trainer.training.microbatch import Layout, build
 from oikyo_trainer.training.objectives import dpo_loss, kto_loss, orpo_loss
 from oikyo_trainer.training.preferences import (
     ComparedRows,
-    Preferring,
     answer_log_probabilities,
+    kind_of,
 )
 from oikyo_trainer.training.probe import Choice, choose
 from oikyo_trainer.training.tokenfiles import IGNORED, TokenRows
@@ -91,12 +91,17 @@ def test_the_margin_of_the_preferred_answers_rises_above_the_base(
 
 
 @pytest.mark.slow
-def test_comparisons_accumulated_by_two_processes_learn_as_the_whole_batch_does(lab: Any) -> None:
+@pytest.mark.parametrize("objective", ["DPO", "KTO"])
+def test_comparisons_accumulated_by_two_processes_learn_as_the_whole_batch_does(
+    lab: Any, objective: str
+) -> None:
     still = {"lora": {"dropout": "0"}, "epochs": 1}  # the 13th step has 3 rows for the two
-    path = lab.workspace / layout.model(spec(lab, "DPO").model_digest) / "config.json"
+    path = lab.workspace / layout.model(spec(lab, objective).model_digest) / "config.json"
     path.write_text(path.read_text().replace('"attention_dropout": 0.1', '"attention_dropout": 0'))
-    whole = lab.train(spec(lab, "DPO", run="whole", **still))
-    parts = gang(lab, spec(lab, "DPO", run="parts", micro_batch_size=2, strategy="DDP", **still))
+    whole = lab.train(spec(lab, objective, run="whole", **still))
+    parts = gang(
+        lab, spec(lab, objective, run="parts", micro_batch_size=2, strategy="DDP", **still)
+    )
     wanted = values(whole.metrics)["eval_loss"]
     assert values(parts.metrics)["eval_loss"] == pytest.approx(wanted, abs=1e-4)
     left = lab.weights(whole)
@@ -118,7 +123,9 @@ def test_packed_comparisons_have_the_losses_and_gradients_of_padded_ones_and_all
     training = TrainingSpec(method=method, objective=objective, lora={"dropout": "0"})
     if method == "LoRA":
         model = add_adapter(model, "TextGeneration", training, autocast=True)
-    rows, trainer = comparisons(6), Preferring()
+    rows = comparisons(6)
+    trainer: Any = kind_of(training)()
+    trainer.args = SimpleNamespace(device=torch.device("cpu"))
     trainer.training_spec, trainer.world = training, World()
     trainer.references = {True: -5 * torch.rand(6, 2)}
     trainer.desirable = {True: torch.from_numpy(rows.desirable)}
@@ -126,13 +133,19 @@ def test_packed_comparisons_have_the_losses_and_gradients_of_padded_ones_and_all
     # ~row is computed beside the others and changes nothing.
     for bin_ in ([5, 0, 3, 4, 2], [5, 0, ~1, 3, 4, 2]):
         trainer.choice = choose(model, 0, sharded=False) if ~1 in bin_ else PADDED
-        part = build(rows, bin_, replace(trainer.choice.layout, sequences=2))
+        part, *others = (
+            build(rows, bin_, replace(trainer.choice.layout, sequences=2, sides=sides))
+            for sides in (trainer.sides, trainer.others)
+            if sides
+        )
         model.train().zero_grad()
-        losses = trainer._losses(model, part)[part.numbers >= 0].detach()
-        total = trainer._summed(model, part)
-        total.backward()
+        if others:
+            trainer._divergence = trainer._estimated(model, others)
+        sums, tokens = answer_log_probabilities(model, part, fused=trainer.choice.fused)
+        losses = trainer._losses(part, sums, tokens, learned=True)[part.numbers >= 0]
+        trainer._summed(model, part).backward()
         grads = {name: w.grad for name, w in model.named_parameters() if w.requires_grad}
-        found.append({"losses": losses, "total": total.detach(), **grads})
+        found.append({"losses": losses.detach(), **grads})
     assert part.slots == part.tokens, trainer.choice.packing_reason
     assert trainer.choice.fused, trainer.choice.loss_reason
     for name, wanted in found[0].items():
@@ -213,7 +226,7 @@ def test_the_loss_of_a_batch_is_that_of_trls_trainer(lab: Any, tmp_path: Path) -
     with torch.no_grad():
         expected = theirs.compute_loss(tuned, batch)
         sequences = [_sequence(item, side) for item in items for side in ("chosen", "rejected")]
-        ours = build(sequences, range(len(rows)), Layout(False, tokenizer.pad_token_id, 2))
+        ours = build(sequences, range(4), Layout(False, tokenizer.pad_token_id, 2, (0, 1)))
         sums, _ = answer_log_probabilities(tuned, ours, fused=False)
         known, _ = answer_log_probabilities(base, ours, fused=False)
     found = dpo_loss(sums[0], sums[1], known.T, 0.3)
