@@ -3,8 +3,7 @@
 DeepSpeed has no wheel and is built into the image alone: here its ZeRO stages are compared, two
 processes in one pod over gloo. DDP and FSDP without groups are compared in
 tests/unit/trainer/training/test_gang.py.
-Numbers, not texts and classes: ZeRO-3 pads texts, so that other rows meet in a step than in a packed training, and
-under ZeRO the head of a classifier begins at random, where one process begins with a fitted one.
+Classes, not texts: ZeRO-3 pads texts, so that other rows meet in a step than in a packed training. Their head begins fitted.
 Meanwhile a FineTuneJob of two tensor groups on two nodes, one of which loses its pod, goes its way.
 """
 
@@ -155,7 +154,7 @@ def lab(road: Road, groups: Kube, tmp_path_factory: pytest.TempPathFactory) -> I
     }
     for strategy in ("alone", *STRATEGIES):
         chosen: dict[str, Any] = {} if strategy == "alone" else {"strategy": strategy}
-        spec = made.spec("TextRegression", run=strategy.lower(), **settings, **chosen)
+        spec = made.spec("TextClassification", run=strategy.lower(), **settings, **chosen)
         without_dropout(made, spec.model_digest)  # two processes draw it differently
         told = made.tokenised(spec).json_line()
         (made.workspace / f"{spec.run}.json").write_text(told)

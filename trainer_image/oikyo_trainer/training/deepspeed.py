@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ..errors import Refused
@@ -75,6 +76,20 @@ def prepare_deepspeed(*, cuda: bool) -> None:
         ) from None
     if not installed_ops.get(SHM_OP, False):
         deepspeed.ops.__compatible_ops__[SHM_OP] = False
+
+
+def whole(model: Any, stage: int) -> AbstractContextManager[None]:
+    """Have the weights that ZeRO-3 parted while it loaded them whole in every process; what rank 0 puts in stays.
+
+    The engine, which gathers them layer by layer, is made after what is done here.
+    """
+    if stage < 3:
+        return nullcontext()
+    import deepspeed
+
+    parted = deepspeed.zero.GatheredParameters
+    gathered: AbstractContextManager[None] = parted(model.parameters(), modifier_rank=0)
+    return gathered
 
 
 def join_deepspeed(*, cuda: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,9 @@ Floats = npt.NDArray[np.float64]
 def begins_fitted(training: TrainingSpec, head: Head | None, base: Base, world: World) -> bool:
     """Whether the head is new and of one class for a row, and what it reads through is a pooler with tanh.
 
-    The same on every attempt. Under ZeRO and in tensor groups it stays as it was drawn.
+    The same on every attempt. In tensor groups it stays as it was drawn.
     """
-    parted = (training.strategy.startswith("ZeRO") and world.size > 1) or world.tensor > 1
-    if training.method not in METHODS or parted or head is None:
+    if training.method not in METHODS or world.tensor > 1 or head is None:
         return False
     if head.problem != "single_label_classification" or len(head.names) < 2:
         return False
@@ -58,13 +58,12 @@ def begins_fitted(training: TrainingSpec, head: Head | None, base: Base, world: 
 
 def _outline(base: Base) -> Any:
     """The classifier that the base becomes, without weights; None: its architecture has none."""
-    from transformers import AutoModelForSequenceClassification
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-    try:
-        with torch.device("meta"):
-            return AutoModelForSequenceClassification.from_config(base.config)
-    except ValueError:
-        return None
+    made: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(base.config), None)
+    # Not from_config: behind a training under ZeRO-3 (of a fold) that would part this model as well.
+    with torch.device("meta"):
+        return None if made is None else made(copy(base.config))
 
 
 def began_fitted(checkpoint: Path) -> bool:

@@ -20,6 +20,7 @@ from ..errors import Retry
 from .batches import GroupedSampler
 from .callbacks import Committing, Rhythm, Telling
 from .checkpoint import Checkpoints, Manifest
+from .deepspeed import whole
 from .divergence import Diverged, Rollbacks, SmallerRate
 from .dropout import keep_bytes
 from .fitted import began_fitted, begin, told, trained_layers
@@ -183,7 +184,10 @@ def _begin(
     setting: Setting, model: Any, rows: Any, device: torch.device, *, fresh: bool
 ) -> tuple[Resolved, ...]:
     """Fit the head, unless a checkpoint brings one that began so; what is told is the same."""
-    return (begin(setting, model, rows, device) if fresh else told(len(rows)),)
+    if not fresh:
+        return (told(len(rows)),)
+    with whole(model, setting.plan.zero_stage):
+        return (begin(setting, model, rows, device),)
 
 
 def _behind(setting: Setting, model: Any) -> WriteBehind | None:

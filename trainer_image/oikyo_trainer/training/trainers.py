@@ -201,7 +201,10 @@ class Steady:
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
 
     def create_optimizer(self, *args: Any) -> Any:
+        before = self.optimizer
         made = super().create_optimizer(*args)  # type: ignore[misc]
+        if made is before:  # with DeepSpeed the Trainer asks twice
+            return made
         if self.in_parts:
             # Adapters have no bias to be spared of decay, and torch reads no moments for a group of nothing.
             made.param_groups[:] = [group for group in made.param_groups if group["params"]]

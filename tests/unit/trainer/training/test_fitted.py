@@ -91,8 +91,9 @@ def test_a_head_begins_fitted_where_the_base_makes_a_pooler_of_its_own(lab: Any)
     assert not begins_fitted(TrainingSpec(method="QLoRA"), head, base, alone)
     assert not begins_fitted(ia3, None, base, alone)
     assert not begins_fitted(ia3, Head(LABELS, "multi_label_classification"), base, alone)
-    assert begins_fitted(TrainingSpec(method="IA3", strategy="FSDP"), head, base, gang)
-    assert not begins_fitted(TrainingSpec(method="IA3", strategy="ZeRO2"), head, base, gang)
+    for strategy in ("FSDP", "ZeRO2", "ZeRO3"):
+        assert begins_fitted(TrainingSpec(method="IA3", strategy=strategy), head, base, gang)
+    assert not begins_fitted(ia3, head, base, World(size=2, tensor=2))
     roberta = replace(base, config=RobertaConfig(num_hidden_layers=1))
     assert not begins_fitted(ia3, head, roberta, alone)
 
