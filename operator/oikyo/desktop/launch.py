@@ -81,9 +81,9 @@ class Warm:
 
         None when there is no server any more: start it the plain way.
         """
-        if not self._ready:
+        if not self._ready and not self._ended:
             self._ready = self._answer() == 0
-        if not self._ready or self._ended:
+        if self._ended:
             return None
         log.touch()
         try:

@@ -20,6 +20,7 @@ from oikyo.api.stages import PrepareSpec, Source
 from oikyo.controller.observed import StagePlan, StageRun
 from oikyo.desktop import processes
 from oikyo.desktop.home import Home
+from oikyo.desktop.launch import Warm
 from oikyo.desktop.processes import Processes
 from oikyo.desktop.records import birth_of, load_records, memory_kills
 
@@ -244,3 +245,11 @@ def test_a_warm_process_that_holds_the_gpu_ends_and_stages_start_the_plain_way()
     assert ended.returncode == 1
     assert ended.stdout == "", "it must not say that it is ready"
     assert "the plain way" in ended.stderr
+
+
+@pytest.mark.timeout(60)
+def test_no_stage_waits_for_a_warm_process_that_has_ended(tmp_path: Path) -> None:
+    warm = Warm(tmp_path / "warm.log", {"PYTHONHOME": str(tmp_path)})  # where no Python can start
+    for stage in ("train", "train", "evaluate"):
+        assert warm.start([stage], tmp_path / f"{stage}.log") is None
+    warm.close()
