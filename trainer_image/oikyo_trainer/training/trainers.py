@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,11 @@ class Steady:
         self._count(inputs)
         loss: torch.Tensor = super().training_step(model, inputs, *args)  # type: ignore[misc]
         return loss
+
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        """Nothing is deferred: between the micro-batches of a step whole gradients would lie in every process."""
+        yield
 
     def _count(self, inputs: dict[str, Any]) -> None:
         self.counter.add(inputs["attention_mask"])
@@ -268,7 +274,7 @@ def make_arguments(spec: TrainSpec, plan: Plan, world: World, folder: Path, *, c
         "seed": training.seed,
         "bf16": plan.bf16,
         "use_cpu": not cuda,
-        "ddp_backend": None if world.size == 1 else _backend(training, cuda=cuda),
+        "ddp_backend": None if world.size == 1 else backend_of(training, cuda=cuda),
         "ddp_find_unused_parameters": False,
         "optim": optimizer_name(training, cuda=cuda),
         "deepspeed": _deepspeed(training, plan, cuda=cuda),
@@ -299,7 +305,7 @@ def _deepspeed(training: TrainingSpec, plan: Plan, *, cuda: bool) -> dict[str, A
     return zero_settings(plan.zero_stage, cuda=cuda, offload=training.offload)
 
 
-def _backend(training: TrainingSpec, *, cuda: bool) -> str:
+def backend_of(training: TrainingSpec, *, cuda: bool) -> str:
     """The collectives of the gang; gradients that are offloaded are summed where they lie."""
     if not cuda:
         return "gloo"
