@@ -68,7 +68,7 @@ def _row(lines: list[dict[str, Any]]) -> str:
     line = lines[0]
     base, tuned = (_told([over_all(one[side]) for one in lines]) for side in ("base", "tuned"))
     name = ", ".join(filter(None, (line["name"], line["chosen"])))
-    seeds, found = ", ".join(str(one["seed"]) for one in lines), gain(lines)
+    seeds, found = spans([one["seed"] for one in lines]), gain(lines)
     return (
         f"| {name} | {line['task']} | {seeds} | {line['steps']} | {line['rate']} "
         f"| {line['metric']} | {base} | {tuned} "
@@ -79,6 +79,16 @@ def _row(lines: list[dict[str, Any]]) -> str:
 def _told(values: list[float]) -> str:
     told = f"{statistics.mean(values):.4g}"
     return f"{told} ± {statistics.stdev(values):.2g}" if len(values) > 1 else told
+
+
+def spans(seeds: list[int]) -> str:
+    """42, 44 to 49."""
+    runs: list[list[int]] = []
+    for seed in sorted(seeds):
+        if not runs or seed != runs[-1][1] + 1:
+            runs.append([seed, seed])
+        runs[-1][1] = seed
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
 
 
 def gain(lines: list[dict[str, Any]]) -> Gain:
