@@ -18,7 +18,8 @@ Truncation = Literal["End", "Start", "Middle", "Drop"]
 """What a row that is too long loses; Drop: the row is left out."""
 LossOn = Literal["Answers", "LastAnswer", "All"]
 """Which tokens of a row are learned."""
-
+Strategy = Literal["DDP", "FSDP", "ZeRO1", "ZeRO2", "ZeRO3"]
+"""How processes share the work."""
 
 _LEARNING_RATE = f"^Auto$|{DECIMAL_PATTERN}"
 
@@ -278,7 +279,7 @@ class TrainingSpec(Model):
         ),
     ] = None
     strategy: Annotated[
-        Literal["DDP", "FSDP", "ZeRO1", "ZeRO2", "ZeRO3"],
+        Strategy,
         Field(
             description="How processes share the work. DDP: each holds everything. FSDP (PyTorch FSDP2): "
             "each holds a part of weights, gradients and moments, and goes on with another number of "
@@ -300,8 +301,8 @@ class TrainingSpec(Model):
         Literal["None", "Optimizer", "Parameters"],
         Field(
             description="What the GPUs leave to the memory of the host between steps, slower and smaller: "
-            "Optimizer (ZeRO1 to ZeRO3) the moments, Parameters (FSDP, ZeRO3) weights and moments. "
-            "Default: None."
+            "Optimizer (ZeRO1 to ZeRO3) the moments, Parameters (FSDP, ZeRO3) weights and moments. One GPU "
+            "alone offloads too. Default: None."
         ),
     ] = "None"
     resources: Annotated[
@@ -314,3 +315,7 @@ class TrainingSpec(Model):
     def virtual_tokens(self) -> int:
         """Places of the model's context that learned vectors take."""
         return self.prompt_tuning.virtual_tokens if self.method == "PromptTuning" else 0
+
+    def strategy_of(self, processes: int) -> Strategy:
+        """What so many processes do: one has nobody to share state with, but a host to offload it to."""
+        return self.strategy if processes > 1 or self.offload != "None" else "DDP"

@@ -55,7 +55,8 @@ def setup_of(
 
     `longest`: tokens of the longest row, where the data has been seen.
     """
-    strategy: Strategy = training.strategy if processes > 1 else "Single"
+    asked = training.strategy_of(processes)
+    strategy: Strategy = "Single" if processes == 1 and asked == "DDP" else asked
     length = min(training.max_length, shape.context)
     tensor = training.tensor_parallel_size if strategy == "FSDP" else 1
     groups = processes // tensor

@@ -54,7 +54,7 @@ def plan_training(
     _, processes = processes_of(training)
     cuda = training.resources.gpus > 0
     processor = Processor(cuda=cuda, cuda_bf16=cuda, flags=cpu_flags(CPUINFO))
-    sharded = training.strategy.startswith("ZeRO") and processes > 1
+    sharded = training.strategy_of(processes).startswith("ZeRO")
     bf16 = choose_precision(training, processor, sharded=sharded).bf16
     setup = setup_of(training, task, shape, processes=processes, bf16=bf16, longest=longest)
     return choose(shape, setup, training, memory)

@@ -56,14 +56,13 @@ def zero_settings(stage: int, *, cuda: bool, offload: str = "None") -> Settings:
 
 
 def prepare_deepspeed(*, cuda: bool) -> None:
-    """Import DeepSpeed so that it compiles nothing: a CPU worker may have no compiler.
+    """Import DeepSpeed; on a CPU so that it compiles nothing, as a worker may have no compiler.
 
-    Without its shared-memory collectives, which it would build at first use, gloo does their work.
+    There, without its shared-memory collectives, which it would build at first use, gloo does their work.
     An image that was built with DS_BUILD_SHM_COMM=1 has them ready, and then they are used.
     """
-    if cuda:
-        return
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if not cuda:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     try:
         import deepspeed.ops
         from deepspeed.git_version_info import installed_ops
@@ -74,7 +73,7 @@ def prepare_deepspeed(*, cuda: bool) -> None:
             next_step="Use the project's trainer image, install oikyo[deepspeed], or write "
             "training.strategy: DDP.",
         ) from None
-    if not installed_ops.get(SHM_OP, False):
+    if not cuda and not installed_ops.get(SHM_OP, False):
         deepspeed.ops.__compatible_ops__[SHM_OP] = False
 
 

@@ -93,6 +93,20 @@ def prepare_process(world: World) -> int:
     return threads
 
 
+def join_alone(backend: str) -> None:
+    """A gang of this process alone, for what leaves its state to the host; it takes no address.
+
+    DeepSpeed and accelerate read the variables that torchrun would have set.
+    """
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        return
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+    store = torch.distributed.HashStore()  # type: ignore[attr-defined]  # it is there
+    torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+
+
 def barrier(world: World) -> None:
     """Wait until every process is here."""
     if world.size > 1:

@@ -104,7 +104,7 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
     total, total_reason = _total_steps(training, per_epoch)
     warmup, warmup_reason = _warmup(training, total)
     every, every_reason = _every_steps(training, total)
-    stage, stage_reason = _zero_stage(training, facts.processes)
+    stage, strategy_reason = _zero_stage(training, facts.processes)
     accumulation = training.batch_size // (micro * groups)
     return Plan(
         learning_rate=rate,
@@ -119,7 +119,7 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
         warmup_steps=warmup,
         every_steps=every,
         zero_stage=stage,
-        fsdp=training.strategy == "FSDP" and facts.processes > 1,
+        fsdp=training.strategy_of(facts.processes) == "FSDP",
         bf16=facts.precision.bf16,
         fitted_head=facts.fitted_head,
         resolved=(
@@ -136,9 +136,7 @@ def resolve(training: TrainingSpec, task: Task, facts: Facts) -> Plan:
             _resolved("totalSteps", str(total), total_reason),
             _resolved("warmupSteps", str(warmup), warmup_reason),
             _resolved("checkpoints.everySteps", str(every), every_reason),
-            _resolved(
-                "strategy", training.strategy if facts.processes > 1 else "DDP", stage_reason
-            ),
+            _resolved("strategy", training.strategy_of(facts.processes), strategy_reason),
             *_tensor_choice(training, groups),
         ),
     )
@@ -331,9 +329,8 @@ def _every_steps(training: TrainingSpec, total: int) -> tuple[int, str]:
 
 
 def _zero_stage(training: TrainingSpec, processes: int) -> tuple[int, str]:
-    if training.strategy == "DDP":
-        return 0, "as training.strategy says"
-    if processes == 1:
+    strategy = training.strategy_of(processes)
+    if strategy != training.strategy:
         return 0, f"{training.strategy} shares state among processes, and there is one process"
-    stage = 0 if training.strategy == "FSDP" else int(training.strategy.removeprefix("ZeRO"))
+    stage = int(strategy.removeprefix("ZeRO")) if strategy.startswith("ZeRO") else 0
     return stage, "as training.strategy says"

@@ -22,7 +22,7 @@ from ..planning.tensor import check_tensor
 from . import folds
 from .checkpoint import Checkpoints, Manifest
 from .deepspeed import join_deepspeed, prepare_deepspeed
-from .distributed import World, barrier, from_first, prepare_process, read_world
+from .distributed import World, barrier, from_first, join_alone, prepare_process, read_world
 from .divergence import FACTOR, Diverged, Rollback, Rollbacks, refuse, slowed
 from .ending import finish
 from .fitted import begins_fitted
@@ -36,7 +36,7 @@ from .replay import mix, open_general
 from .rows import Source, Tokens, open_source, open_tokens, some_rows
 from .running import make_run, run_to_end
 from .setting import Setting, foreseen, log_choices
-from .trainers import make_arguments, quiet
+from .trainers import backend_of, make_arguments, quiet
 
 log = logging.getLogger("oikyo.train")
 
@@ -102,6 +102,8 @@ def _train(setting: Setting, processor: Processor, tokens: Any, save_to: Path) -
     rollbacks = Rollbacks(setting.folder, setting.check_attempt)
     if plan.zero_stage:
         prepare_deepspeed(cuda=processor.cuda)
+    if world.size == 1 and (plan.zero_stage or plan.fsdp):
+        join_alone(backend_of(spec.training, cuda=processor.cuda))
     arguments = make_arguments(spec, plan, world, save_to, cuda=processor.cuda)
     _join(arguments, plan, processor)
     checkpoints = _open_checkpoints(setting, save_to)
@@ -140,7 +142,7 @@ def _plan(
     spec: TrainSpec, source: Source, tokens: Any, base: Base, world: World, processor: Processor
 ) -> Plan:
     check_tensor(spec.training, base.folder, processes=world.local_size)
-    sharded = spec.training.strategy.startswith("ZeRO") and world.size > 1
+    sharded = spec.training.strategy_of(world.size).startswith("ZeRO")
     facts = Facts(
         train_rows=len(tokens.train),
         validation_rows=0 if tokens.validation is None else len(tokens.validation),

@@ -16,11 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kit.ports import free_port
 from oikyo.api import workspace as layout
 from oikyo.api.stages import LastWords, TrainResult
 
-FORKS = multiprocessing.get_context("forkserver")
+# Importing bitsandbytes takes the GPU where there is one, and a fork of that process could not use it.
+FORKS: Any = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "forkserver")
 FORKS.set_forkserver_preload(
     [
         "oikyo_trainer.training.train",

@@ -139,6 +139,13 @@ def chosen(plan: Plan, name: str) -> tuple[str, str]:
         ),
         ({"strategy": "ZeRO2"}, {"processes": 2}, "strategy", "ZeRO2", "as training.strategy says"),
         (
+            {"strategy": "FSDP", "offload": "Parameters", "resources": {"gpus": 1}},
+            {},
+            "strategy",
+            "FSDP",
+            "as training.strategy says",
+        ),
+        (
             TENSOR,
             {"processes": 8},
             "tensorParallelSize",
