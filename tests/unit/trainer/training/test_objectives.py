@@ -127,7 +127,7 @@ def test_packed_comparisons_have_the_losses_and_gradients_of_padded_ones_and_all
     trainer: Any = kind_of(training)()
     trainer.args = SimpleNamespace(device=torch.device("cpu"))
     trainer.training_spec, trainer.world = training, World()
-    trainer.references = {True: -5 * torch.rand(6, 2)}
+    trainer.references = {True: -40 - 5 * torch.rand(6, 2)}  # a divergence above 0
     trainer.desirable = {True: torch.from_numpy(rows.desirable)}
     found = []
     # ~row is computed beside the others and changes nothing.
@@ -143,9 +143,10 @@ def test_packed_comparisons_have_the_losses_and_gradients_of_padded_ones_and_all
             trainer._divergence = trainer._estimated(model, others)
         sums, tokens = answer_log_probabilities(model, part, fused=trainer.choice.fused)
         losses = trainer._losses(part, sums, tokens, learned=True)[part.numbers >= 0]
-        trainer._summed(model, part).backward()
+        total = trainer._summed(model, part)
+        total.backward()
         grads = {name: w.grad for name, w in model.named_parameters() if w.requires_grad}
-        found.append({"losses": losses.detach(), **grads})
+        found.append({"losses": losses.detach(), "total": total.detach(), **grads})
     assert part.slots == part.tokens, trainer.choice.packing_reason
     assert trainer.choice.fused, trainer.choice.loss_reason
     for name, wanted in found[0].items():
