@@ -91,10 +91,8 @@ def test_the_margin_of_the_preferred_answers_rises_above_the_base(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["DPO", "KTO"])
-def test_comparisons_accumulated_by_two_processes_learn_as_the_whole_batch_does(
-    lab: Any, objective: str
-) -> None:
+def test_comparisons_accumulated_by_two_processes_learn_as_the_whole_batch_does(lab: Any) -> None:
+    objective = "KTO"  # pairs are dealt by the same code, without an estimate over processes
     still = {"lora": {"dropout": "0"}, "epochs": 1}  # the 13th step has 3 rows for the two
     path = lab.workspace / layout.model(spec(lab, objective).model_digest) / "config.json"
     path.write_text(path.read_text().replace('"attention_dropout": 0.1', '"attention_dropout": 0'))
