@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from desktop.test_example import ENVIRONMENT, oikyo, status
+from desktop.test_tensor import text_job
 from unit.trainer.evaluation.tiny import LABELS, WORDS, tokenizer
 
 pytestmark = [
@@ -19,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
 ]
 GIVEN = 2**30
-"""Bytes of the GPU: what a training of one row takes, and half of what 32 rows take beside it."""
+"""Bytes of the GPU: too few for 32 rows at once and for 16, on an H200 with torch 2.11."""
 
 
 def save_base(folder: Path) -> None:
@@ -48,27 +47,11 @@ def rows() -> list[dict[str, str]]:
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     save_base(tmp_path / "base")
-    body = "".join(json.dumps(row) + "\n" for row in rows())
-    (tmp_path / "rows.jsonl").write_text(body, encoding="utf-8")
     training = {
         "method": "Full", "batchSize": 128, "epochs": 6, "maxLength": 128, "learningRate": "5e-4",
         "gradientCheckpointing": "Never", "checkpoints": {"everySteps": 6}, "resources": {"gpus": 1},
     }  # fmt: skip
-    job: dict[str, Any] = {
-        "apiVersion": "oikyo.dev/v1alpha1",
-        "kind": "FineTuneJob",
-        "metadata": {"name": "starved"},
-        "spec": {
-            "model": {"base": "file://base"},
-            "task": "TextGeneration",
-            "data": {"sources": [{"uri": "file://rows.jsonl"}]},
-            "training": training,
-            "evaluation": {"maxNewTokens": 4, "gates": [{"metric": "loss", "betterThan": "Base"}]},
-        },
-    }
-    path = tmp_path / "job.yaml"
-    path.write_text(json.dumps(job), encoding="utf-8")
-    return path
+    return text_job(tmp_path, "starved", rows(), training)
 
 
 def test_a_gpu_that_is_too_small_gets_fewer_rows_at_once_until_they_fit(
@@ -79,7 +62,6 @@ def test_a_gpu_that_is_too_small_gets_fewer_rows_at_once_until_they_fit(
     monkeypatch.setitem(ENVIRONMENT, "PYTORCH_CUDA_ALLOC_CONF", limit)
     home = tmp_path / "home"
     code, told = oikyo("run", manifest, home)
-    print(told)
     assert code == 0, told
     assert "accepted" in told
     ended = status(home, "starved")
@@ -87,5 +69,5 @@ def test_a_gpu_that_is_too_small_gets_fewer_rows_at_once_until_they_fit(
     assert training["starved"][0] == 1
     chosen = {choice["name"]: choice for choice in ended["resolved"]}
     rows_at_once = chosen["training.microBatchSize"]
-    assert int(rows_at_once["value"]) < 128
+    assert int(rows_at_once["value"]) < 32  # the most that a plan takes at once
     assert rows_at_once["reason"].startswith("memory ran out with")

@@ -27,19 +27,14 @@ def rows() -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
-@pytest.fixture
-def manifest(tmp_path: Path) -> Path:
-    save_causal(tmp_path / "base")
-    body = "".join(json.dumps(row) + "\n" for row in rows())
-    (tmp_path / "rows.jsonl").write_text(body, encoding="utf-8")
-    training = {
-        "method": "Full", "strategy": "FSDP", "processesPerNode": 2, "tensorParallelSize": 2,
-        "epochs": 2, "maxLength": 32, "learningRate": "3e-3", "checkpoints": {"everySteps": 9},
-    }  # fmt: skip
+def text_job(folder: Path, name: str, rows: list[dict[str, str]], training: dict[str, Any]) -> Path:
+    """A manifest in `folder` that trains the base there on the rows."""
+    body = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "rows.jsonl").write_text(body, encoding="utf-8")
     job: dict[str, Any] = {
         "apiVersion": "oikyo.dev/v1alpha1",
         "kind": "FineTuneJob",
-        "metadata": {"name": "group"},
+        "metadata": {"name": name},
         "spec": {
             "model": {"base": "file://base"},
             "task": "TextGeneration",
@@ -48,9 +43,19 @@ def manifest(tmp_path: Path) -> Path:
             "evaluation": {"maxNewTokens": 4, "gates": [{"metric": "loss", "betterThan": "Base"}]},
         },
     }
-    path = tmp_path / "job.yaml"
+    path = folder / "job.yaml"
     path.write_text(json.dumps(job), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    save_causal(tmp_path / "base")
+    training = {
+        "method": "Full", "strategy": "FSDP", "processesPerNode": 2, "tensorParallelSize": 2,
+        "epochs": 2, "maxLength": 32, "learningRate": "3e-3", "checkpoints": {"everySteps": 9},
+    }  # fmt: skip
+    return text_job(tmp_path, "group", rows(), training)
 
 
 def test_a_job_of_one_tensor_group_is_trained_and_accepted(manifest: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from oikyo.desktop.home import Home
 from oikyo.desktop.objects import Store
 from scenes import endpoint, job, version
 
+EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "examples").glob("*/*.yaml"))
 WHEN = "2026-11-23T12:00:00Z"
 MANIFEST = """\
 apiVersion: oikyo.dev/v1alpha1
@@ -72,6 +73,13 @@ def test_a_job_that_has_not_ended_was_suspended() -> None:
 def test_a_valid_manifest_is_told_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["validate", "job.yaml"]) == 0
     assert "FineTuneJob tickets is valid" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_the_manifests_of_the_examples_are_valid(path: Path, tmp_path: Path) -> None:
+    for source in re.findall(r"pvc://examples/([\w./-]+)", path.read_text(encoding="utf-8")):
+        (tmp_path / source).mkdir(parents=True)
+    assert run_command(["validate", str(path), "--claim", f"examples={tmp_path}"]) == 0
 
 
 def test_all_that_is_wrong_is_told_at_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

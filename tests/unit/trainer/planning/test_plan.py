@@ -122,6 +122,11 @@ def test_what_a_gpu_leaves_to_its_host_is_not_counted_on_it() -> None:
     assert terms(replace(zero, offload="Optimizer"))["optimizer state"] == 0
     assert terms(replace(zero, offload="Optimizer"))["weights"] == terms(zero)["weights"]
     assert terms(replace(zero, offload="Parameters"))["weights"] == 0
+    asked = TrainingSpec(
+        method="Full", strategy="ZeRO3", offload="Parameters", resources={"gpus": 1}
+    )
+    alone = setup_of(asked, "TextGeneration", a_shape(), processes=1, bf16=False)
+    assert terms(alone)["weights"] == 0, "one GPU has a host to leave them to as well"
 
 
 def test_full_training_holds_four_numbers_for_each_weight_and_adapters_about_one() -> None:

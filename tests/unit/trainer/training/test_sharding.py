@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
 
-from oikyo_trainer.training.deepspeed import zero_settings
+from oikyo_trainer.errors import Refused
+from oikyo_trainer.training.deepspeed import prepare_deepspeed, zero_settings
 from oikyo_trainer.training.fsdp import layers
 
 
@@ -23,6 +25,16 @@ def test_zero_leaves_to_the_host_what_was_asked(offload: str, told: set[str]) ->
     zero = zero_settings(3, cuda=True, offload=offload)["zero_optimization"]
     assert {name for name in zero if name.startswith("offload")} == told
     assert all(zero[name]["device"] == "cpu" for name in told)
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is not None, reason="DeepSpeed is here")
+@pytest.mark.parametrize("cuda", [False, True])
+def test_a_stage_of_zero_without_deepspeed_is_refused(
+    cuda: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")  # it is set for a CPU, and stays
+    with pytest.raises(Refused, match="this image holds no deepspeed"):
+        prepare_deepspeed(cuda=cuda)
 
 
 def a_llama() -> Any:
